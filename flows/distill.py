@@ -1,0 +1,94 @@
+"""The whole method: pass rates, weights, teacher, both training stages, benchmarks, comparison.
+
+prepare -> rollouts -> weights -> teacher -> train forward KL
+        -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
+"""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from paced.artifacts import Ref
+from paced.config import Arm, Recipe
+from tasks.evaluate import compare, evaluate
+from tasks.prepare import prepare
+from tasks.rollouts import on_policy_samples, rollouts
+from tasks.run import Run, model_ref, open_run
+from tasks.pipeline import Pipeline
+from tasks.teacher import teacher_answers
+from tasks.train import train_forward, train_reverse
+from tasks.weights import weights
+
+Future = PrefectFuture[Ref]
+
+
+@flow(
+    name="distill",
+    flow_run_name="{recipe.name}: {recipe.data.source}, seeds {recipe.seeds}",
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
+)
+def distill(recipe: Recipe, home: Path = Path(".paced")) -> dict[str, Any]:
+    """Distil the recipe's teacher into its student, once for each seed and arm, and compare the students.
+
+    Returns the run's summary (docs: summary.json).
+    """
+    run = open_run(recipe, home)
+    student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
+    with Pipeline(run) as stages:
+        benchmarks = {
+            b.name: stages.add(prepare, f"benchmark/{b.name}", data=b.data, seed=0, split=b.name, exclude={})
+            for b in recipe.evaluation.benchmarks
+        }
+        scores = {"base/0": stages.add(evaluate, "base/evaluate", model=student, benchmarks=benchmarks)}
+        for seed in recipe.seeds:
+            problems = stages.add(prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks)
+            sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems, model=student)
+            for arm in recipe.arms:
+                trained = train_arm(run, stages, arm, seed, problems, sampled, student, teacher)
+                scores[f"{arm.name}/{seed}"] = stages.add(
+                    evaluate, f"{arm.name}/{seed}/evaluate", model=trained, benchmarks=benchmarks
+                )
+        stages.add(compare, "compare", scores=scores)
+    return stages.summary
+
+
+def train_arm(
+    run: Run, stages: Pipeline, arm: Arm, seed: int, problems: Future, sampled: Future, student: Ref, teacher: Ref
+) -> Future | Ref:
+    """One student: its weights, then stage 1 (forward KL), stage 2 (reverse KL), or both under one learning-rate decay."""
+    recipe, name = run.recipe, f"{arm.name}/{seed}"
+    model: Future | Ref = student
+    total = recipe.training.steps
+    consolidation = {"forward": 0, "reverse": total, "two_stage": recipe.consolidation.steps}[arm.schedule]
+    coverage = total - consolidation
+    weighed = stages.add(weights, f"{name}/weights", scheme=arm.scheme, rollouts=sampled)
+    if coverage:
+        answers = stages.add(
+            teacher_answers, f"{name}/teacher", seed=seed, problems=problems, weights=weighed, teacher=teacher, student=student
+        )
+        model = stages.add(
+            train_forward, f"{name}/train_forward", seed=seed, steps=coverage, more=bool(consolidation),
+            problems=problems, weights=weighed, answers=answers, model=student,
+        )  # fmt: skip
+        if consolidation:
+            again = stages.add(
+                rollouts, f"{name}/rescore", seed=seed, problems=problems, model=model, first=recipe.consolidation.rescore
+            )
+            weighed = stages.add(weights, f"{name}/reweight", scheme=arm.scheme, rollouts=again)
+    rounds = recipe.consolidation.rounds if consolidation else 0
+    for r in range(rounds):
+        start, end = consolidation * r // rounds, consolidation * (r + 1) // rounds
+        batch = recipe.training.batch
+        samples = stages.add(
+            on_policy_samples, f"{name}/sample_{r}", seed=seed, problems=problems, model=model, weights=weighed,
+            start=start * batch, number=(end - start) * batch,
+        )  # fmt: skip
+        model = stages.add(
+            train_reverse, f"{name}/train_reverse_{r}", seed=seed, start=coverage + start, steps=end - start,
+            draw_start=start * batch, more=r + 1 < rounds, problems=problems, weights=weighed, samples=samples,
+            teacher=teacher, model=model,
+        )  # fmt: skip
+    return model

@@ -1,0 +1,308 @@
+"""Recipes: everything a user can set, typed, frozen and checked before anything heavy is imported.
+
+A recipe is one YAML file (see recipes/). Unknown keys, wrong types and contradictions are refused with the path of the
+field. Imports no torch.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from paced.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Model(Section):
+    """A Hugging Face model folder and the precision its weights are computed in."""
+
+    path: str = Field(description="Folder with config.json, safetensors and a tokenizer with a chat template.")
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
+
+
+class Teacher(Model):
+    """The model to learn from; without a path it is a frozen copy of the student (self-distillation)."""
+
+    path: str | None = None  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    privileged: bool = Field(
+        default=False, description="The teacher also reads the reference solution; the student does not."
+    )
+
+
+class Sampling(Section):
+    """How responses are drawn. The same object serves pass rates, stage 2 and evaluation."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, description="0: no limit.")
+    max_new_tokens: PositiveInt = 64
+
+
+class Data(Section):
+    """Where problems come from.
+
+    ``tiny`` is generated (``mix`` gives the share of each level); ``gsm8k`` reads the original JSONL files (question,
+    answer with ``####``); ``jsonl`` reads question, answer and, if there, id, level and solution.
+    """
+
+    source: Literal["tiny", "gsm8k", "jsonl"]
+    path: str | None = Field(default=None, description="Data file, for gsm8k and jsonl.")
+    problems: PositiveInt | None = Field(default=None, description="How many problems to take; all if not set.")
+    mix: dict[int, Annotated[float, Field(gt=0)]] | None = Field(default=None, description="Share by level (tiny).")
+    seed: int | None = Field(default=None, description="Draws the problems; the run's own seed if not set.")
+    instruction: str = Field(default="", description="Added after each question.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.source == "tiny":
+            if self.path is not None:
+                raise ValueError("path has no effect with source 'tiny', which is generated: remove it")
+            if not self.mix or self.problems is None:
+                raise ValueError("source 'tiny' needs mix and problems")
+            if not set(self.mix) <= {0, 1, 2, 3, 4, 5, 6}:
+                raise ValueError("mix must name levels 0 to 6")
+        else:
+            if self.path is None:
+                raise ValueError(f"source '{self.source}' needs path, the data file")
+            if self.mix is not None:
+                raise ValueError(f"mix has no effect with source '{self.source}': remove it")
+        return self
+
+
+class Rollouts(Section):
+    """Stage 'rollouts': G samples a problem, from which the pass rate is estimated."""
+
+    samples: int = Field(default=8, ge=2, description="G. One sample can only show pass rate 0 or 1.")
+    sampling: Sampling = Sampling()
+
+
+class Weights(Section):
+    """Stage 'weights': the Beta kernel w(p) = p^alpha (1-p)^beta and its baselines (method section 2)."""
+
+    alpha: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    beta: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    low: Share = Field(default=0.2, description="hard_filter keeps pass rates in [low, high].")
+    high: Share = 0.8
+    shrinkage: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = Field(
+        default=None, description="Beta(a0, b0) prior: the weight is the posterior expectation of the kernel."
+    )
+    normalise: Literal["kept", "all"] = Field(
+        default="kept", description="Mean 1 over the problems of positive weight, or over all."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low ({self.low}) is above high ({self.high}): hard_filter would keep nothing")
+        return self
+
+
+class Answers(Section):
+    """Stage 'teacher': the teacher's answers and its sparse next-token distributions (method section 6)."""
+
+    samples: PositiveInt = 1
+    sampling: Sampling = Sampling(temperature=0.7)
+    keep: Literal["correct", "all"] = "correct"
+    mass: float = Field(default=0.999, gt=0, le=1, description="Probability mass that the stored entries reach.")
+    max_entries: int = Field(default=64, ge=2, description="Most entries stored for a position.")
+
+
+class Training(Section):
+    """AdamW and its schedule; both stages of an arm run under one learning-rate decay."""
+
+    steps: PositiveInt = 60
+    batch: PositiveInt = Field(default=32, description="Problems a step.")
+    learning_rate: float = Field(default=1e-6, gt=0)
+    warmup: int = Field(default=10, ge=0, description="Steps.")
+    final_share: Share = Field(default=0.1, description="Learning rate at the last step, as a share of the peak.")
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float = Field(default=1.0, gt=0, description="Largest gradient norm.")
+    reduction: Literal["sequence", "token"] = "sequence"
+    micro_batch_tokens: PositiveInt = Field(default=4096, description="Padded tokens in one forward pass.")
+
+    @model_validator(mode="after")
+    def _warm(self) -> Self:
+        if self.warmup >= self.steps:
+            raise ValueError(f"warmup ({self.warmup}) must be below steps ({self.steps})")
+        return self
+
+
+class Consolidation(Section):
+    """Stage 2: reverse KL on the student's own samples, the student refreshed each round (method section 4)."""
+
+    steps: PositiveInt = Field(default=24, description="Of training.steps, for schedule two_stage.")
+    rounds: PositiveInt = 2
+    rescore: PositiveInt | None = Field(
+        default=None, description="Problems on which pass rates are estimated again; all if not set."
+    )
+
+
+class Arm(Section):
+    """One student to train: which weights, and which losses in which order."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    scheme: Literal["beta", "uniform", "hard_filter"] = "beta"
+    schedule: Literal["forward", "reverse", "two_stage"] = "two_stage"
+
+
+class Benchmark(Section):
+    """A set of problems the students are judged on; ``retention`` marks one that measures forgetting."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    data: Data
+    retention: bool = False
+
+
+class Evaluation(Section):
+    """Stage 'evaluate': k samples a problem on every benchmark."""
+
+    benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
+    samples: PositiveInt = 4
+    sampling: Sampling = Sampling(temperature=0.7)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fixed(self) -> Self:
+        names = [b.name for b in self.benchmarks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"benchmarks repeat a name: {', '.join(names)}")
+        if all(b.retention for b in self.benchmarks):
+            raise ValueError("benchmarks need one that is not a retention benchmark")
+        return self
+
+
+class Runtime(Section):
+    """Where and how fast; nothing here enters an identity, but bits depend on ``threads``."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: PositiveInt | None = Field(default=None, description="CPU threads a stage process; torch's choice if not set.")
+    processes: PositiveInt = Field(default=1, description="Stage processes at once on this host.")
+    sample_rows: PositiveInt = Field(default=64, description="Sequences sampled at once.")
+    part_problems: PositiveInt = Field(default=256, description="Problems a stored part: what a kill can cost.")
+    checkpoint_every: PositiveInt = Field(default=20, description="Training steps between checkpoints.")
+
+
+class Recipe(Section):
+    """A whole run: data, models, arms and seeds."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$")]
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    data: Data
+    student: Model
+    teacher: Teacher = Teacher()
+    rollouts: Rollouts = Rollouts()
+    weights: Weights = Weights()
+    answers: Answers = Answers()
+    training: Training = Training()
+    consolidation: Consolidation = Consolidation()
+    arms: tuple[Arm, ...] = Field(default=(Arm(name="paced"),), min_length=1)
+    evaluation: Evaluation
+    runtime: Runtime = Runtime()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [a.name for a in self.arms]
+        if len(set(names)) < len(names) or "base" in names:
+            raise ValueError(f"arms need distinct names other than 'base': {', '.join(names)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds repeat: {self.seeds}")
+        if any(a.schedule == "two_stage" for a in self.arms) and self.consolidation.steps >= self.training.steps:
+            raise ValueError(
+                f"consolidation.steps ({self.consolidation.steps}) must be below training.steps "
+                f"({self.training.steps}): stage 1 needs steps of its own"
+            )
+        if any(a.schedule != "forward" for a in self.arms):
+            steps = self.training.steps if any(a.schedule == "reverse" for a in self.arms) else self.consolidation.steps
+            if self.consolidation.rounds > steps:
+                raise ValueError(f"consolidation.rounds ({self.consolidation.rounds}) exceeds its {steps} steps")
+        kernel = {"alpha", "beta", "shrinkage"} & self.weights.model_fields_set
+        if kernel and all(a.scheme != "beta" for a in self.arms):
+            raise ValueError(f"weights.{min(kernel)} has no effect: no arm uses scheme 'beta'")
+        if self.training.reduction == "token" and self.weights.normalise == "all":
+            raise ValueError(
+                "weights.normalise 'all' has no effect with training.reduction 'token', which divides by the sum of "
+                "weights: use reduction 'sequence' or normalise 'kept'"
+            )
+        if self.data.source == "tiny" and self.teacher.privileged:
+            raise ValueError("teacher.privileged needs problems with reference solutions; the tiny world has none")
+        return self
+
+    @property
+    def teacher_model(self) -> Model:
+        """The teacher's folder and precision, the student's own if the teacher names none."""
+        if self.teacher.path is None:
+            return self.student
+        return Model(path=self.teacher.path, dtype=self.teacher.dtype, trust_remote_code=self.teacher.trust_remote_code)
+
+
+def _explain(error: ValidationError, source: str) -> ConfigError:
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or "recipe"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key"
+        elif item["type"] not in ("missing", "value_error"):
+            message += f", got {item['input']!r}"
+        lines.append(f"{field}: {message}")
+    return ConfigError(f"{source}: " + "; ".join(lines))
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    path, equals, text = assignment.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {assignment}: expected a.b=value")
+    node: Any = tree
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} has items 0 to {len(node) - 1}")
+            key = int(key)
+        elif not isinstance(node, dict):
+            raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} is a plain value, not a section")
+        if last:
+            try:
+                node[key] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
+        else:
+            node = node[key] if isinstance(key, int) else node.setdefault(key, {})
+
+
+def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
+    """Read a YAML recipe, apply ``a.b=value`` assignments, check it.
+
+    Relative paths in a recipe are relative to the working directory. ``${package}`` stands for the folder of the
+    installed ``paced`` package, where the tiny checkpoints lie.
+
+    Raises:
+        ConfigError: with the path of each bad field.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text().replace("${package}", str(Path(__file__).parent)))
+    except OSError as error:
+        raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"recipe {path} is not a mapping of sections")
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, str(path)) from None

@@ -1,0 +1,1 @@
+"""Sampling engines: one Protocol, one file an engine."""

@@ -1,0 +1,28 @@
+"""The errors a user can cause. Each message is one line: what is wrong, where, what to do."""
+
+
+class PacedError(Exception):
+    """Base of every error that is reported as one line instead of a traceback."""
+
+
+class ConfigError(PacedError):
+    """A recipe or an option is wrong; names the field path."""
+
+
+class DataError(PacedError):
+    """A data file, a model folder or the content of either is unusable; names the file and the line."""
+
+
+class VerifierError(PacedError):
+    """A verifier rejects what it must accept, or cannot run."""
+
+
+class CacheError(PacedError):
+    """A stored artifact or part is damaged, of another schema, or made by another tokenizer."""
+
+
+class EngineError(PacedError):
+    """Sampling or training failed while running: memory, disk, non-finite numbers, a process that died."""
+
+
+ERRORS = {e.__name__: e for e in (PacedError, ConfigError, DataError, VerifierError, CacheError, EngineError)}

@@ -1,0 +1,115 @@
+"""What lies under ``PACED_HOME``: list it, verify it, remove what nothing refers to."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from paced.artifacts import discard, read_manifest
+from paced.errors import CacheError
+from paced.identity import file_digest
+
+
+def artifacts(home: Path) -> Iterator[Path]:
+    """Folders of finished artifacts."""
+    yield from (f.parent for f in sorted((home / "artifacts").glob("*/*/manifest.json")))
+
+
+def collections(home: Path) -> Iterator[Path]:
+    """Folders of the sample-keyed store."""
+    yield from (f.parent for f in sorted((home / "store").glob("*/*/collection.json")))
+
+
+def size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+
+
+def listing(home: Path) -> str:
+    """A table of stored collections and artifacts: kind, rows or counts, size, folder."""
+    lines: list[str] = []
+    for folder in collections(home):
+        notes = [json.loads(p.read_text()) for p in folder.glob("*.json") if p.name != "collection.json"]
+        rows = sum(n["rows"] for n in notes)
+        lines.append(f"{folder.parent.name:<10} {rows:>9,} rows {len(notes):>5} parts {size(folder) / 1e6:>9.1f} MB  {folder}")
+    for folder in artifacts(home):
+        seconds = read_manifest(folder).seconds
+        lines.append(f"{folder.parent.name:<10} {seconds:>9.1f} s {size(folder) / 1e6:>20.1f} MB  {folder}")
+    return "\n".join([*lines, f"{'total':<10} {size(home) / 1e6:>32.1f} MB  {home}"])
+
+
+def verify(home: Path, delete: bool) -> tuple[int, list[str]]:
+    """Compare every stored file with its recorded sha256.
+
+    Args:
+        delete: remove damaged parts and artifacts, and artifacts that select rows of a removed part.
+
+    Returns:
+        how many files were checked, and one line for each damaged one.
+    """
+    checked, damaged = 0, list[str]()
+    for folder in collections(home):
+        for note in sorted(folder.glob("*.json")):
+            if note.name == "collection.json":
+                continue
+            checked += 1
+            part = note.with_suffix(".parquet")
+            try:
+                good = part.exists() and file_digest(part) == json.loads(note.read_text())["sha256"]
+            except (ValueError, KeyError):
+                good = False
+            if not good:
+                damaged.append(f"{part}: missing or other bytes than recorded")
+                if delete:
+                    note.unlink()
+                    part.unlink(missing_ok=True)
+    present = {p.stem for folder in collections(home) for p in folder.glob("*.parquet")}
+    for folder in artifacts(home):
+        try:
+            manifest = read_manifest(folder)
+        except CacheError as error:
+            damaged.append(str(error))
+            if delete:
+                discard(folder)
+            continue
+        bad = [f.name for f in manifest.files if not (folder / f.name).exists() or file_digest(folder / f.name) != f.sha256]
+        checked += len(manifest.files)
+        damaged += [f"{folder / name}: missing or other bytes than recorded" for name in bad]
+        lost = set() if bad else selected_parts(folder) - present
+        if lost and not delete:
+            damaged.append(f"{folder}: selects {len(lost)} parts that are gone")
+        if (bad or lost) and delete:
+            if lost:
+                damaged.append(f"{folder}: selected {len(lost)} parts that are gone")
+            discard(folder)
+    return checked, damaged
+
+
+def selected_parts(folder: Path) -> set[str]:
+    """Names of the store's parts that an artifact selects rows of."""
+    parts = set[str]()
+    for name in ("rollouts.parquet", "answers.parquet"):
+        if (folder / name).exists():
+            parts |= set(pd.read_parquet(folder / name, columns=["part"])["part"])
+    return parts
+
+
+def garbage(home: Path, delete: bool) -> tuple[list[Path], int]:
+    """Artifacts and work folders that no run refers to, and their bytes; removed if ``delete``.
+
+    The sample store is kept: it is what makes the next run cheap. Remove a collection by deleting its folder.
+    """
+    wanted = {
+        stage["path"] for record in (home / "runs").glob("*/run.json") for stage in json.loads(record.read_text())["stages"]
+    }
+    folders = [f for f in artifacts(home) if str(f) not in wanted]
+    half = [f for f in sorted((home / "artifacts").glob("*/*")) if not (f / "manifest.json").exists()]
+    bytes_ = sum(size(f) for f in folders + half)
+    if delete:
+        for folder in folders:
+            discard(folder)
+        for folder in half:
+            shutil.rmtree(folder, ignore_errors=True)
+    return folders + half, bytes_

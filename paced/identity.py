@@ -1,0 +1,52 @@
+"""Digests: what makes two inputs, two stages or two models the same."""
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from paced.errors import DataError
+
+# What decides a model's output. A README or an optimizer state beside the weights does not.
+MODEL_FILES = (
+    "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
+    "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "merges.txt", "chat_template.jinja",
+)  # fmt: skip
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces, so that equal values have equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """``sha256:...`` of a JSON-able value."""
+    return "sha256:" + hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """``sha256:...`` of a file's bytes."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def model_identity(folder: Path) -> str:
+    """Digest over the weight, configuration and tokenizer files of a Hugging Face folder.
+
+    A name alone is not an identity: two folders with the same files have the same identity wherever they lie.
+
+    Raises:
+        DataError: the folder, its ``config.json`` or its safetensors weights are missing.
+    """
+    if not folder.is_dir():
+        raise DataError(f"model folder {folder} does not exist: give the path of a Hugging Face model folder")
+    files = sorted({f for pattern in MODEL_FILES for f in folder.glob(pattern)})
+    names = [f.name for f in files]
+    if "config.json" not in names:
+        raise DataError(f"model folder {folder} has no config.json: it is not a Hugging Face model folder")
+    if not any(name.endswith(".safetensors") for name in names):
+        raise DataError(f"model folder {folder} has no *.safetensors weights: pickled weights are never loaded; convert them with save_pretrained")
+    return digest({f.name: file_digest(f) for f in files})

@@ -1,0 +1,165 @@
+"""Models and tokenizers as folders: loading, checking, and the teacher-forced forward pass.
+
+Shapes: B sequences, T padded tokens, N response tokens of a batch, H hidden size, V ids the tokenizer knows.
+Ids at or above V are padding rows of the embedding (Qwen3 has some, so has the tiny world): they are cut off on both
+sides everywhere, so a distribution here always sums to 1 over V.
+"""
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from paced.config import Model, Runtime
+from paced.errors import ConfigError, DataError
+from paced.identity import digest
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def device_of(runtime: Runtime) -> torch.device:
+    """The device to compute on; also sets the thread count, on which CPU results depend to the last bit.
+
+    Raises:
+        ConfigError: cuda was asked for and there is none.
+    """
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("runtime.device: cuda was asked for, but torch sees no CUDA device: use auto or cpu")
+    use_cuda = runtime.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer with what the method needs of it checked once.
+
+    Raises:
+        DataError: the folder has no tokenizer, no chat template or no end-of-sequence token.
+    """
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False):
+        if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+            raise DataError(f"model folder {folder} has no tokenizer: copy the tokenizer files of the model beside its weights")
+        core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        self.core: PreTrainedTokenizerBase = core
+        if not core.chat_template:
+            raise DataError(f"model folder {folder} has no chat template: add chat_template.jinja, or use the instruct version of the model")
+        if core.eos_token_id is None:
+            raise DataError(f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in tokenizer_config.json")
+        self.eos: int = core.eos_token_id
+        self.size = len(core)
+        self.token_map: str = digest(core.get_vocab())
+
+    def prompt(self, messages: str) -> list[int]:
+        """Token ids of a prompt, given as chat messages in JSON, ready for the assistant's turn."""
+        text: Any = self.core.apply_chat_template(json.loads(messages), tokenize=False, add_generation_prompt=True)
+        return self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
+
+    def text(self, ids: Sequence[int]) -> str:
+        return str(self.core.decode(list(ids), skip_special_tokens=True))
+
+
+def same_tokens(student: Tokenizer, teacher: Tokenizer) -> None:
+    """Refuse a teacher whose ids mean other tokens: its distributions would be over another vocabulary.
+
+    Raises:
+        ConfigError: with the first token on which the two maps differ.
+    """
+    if student.token_map == teacher.token_map:
+        return
+    a, b = student.core.get_vocab(), teacher.core.get_vocab()
+    token = min(t for t in a.keys() | b.keys() if a.get(t) != b.get(t))
+    raise ConfigError(
+        f"student and teacher have different token->id maps (first difference: token {token!r} is {a.get(token)} for the "
+        f"student, {b.get(token)} for the teacher): distillation needs one vocabulary; choose models of one family"
+    )
+
+
+def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedModel:
+    """A causal language model from safetensors, in evaluation mode, its head checked against the model's own logits.
+
+    Raises:
+        DataError: the folder's weights or configuration cannot be loaded.
+        ConfigError: its logits are not hidden states times the output matrix (soft-capping, scaling).
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[config.dtype],
+            trust_remote_code=config.trust_remote_code,
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"model folder {folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    model = model.to(device).eval()
+    with torch.no_grad():
+        probe = torch.arange(1, 5, device=device)[None]
+        own = model(input_ids=probe, use_cache=False).logits[0]
+        ours = hidden_states(model, probe)[0] @ head(model).weight.T
+        if not torch.allclose(own.float(), ours.float(), atol=1e-3, rtol=1e-2):
+            raise ConfigError(f"model {folder}: its logits are not hidden states times its output matrix (soft-capping or scaling), which is not supported")
+    return model
+
+
+def head(model: PreTrainedModel) -> nn.Linear:
+    """The output projection, weight [V or more, H]."""
+    return model.get_output_embeddings()  # pyright: ignore[reportReturnType]
+
+
+def hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Last hidden states [B, T, H] of right-padded ids [B, T].
+
+    No padding mask: attention is causal, so no real token ever sees the padding to its right.
+    """
+    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+
+
+def right_pad(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Ids [B, T] filled with 0 on the right; what stands in the filling is never looked at."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
+
+
+def response_hidden(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> Tensor:
+    """Hidden states [N, H] that predict each response token, sequence after sequence.
+
+    Which positions count follows from lengths alone, never from comparing ids with the padding id: pad may equal eos,
+    and eos is trained on.
+    """
+    device = head(model).weight.device
+    rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    hidden = hidden_states(model, right_pad(rows, device))
+    return torch.cat(
+        [hidden[i, len(p) - 1 : len(p) + len(r) - 1] for i, (p, r) in enumerate(zip(prompts, responses, strict=True))]
+    )
+
+
+@functools.cache
+def context_length(folder: Path) -> int:
+    """Most tokens the model can attend to; 0 if its configuration does not say."""
+    return int(json.loads((folder / "config.json").read_text()).get("max_position_embeddings", 0))
+
+
+def check_length(prompt: Sequence[int], new_tokens: int, folder: Path, question: str) -> None:
+    """Refuse a prompt that leaves no room for the response.
+
+    Raises:
+        DataError: with the question and both lengths.
+    """
+    limit = context_length(folder)
+    if limit and len(prompt) + new_tokens > limit:
+        raise DataError(
+            f"prompt of {len(prompt)} tokens + {new_tokens} new ones exceeds the context of {limit} of {folder} "
+            f"(question {question[:60]!r}): lower max_new_tokens or remove the problem"
+        )

@@ -1,0 +1,272 @@
+"""How a run's summary is shown: one HTML page without outside assets or scripts, and a plain table for the terminal."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+PICTURES = {
+    "pass_rates": (
+        "Pass rates and weights",
+        "Bars: how many training problems the base student solves k times out of G. Lines: what one problem of that "
+        "pass rate weighs. Problems under the high part of a line are the ones that teach.",
+    ),
+    "weights": (
+        "Where the weight goes",
+        "Share of all training weight by pass rate: how much of each scheme's effort goes to problems that are "
+        "hopeless (left), at the frontier (middle) or solved already (right).",
+    ),
+    "levels": (
+        "Accuracy by level",
+        "Dots are means, bars 95% intervals. Look for levels where an arm's whole bar lies above another's; "
+        "the paired comparisons above are the sharper test.",
+    ),
+    "retention": (
+        "Retention",
+        "Accuracy on a skill that was not trained. What lies left of the dotted line, the base student's value, was "
+        "forgotten.",
+    ),
+    "losses": (
+        "Training",
+        "Divergence from the teacher on the problems an arm draws: each line should fall and settle. Thin lines are "
+        "seeds. Arms with other weights see other problems, so their heights do not compare.",
+    ),
+    "teacher_tokens": (
+        "Teacher tokens",
+        "Filled: what the teacher generated for an arm. Hatched: what problems of weight 0 saved, against uniform "
+        "weights.",
+    ),
+    "seconds": (
+        "Time",
+        "What each step took when it was computed, evaluation included: look for the step that dominates. An arm that "
+        "found samples of another in the store shows less.",
+    ),
+}
+NOTES = (
+    "Intervals are 95%, by bootstrap over problems and seeds; paired for differences. Tokens, steps and seconds are "
+    "means a seed of what making the student took, without evaluation. Sampled tokens are the student's: rollouts for "
+    "pass rates (shared, counted in full for each arm; none for the first weights of scheme uniform, which needs no "
+    "pass rates), re-estimates and on-policy samples. Teacher tokens count whether generated or found in the store."
+)
+STYLE = """
+:root { color-scheme: light; --ink: #1d242b; --soft: #66717c; --line: #e1e5ea; --wash: #f6f8fa; }
+* { box-sizing: border-box; }
+body { margin: 0; background: #fff; color: var(--ink); font: 15px/1.55 system-ui, -apple-system, "Segoe UI", Roboto,
+  "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1020px; margin: 0 auto; padding: 40px 24px 64px; }
+h1 { font-size: 28px; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
+h2 { font-size: 19px; margin: 44px 0 8px; }
+.meta { color: var(--soft); margin: 6px 0 0; }
+.status { font-weight: 600; }
+.good { color: #0b7a55; } .bad { color: #b3261e; } .soft { color: var(--soft); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
+th { text-align: right; font-weight: 600; color: var(--soft); vertical-align: bottom; }
+thead th { border-bottom: 1.5px solid #c5ccd3; }
+th, td { padding: 6px 9px; } td { text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th.text, td.text { text-align: left; } td.wrap { white-space: normal; overflow-wrap: anywhere; }
+th.text:first-child, td.text:first-child { padding-left: 0; }
+td small { display: block; color: var(--soft); font-size: 11.5px; line-height: 1.2; }
+td.name { font-weight: 600; }
+code { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; color: var(--soft); }
+figure { margin: 0; padding: 0; } figure img { width: 100%; height: auto; display: block; }
+p.note { color: var(--soft); font-size: 13px; margin: 8px 0 0; }
+p.read { margin: 0 0 10px; max-width: 76ch; color: #39424c; }
+details summary { cursor: pointer; color: var(--soft); margin-bottom: 8px; }
+"""
+Columns = Sequence[tuple[str, bool]]  # heading, and whether the cells are text (left) or numbers (right)
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """A difference of two accuracies, in percentage points."""
+    return f"{100 * value:+.1f}"
+
+
+def amount(value: float) -> str:
+    """A count in three or four figures: 940, 34.1 k, 1.20 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
+        if value >= size:
+            return f"{value / (1e3 if unit == 'k' else size):.{1 if unit == 'k' else 2}f} {unit}"
+    return f"{value:.0f}"
+
+
+def verdict(comparison: Mapping[str, Any]) -> str:
+    """What the interval of a - b says about a."""
+    if comparison["low"] <= 0 <= comparison["high"]:
+        return "undecided"
+    return "better" if comparison["low"] > 0 else "worse"
+
+
+def level_names(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return sorted({level for arm in arms.values() for level in arm.get("by_level", {})}, key=int)
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """The results as aligned plain text: arms in rows (accuracies in %, costs a seed), then the comparisons."""
+    arms: Mapping[str, Mapping[str, Any]] = summary["arms"]
+    levels = level_names(arms)
+    heading = ["arm", "accuracy", "95%", *(f"level {x}" for x in levels), "retention", "95%"]
+    heading += ["teacher tokens", "sampled", "trained", "seconds"]
+    lines = [heading]
+    for name, arm in arms.items():
+        line = [name, *mean_and_range(arm.get("accuracy"))]
+        line += [mean_and_range(arm.get("by_level", {}).get(x))[0] for x in levels]
+        line += mean_and_range(arm.get("retention"))
+        saving = f" ({-100 * arm['teacher_tokens_saved']:+.0f}%)" if arm.get("teacher_tokens_saved") else ""
+        line += [
+            amount(arm[key]) if key in arm else "-" for key in ("teacher_tokens", "sampled_tokens", "train_tokens")
+        ]
+        line[-3] += saving
+        lines.append([*line, f"{arm['seconds']:.0f}" if "seconds" in arm else "-"])
+    text = aligned(lines)
+    if summary["comparisons"]:
+        rows = [
+            [
+                f"{c['a']} - {c['b']}",
+                c["metric"],
+                points(c["difference"]),
+                f"[{points(c['low'])}, {points(c['high'])}]",
+                verdict(c),
+            ]
+            for c in summary["comparisons"]
+        ]
+        text += "\n\npaired differences, percentage points\n" + aligned(rows, left=(0, 1, 4))
+    if not any("accuracy" in arm for arm in arms.values()):
+        text += f"\n\nno scores: the comparison is missing (run {summary['name']}: {summary['status']})"
+    return text
+
+
+def mean_and_range(score: Mapping[str, float] | None) -> list[str]:
+    return [percent(score["mean"]), f"{percent(score['low'])}-{percent(score['high'])}"] if score else ["-", ""]
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """Columns padded to their widest cell, text to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
+    """The report as one HTML file; ``pictures`` maps a name of PICTURES to a data URL."""
+    stages: Sequence[Mapping[str, Any]] = summary["stages"]
+    cached = sum(s["cached"] for s in stages)
+    seeds = ", ".join(map(str, summary["seeds"]))
+    sections = [
+        f"<h1>{escape(summary['name'])}</h1>"
+        f'<p class="meta"><span class="status">{escape(summary["status"])}</span> · '
+        f"seeds {escape(seeds)} · {len(stages)} stages, {cached} of them found in the cache</p>",
+        "<h2>Results</h2>" + results(summary["arms"]) + f'<p class="note">{escape(NOTES)}</p>',
+    ]
+    if summary["comparisons"]:
+        sections.append("<h2>Paired comparisons</h2>" + comparisons(summary["comparisons"]))
+    for name, (title, sentence) in PICTURES.items():
+        if name in pictures:
+            sections.append(
+                f'<h2>{escape(title)}</h2><p class="read">{escape(sentence)}</p>'
+                f'<figure><img src="{escape(pictures[name])}" alt="{escape(title)}"></figure>'
+            )
+    sections.append("<h2>Stages</h2>" + stage_list(stages))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(summary['name'])}</title><style>{STYLE}</style></head>\n<body><main>\n"
+        + "\n".join(sections)
+        + "\n</main></body></html>\n"
+    )
+
+
+def grid(columns: Columns, rows: Iterable[Sequence[str]]) -> str:
+    """An HTML table; cells are HTML already."""
+    kinds = [' class="text"' if text else "" for _, text in columns]
+    head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, (name, _) in zip(kinds, columns, strict=True))
+    body = "\n".join(
+        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, row, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>'
+
+
+def results(arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """Arms in rows: accuracies with their intervals in %, then what the student cost."""
+    levels = level_names(arms)
+    k = next((arm["k"] for arm in arms.values() if "k" in arm), None)
+    names = ["accuracy %", *(f"level {x}" for x in levels), "retention %", f"pass@{k} %" if k else "pass@k %"]
+    names += ["teacher tokens", "sampled tokens", "trained tokens", "steps", "seconds"]
+    columns = [("arm", True), *((name, False) for name in names)]
+    rows: list[list[str]] = []
+    for name, arm in arms.items():
+        kind = ", ".join(str(arm[key]).replace("_", " ") for key in ("scheme", "schedule") if key in arm)
+        row = [f"<b>{escape(name)}</b><small>{escape(kind)}</small>", scored(arm.get("accuracy"))]
+        row += [scored(arm.get("by_level", {}).get(x)) for x in levels] + [scored(arm.get("retention"))]
+        row.append(percent(arm["pass_at_k"]) if "pass_at_k" in arm else "&ndash;")
+        row += [
+            amount(arm[key]) if key in arm else "&ndash;"
+            for key in ("teacher_tokens", "sampled_tokens", "train_tokens", "steps")
+        ]
+        if "teacher_tokens_saved" in arm:
+            row[-4] += f"<small>{percent(arm['teacher_tokens_saved'])}% saved</small>"
+        rows.append([*row, f"{arm['seconds']:.1f}" if "seconds" in arm else "&ndash;"])
+    return grid(columns, rows)
+
+
+def scored(score: Mapping[str, float] | None) -> str:
+    if not score:
+        return "&ndash;"
+    return f"{percent(score['mean'])}<small>{percent(score['low'])}&ndash;{percent(score['high'])}</small>"
+
+
+def comparisons(found: Sequence[Mapping[str, Any]]) -> str:
+    """One row a pair and metric: a minus b in percentage points, and what the interval decides."""
+    tone = {"better": "good", "worse": "bad", "undecided": "soft"}
+    columns = [("a - b", True), ("metric", True), ("difference, points", False), ("95% interval", False)]
+    columns += [("problems", False), ("seeds", False), ("a is", True)]
+    return grid(
+        columns,
+        [
+            [
+                f"<b>{escape(c['a'])}</b> &minus; {escape(c['b'])}",
+                escape(c["metric"]),
+                points(c["difference"]),
+                f"{points(c['low'])} to {points(c['high'])}",
+                str(c["problems"]),
+                str(c["seeds"]),
+                f'<span class="{tone[verdict(c)]}">{verdict(c)}</span>',
+            ]
+            for c in found
+        ],
+    )
+
+
+def stage_list(stages: Sequence[Mapping[str, Any]]) -> str:
+    """Every stage with its identity, folded; reused and computed count samples of the store."""
+    columns = [
+        ("stage", True),
+        ("identity", True),
+        ("", True),
+        ("samples reused", False),
+        ("computed", False),
+        ("seconds", False),
+    ]
+    rows = [
+        [
+            escape(s["name"]),
+            f"<code>{escape(s['identity'].removeprefix('sha256:')[:12])}</code>",
+            '<span class="soft">cached</span>' if s["cached"] else "",
+            f"{s['reused']:,}" if s["reused"] or s["computed"] else "",
+            f"{s['computed']:,}" if s["reused"] or s["computed"] else "",
+            f"{s['seconds']:.1f}",
+        ]
+        for s in stages
+    ]
+    reused, computed = sum(s["reused"] for s in stages), sum(s["computed"] for s in stages)
+    line = f"{len(stages)} stages, {reused:,} samples reused, {computed:,} computed; seconds as when they were computed"
+    return f"<details open><summary>{line}</summary>{grid(columns, rows)}</details>"

@@ -1,0 +1,262 @@
+"""Pictures of a run, drawn from plain tables and numbers.
+
+Each function returns a matplotlib Figure of its own (no pyplot, so drawing leaves no global state behind). ``colours``
+gives every arm one colour in all pictures; names are shown as they are, never read as formulas.
+"""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from paced.statistics import Array
+
+Curves = Mapping[str, Mapping[int, float]]
+STAGES = {"forward": "stage 1: forward KL on the teacher's answers", "reverse": "stage 2: reverse KL on own samples"}
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa3ad",
+    "axes.labelcolor": "#39424c",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e9ed",
+    "xtick.color": "#39424c",
+    "ytick.color": "#39424c",
+    "legend.frameon": False,
+    "svg.hashsalt": "paced",  # ids that do not change from one drawing to the next
+}
+GREY = "#8a939d"
+PALETTE = ("#0b6fb8", "#e07b00", "#0f9d76", "#c2417c", "#7a5cc2", "#8a5a2b", "#3fa7c9", "#b3a100", "#d0342c", "#4d4d4d")
+SCHEMES = {"beta": "#16395c", "hard_filter": "#d49a1f", "uniform": "#8fb0cc"}
+STEPS = {
+    "prepare": "#c9ced4",
+    "rollouts": "#7fb3d9",
+    "weights": "#e3c95f",
+    "teacher": "#e07b00",
+    "train_forward": "#0f9d76",
+    "rescore": "#0b6fb8",
+    "reweight": "#b3a100",
+    "sample": "#c2417c",
+    "train_reverse": "#7a5cc2",
+    "evaluate": "#8a939d",
+    "compare": "#4d4d4d",
+}
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """One colour an arm, in order; the base student is grey."""
+    arms = [name for name in names if name != "base"]
+    return {"base": GREY} | {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(arms)}
+
+
+def plain(name: str) -> str:
+    """A name that matplotlib shows as it is: no formula between dollar signs."""
+    return name.replace("$", r"\$")
+
+
+def canvas(height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of page width and this height in inches, with axes side by side."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(9.5, height), layout="constrained")
+        axes = figure.subplots(1, columns, squeeze=False)
+    return figure, list(axes[0])
+
+
+def svg(figure: Figure) -> str:
+    """The figure as a data URL, the same bytes each time."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def percent(axis: Any) -> None:
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g}%"))
+
+
+def pass_rates(problems: Array, seeds: int, kernels: Mapping[str, tuple[Array, Array]]) -> Figure:
+    """Histogram of pass rates with the weights over it.
+
+    Args:
+        problems: [G + 1] mean count of problems a seed, by pass rate k / G.
+        seeds: how many the mean is over.
+        kernels: scheme to (pass rates, weights before normalisation).
+    """
+    figure, (left,) = canvas(3.6)
+    bins = len(problems) - 1
+    rates = np.arange(bins + 1) / bins
+    bars = left.bar(rates, problems, width=0.8 / bins, color="#cfdbe6")
+    left.bar_label(bars, [f"{n:,.0f}" for n in problems], color="#6b7680", fontsize=9, padding=1)
+    left.set(xlabel="pass rate of the base student", ylabel="problems" + (", mean of the seeds" if seeds > 1 else ""))
+    left.set_xticks(rates, [f"{k}/{bins}" for k in range(bins + 1)])
+    left.grid(axis="x", visible=False)
+    right = left.twinx()
+    right.spines["right"].set_visible(True)
+    for scheme, (at, weight) in kernels.items():
+        right.plot(at, weight / max(weight.max(), 1e-12), color=SCHEMES[scheme], linewidth=2.2, label=scheme)
+    right.set(ylim=(0, 1.12), ylabel="weight, as a share of its largest")
+    right.grid(visible=False)
+    right.legend(loc="upper right", bbox_to_anchor=(0.98, 0.98))
+    return figure
+
+
+def weight_mass(mass: Mapping[str, Array]) -> Figure:
+    """Share of all weight that lies at each pass rate; ``mass`` maps a scheme to [G + 1] shares that sum to 1."""
+    figure, (axes,) = canvas(3.2)
+    width = 0.8 / max(len(mass), 1)
+    bins = 0
+    for i, (scheme, share) in enumerate(mass.items()):
+        bins = len(share) - 1
+        axes.bar(np.arange(bins + 1) + (i + 0.5) * width - 0.4, share, width, label=scheme, color=SCHEMES[scheme])
+    axes.set_xticks(range(bins + 1), [f"{k}/{bins}" for k in range(bins + 1)])
+    axes.set(xlabel="pass rate of the base student", ylabel="share of the weight")
+    percent(axes.yaxis)
+    axes.grid(axis="x", visible=False)
+    axes.legend()
+    return figure
+
+
+def losses(curves: Mapping[str, Sequence[Curves]], paint: Mapping[str, str]) -> Figure:
+    """KL a token by step, one panel a stage; a thin line a seed and, over them, their mean smoothed over five steps.
+
+    Args:
+        curves: arm to one entry a seed, which maps a stage (forward, reverse) to {step: KL a token}.
+        paint: arm to colour.
+    """
+    seeds = [seed for arm in curves.values() for seed in arm]
+    stages = [stage for stage in ("forward", "reverse") if any(stage in seed for seed in seeds)]
+    change = {min(seed["reverse"]) for seed in seeds if "forward" in seed and "reverse" in seed}
+    figure, panels = canvas(3.6, max(len(stages), 1))
+    for axes, stage in zip(panels, stages, strict=False):
+        for arm, of_arm in curves.items():
+            lines = [seed[stage] for seed in of_arm if stage in seed]
+            for line in lines:
+                axes.plot(list(line), list(line.values()), color=paint[arm], linewidth=0.6, alpha=0.45)
+            if lines:
+                steps = sorted(set().union(*lines))
+                mean = [np.mean([line[step] for line in lines if step in line]) for step in steps]
+                smooth = [np.mean(mean[max(i - 2, 0) : i + 3]) for i in range(len(mean))]
+                axes.plot(steps, smooth, color=paint[arm], linewidth=1.8, label=plain(arm))
+        axes.set_title(STAGES[stage], fontsize=10, loc="left", color="#39424c")
+        axes.set(xlabel="optimizer step of the arm", ylabel="KL a token, nats")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if all(value > 0 for seed in seeds for value in seed.get(stage, {}).values()):
+            axes.set_yscale("log")
+        for step in change:
+            axes.axvline(step - 0.5, color="#39424c", linewidth=1, linestyle=":")
+            axes.annotate(
+                "change of stage", (step - 0.5, 1), xytext=(-3, 0), xycoords=("data", "axes fraction"),
+                textcoords="offset points", rotation=90, fontsize=8, va="top", ha="right", color="#39424c",
+            )  # fmt: skip
+    legend(figure, panels)
+    return figure
+
+
+def legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend for all panels, beside them, each name once."""
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)  # pyright: ignore
+
+
+def levels(scores: Mapping[str, Mapping[str, Mapping[str, float]]], paint: Mapping[str, str]) -> Figure:
+    """Accuracy by group with intervals; ``scores`` maps an arm to {group: {mean, low, high}}."""
+    figure, (axes,) = canvas(3.8)
+    groups = list(dict.fromkeys(group for row in scores.values() for group in row))
+    for i, (arm, row) in enumerate(scores.items()):
+        have = [g for g in groups if g in row]
+        at = np.array([groups.index(g) for g in have]) + (i - (len(scores) - 1) / 2) * 0.75 / len(scores)
+        interval(axes, at, [row[g] for g in have], paint[arm], plain(arm))
+    for edge in range(1, len(groups)):
+        axes.axvline(edge - 0.5, color="#e6e9ed", linewidth=1)
+    axes.set_xticks(range(len(groups)), groups)
+    axes.set(xlim=(-0.5, len(groups) - 0.5), ylabel="accuracy")
+    axes.grid(axis="x", visible=False)
+    percent(axes.yaxis)
+    legend(figure, [axes])
+    return figure
+
+
+def interval(axes: Axes, at: Array, rows: Sequence[Mapping[str, float]], colour: str, label: str) -> None:
+    """Means with their intervals as vertical bars."""
+    mean = np.array([r["mean"] for r in rows])
+    half = np.abs([[r["mean"] - r["low"] for r in rows], [r["high"] - r["mean"] for r in rows]])
+    axes.errorbar(at, mean, half, fmt="o", markersize=4.5, elinewidth=1.8, color=colour, label=label)
+
+
+def retention(scores: Mapping[str, Mapping[str, float]], paint: Mapping[str, str]) -> Figure:
+    """One interval an arm, against the base student's; ``scores`` maps an arm to {mean, low, high}."""
+    figure, (axes,) = canvas(0.9 + 0.36 * len(scores))
+    for i, (arm, row) in enumerate(scores.items()):
+        axes.plot([row["low"], row["high"]], [i, i], color=paint[arm], linewidth=7, alpha=0.35, solid_capstyle="butt")
+        axes.plot(row["mean"], i, "o", color=paint[arm], markersize=6)
+        beside(axes, row["high"], i, f"{100 * row['mean']:.1f}")
+    if "base" in scores:
+        axes.axvline(scores["base"]["mean"], color=GREY, linestyle=":", linewidth=1.2)
+    axes.margins(x=0.08)
+    rows(axes, list(scores))
+    percent(axes.xaxis)
+    axes.set_xlabel("accuracy on what was never trained on")
+    return figure
+
+
+def beside(axes: Axes, x: float, y: float, text: str) -> None:
+    """Text to the right of a point."""
+    axes.annotate(text, (x, y), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9)
+
+
+def rows(axes: Axes, names: Sequence[str]) -> None:
+    """Names down the left side, the first at the top."""
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(axis="y", visible=False)
+
+
+def teacher_tokens(spent: Mapping[str, float], saved: Mapping[str, float], paint: Mapping[str, str]) -> Figure:
+    """Tokens the teacher generated a seed for each arm, and beside them what ``saved`` (a share) came to."""
+    figure, (axes,) = canvas(0.9 + 0.36 * len(spent))
+    for i, (arm, tokens) in enumerate(spent.items()):
+        share = saved.get(arm, 0.0)
+        whole = tokens / (1 - share) if share < 1 else tokens
+        axes.barh(i, tokens, 0.6, color=paint[arm])
+        axes.barh(
+            i, max(whole - tokens, 0), 0.6, tokens, facecolor="none", edgecolor=paint[arm], hatch="////", linewidth=0
+        )
+        text = f"{tokens:,.0f}" + (f"  ({100 * share:.0f}% saved)" if share > 0.005 else "")
+        beside(axes, max(whole, tokens), i, text)
+    axes.margins(x=0.2)
+    axes.set_xlim(left=0)
+    rows(axes, list(spent))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axes.set_xlabel("tokens generated by the teacher, a seed")
+    return figure
+
+
+def seconds(costs: Mapping[str, Mapping[str, float]]) -> Figure:
+    """Seconds a seed, stacked by step; ``costs`` maps a row (an arm, or what all share) to {step: seconds}."""
+    figure, (axes,) = canvas(1.1 + 0.36 * len(costs))
+    for i, row in enumerate(costs.values()):
+        start = 0.0
+        for step in STEPS:
+            if step in row:
+                axes.barh(i, row[step], 0.6, start, color=STEPS[step])
+                start += row[step]
+        beside(axes, start, i, f"{start:,.0f} s")
+    for step in [s for s in STEPS if any(s in row for row in costs.values())]:
+        axes.barh(0, 0, color=STEPS[step], label=step.replace("_", " "))
+    axes.margins(x=0.1)
+    axes.set_xlim(left=0)
+    rows(axes, list(costs))
+    axes.set_xlabel("seconds, mean of the seeds")
+    legend(figure, [axes])
+    return figure

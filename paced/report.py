@@ -1,0 +1,291 @@
+"""The report of a run, from ``run.json`` and artifacts alone: summary.json, report.html, a table for the terminal.
+
+A report can be redrawn at any time, also of a run that stopped half-way: what is missing is left out. Costs are what
+the artifacts cost when they were computed, not what a run that found them paid. Imports no torch.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paced import plots, weights
+from paced.artifacts import Manifest, Ref, open_file, read_manifest, replacing, write_json
+from paced.config import Weights
+from paced.errors import DataError
+from paced.page import page, table
+from paced.statistics import Array
+
+__all__ = ["build", "figures", "table"]
+
+BASE = "base"
+METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
+
+
+class Entry(BaseModel):
+    """One stage of a run; its label is ARM/SEED/STEP, or SEED/STEP, benchmark/NAME, base/evaluate, compare."""
+
+    model_config = ConfigDict(frozen=True)
+    label: str
+    stage: str
+    arm: str | None = None
+    seed: int | None = None
+    path: str
+    identity: str
+    cached: bool = False
+    seconds: float = 0.0
+    counts: dict[str, float] = {}
+
+    @property
+    def step(self) -> str:
+        """What the stage is for, without its round: ``sample`` of ``sample_1``."""
+        if self.stage in ("prepare", "compare"):
+            return self.stage
+        name, _, number = self.label.rpartition("/")[2].rpartition("_")
+        return name if number.isdigit() else self.label.rpartition("/")[2]
+
+
+class Arm(BaseModel):
+    """One student that the run trains."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    scheme: Literal["beta", "uniform", "hard_filter"]
+    schedule: Literal["forward", "reverse", "two_stage"]
+
+
+class Run(BaseModel):
+    """``run.json``."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    status: str
+    seeds: list[int]
+    arms: list[Arm]
+    weights: Weights
+    stages: list[Entry]
+
+
+class Made(NamedTuple):
+    """A stage that has left an artifact."""
+
+    entry: Entry
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """One file of the artifact, its digest checked."""
+        ref = Ref(kind=self.manifest.kind, path=self.entry.path, identity=self.manifest.identity)
+        return open_file(ref, name)
+
+    def count(self, name: str) -> int:
+        return int(self.manifest.counts.get(name, 0))
+
+
+def read(folder: Path) -> tuple[Run, dict[str, Made]]:
+    """A run and, by label, those of its stages whose artifact is there.
+
+    Raises:
+        DataError: run.json is missing or damaged.
+        CacheError: an artifact is damaged.
+    """
+    path = folder / "run.json"
+    try:
+        run = Run.model_validate_json(path.read_text())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): {folder} is no run folder") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    there = [e for e in run.stages if e.path and (Path(e.path) / "manifest.json").exists()]
+    return run, {e.label: Made(e, read_manifest(Path(e.path))) for e in there}
+
+
+def build(run: Path) -> dict[str, Any]:
+    """Write ``summary.json`` and ``report.html`` into a run folder; returns the summary."""
+    about, made = read(run)
+    summary = summarise(about, made)
+    write_json(run / "summary.json", summary)
+    pictures = {name: plots.svg(figure) for name, figure in draw(about, made, summary).items()}
+    with replacing(run / "report.html") as temporary:
+        temporary.write_text(page(summary, pictures), encoding="utf-8")
+    return summary
+
+
+def figures(run: Path) -> dict[str, Figure]:
+    """The pictures of the report that this run has data for, by name."""
+    about, made = read(run)
+    return draw(about, made, summarise(about, made))
+
+
+def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
+    """The contents of summary.json; only ``cached`` and ``seconds`` differ between two runs of one recipe."""
+    comparison: dict[str, Any] = {"arms": {}, "comparisons": []}
+    if "compare" in made:
+        comparison = json.loads(made["compare"].file("comparison.json").read_text())
+    arms: dict[str, dict[str, Any]] = {}
+    for name, arm in {BASE: None, **{a.name: a for a in run.arms}}.items():
+        scores = comparison["arms"].get(name, {})
+        settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm else {}
+        arms[name] = settings | {key: scores[key] for key in METRICS if key in scores} | cost(run, made, arm)
+    for name, share in saved(run, arms).items():
+        arms[name]["teacher_tokens_saved"] = share
+    stages = [
+        {
+            "name": e.label,
+            "identity": e.identity,
+            "cached": e.cached,
+            "reused": int(counts.get("reused", 0)),
+            "computed": int(counts.get("computed", 0)),
+            "seconds": made[e.label].manifest.seconds if e.label in made else e.seconds,
+        }
+        for e in run.stages
+        for counts in [made[e.label].manifest.counts if e.label in made else e.counts]
+    ]
+    return {
+        "name": run.name,
+        "status": run.status,
+        "seeds": run.seeds,
+        "arms": arms,
+        "comparisons": comparison["comparisons"],
+        "stages": stages,
+    }
+
+
+def of_seed(made: Mapping[str, Made], arm: str, seed: int) -> list[Made]:
+    """The stages of one arm and seed that have left an artifact."""
+    return [m for m in made.values() if m.entry.arm == arm and m.entry.seed == seed]
+
+
+def counted_seeds(run: Run, made: Mapping[str, Made], arm: str) -> list[int]:
+    """The seeds an arm's costs are averaged over: those it finished, or, if it finished none, those it began."""
+    finished = [seed for seed in run.seeds if f"{arm}/{seed}/evaluate" in made]
+    return finished or [seed for seed in run.seeds if of_seed(made, arm, seed)]
+
+
+def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
+    """What making a student took, mean a seed; evaluation is not counted, and the base student costs nothing.
+
+    Shared stages count in full for each arm that uses them, as if it were the only one: the rollouts behind its first
+    weights (not for scheme ``uniform``, which needs no pass rates), and teacher answers found in the store.
+    """
+    if arm is None:
+        return {"teacher_tokens": 0, "sampled_tokens": 0, "train_tokens": 0, "steps": 0, "seconds": 0.0}
+    totals: list[dict[str, float]] = []
+    for seed in counted_seeds(run, made, arm.name):
+        stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
+        if arm.scheme != "uniform" and f"{seed}/rollouts" in made:
+            stages.append(made[f"{seed}/rollouts"])
+        totals.append(
+            {
+                "teacher_tokens": sum(m.count("teacher_tokens") for m in stages if m.entry.stage == "teacher"),
+                "sampled_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "rollouts"),
+                "train_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "train"),
+                "steps": sum(m.count("steps") for m in stages if m.entry.stage == "train"),
+                "seconds": sum(m.manifest.seconds for m in stages),
+            }
+        )
+    return {key: sum(t[key] for t in totals) / len(totals) for key in totals[0]} if totals else {}
+
+
+def saved(run: Run, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Share of teacher tokens an arm does not need, against the arm of scheme ``uniform`` if there is one.
+
+    Arms that only train on their own samples (schedule ``reverse``) ask the teacher for no answers under any scheme,
+    so they have no share.
+    """
+    answered = [a for a in run.arms if a.schedule != "reverse" and arms[a.name].get("teacher_tokens")]
+    uniform = next((arms[a.name]["teacher_tokens"] for a in answered if a.scheme == "uniform"), None)
+    return {a.name: 1 - arms[a.name]["teacher_tokens"] / uniform for a in answered} if uniform else {}
+
+
+def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
+    """Every picture that there is data for, by the names in paced.page.PICTURES."""
+    arms: dict[str, dict[str, Any]] = summary["arms"]
+    paint = plots.colours(list(arms))
+    drawn: dict[str, Figure] = {}
+    tables = first_weights(run, made)
+    if tables:
+        everyone = next(iter(tables.values()))
+        bins = min(max(t["samples"].to_numpy(int).max() for t in everyone), 20)
+        share = np.linspace(0, 1, 201)
+        curves = {
+            scheme: (share, weights.raw_weights(bins * share, bins * (1 - share), config))
+            for scheme in tables
+            for config in [weights.Config(scheme=scheme, weights=run.weights)]
+        }
+        problems = np.mean([by_rate(t, bins) for t in everyone], axis=0)
+        drawn["pass_rates"] = plots.pass_rates(problems, len(everyone), curves)
+        mass = {scheme: np.sum([by_rate(t, bins, "weight") for t in ts], axis=0) for scheme, ts in tables.items()}
+        drawn["weights"] = plots.weight_mass({scheme: m / m.sum() for scheme, m in mass.items()})
+    losses = {a.name: [loss_curves(ms) for seed in run.seeds if (ms := trained(made, a.name, seed))] for a in run.arms}
+    if any(losses.values()):
+        drawn["losses"] = plots.losses(losses, paint)
+    scored = {name: arm for name, arm in arms.items() if "accuracy" in arm}
+    if scored:
+        rows = {
+            name: {"all": arm["accuracy"]} | {f"level {level}": v for level, v in arm.get("by_level", {}).items()}
+            for name, arm in scored.items()
+        }
+        drawn["levels"] = plots.levels(rows, paint)
+    kept = {name: arm["retention"] for name, arm in arms.items() if "retention" in arm}
+    if kept:
+        drawn["retention"] = plots.retention(kept, paint)
+    spent = {name: arm["teacher_tokens"] for name, arm in arms.items() if arm.get("teacher_tokens")}
+    if spent:
+        share_saved = {name: arms[name].get("teacher_tokens_saved", 0.0) for name in spent}
+        drawn["teacher_tokens"] = plots.teacher_tokens(spent, share_saved, paint)
+    if made:
+        drawn["seconds"] = plots.seconds(seconds(run, made))
+    return drawn
+
+
+def first_weights(run: Run, made: Mapping[str, Made]) -> dict[Any, list[pd.DataFrame]]:
+    """Pass rates and weights of the first stage: scheme to one table a seed."""
+    tables: dict[Any, list[pd.DataFrame]] = {}
+    for scheme in dict.fromkeys(a.scheme for a in run.arms):
+        names = [a.name for a in run.arms if a.scheme == scheme]
+        found = [next((made[k] for n in names if (k := f"{n}/{seed}/weights") in made), None) for seed in run.seeds]
+        if any(found):
+            tables[scheme] = [pd.read_parquet(m.file("pass_rates.parquet")) for m in found if m]
+    return tables
+
+
+def by_rate(table: pd.DataFrame, bins: int, column: str | None = None) -> Array:
+    """Problems, or the sum of a column, by pass rate rounded to k / bins: [bins + 1]; unknown pass rates left out."""
+    rate = table["pass_rate"].to_numpy(float)
+    known = ~np.isnan(rate)
+    values = table[column].to_numpy(float) if column else np.ones(len(table))
+    return np.bincount(np.rint(rate[known] * bins).astype(int), values[known], bins + 1).astype(np.float64)
+
+
+def trained(made: Mapping[str, Made], arm: str, seed: int) -> list[Made]:
+    return [m for m in of_seed(made, arm, seed) if m.entry.stage == "train"]
+
+
+def loss_curves(stages: Sequence[Made]) -> plots.Curves:
+    """KL a token by stage and step of one student."""
+    curves: dict[str, dict[int, float]] = {}
+    for m in stages:
+        curve = curves.setdefault(m.entry.step.removeprefix("train_"), {})
+        lines = map(json.loads, m.file("metrics.jsonl").read_text().splitlines())
+        curve |= {line["step"]: line["kl_per_token"] for line in lines}
+    return curves
+
+
+def seconds(run: Run, made: Mapping[str, Made]) -> dict[str, dict[str, float]]:
+    """Seconds by row (what all arms share, the base student, each arm) and step, mean over the row's seeds."""
+    rows: dict[str, dict[str, float]] = {}
+    for name, arm in {"shared by all": None, BASE: BASE, **{a.name: a.name for a in run.arms}}.items():
+        mine = [m for m in made.values() if m.entry.arm == arm]
+        seeds = len({m.entry.seed for m in mine} - {None})
+        row: dict[str, float] = {}
+        for m in mine:
+            row[m.entry.step] = row.get(m.entry.step, 0.0) + m.manifest.seconds / (1 if m.entry.seed is None else seeds)
+        if row:
+            rows[name] = row
+    return rows

@@ -1,0 +1,78 @@
+"""Stage 'rollouts': sample a model on problems and verify each response.
+
+It serves pass rates (G samples of every problem), the second stage's on-policy samples (one sample of the problems the
+next steps will draw), and nothing else knows the difference.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from paced.batching import draws
+from paced.config import Model, Sampling
+from paced.models import Tokenizer
+from paced.problems import problems_of
+from paced.samples import Sampler, model_folder
+from paced.stage import Job
+from paced.tables import ROLLOUTS
+
+
+class Draw(BaseModel):
+    """The problems that ``number`` draws from draw ``start`` on will touch (paced.batching.draws)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seed: int
+    start: int
+    number: int
+
+
+class Config(BaseModel):
+    """Identity-relevant configuration of the stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    samples: int
+    sampling: Sampling
+    seed: int
+    dtype: str
+    trust_remote_code: bool = False
+    first: int | None = None  # only so many problems from the start
+    draw: Draw | None = None
+
+
+def kept_problems(job: Job) -> list[dict[str, Any]]:
+    """The problems of positive weight, in the order of the weights table; the population that draws are made from."""
+    by_id = {p["problem_id"]: p for p in problems_of(job.input("problems"))}
+    weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
+    return [by_id[i] for i, w in zip(weights["problem_id"], weights["weight"], strict=True) if w > 0]
+
+
+def rollouts(job: Job) -> None:
+    """Inputs: problems, model and, with ``draw``, weights. Files: rollouts.parquet, samples.json."""
+    config = Config.model_validate(job.spec.config)
+    if config.draw:
+        population = kept_problems(job)
+        drawn = draws(len(population), config.draw.seed, config.draw.start, config.draw.number)
+        problems = [population[i] for i in dict.fromkeys(i for i, _ in drawn)]
+    else:
+        problems = problems_of(job.input("problems"))[: config.first]
+    ref = job.input("model")
+    folder = model_folder(ref)
+    tokenizer = Tokenizer(folder, config.trust_remote_code)
+    model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)  # pyright: ignore[reportArgumentType]
+    sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
+    wanted = []
+    for problem in problems:
+        prompt_ids = tokenizer.prompt(problem["prompt"])
+        wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(config.samples)]
+    parts = sampler.ensure(wanted, "rollouts")
+    rows = [{name: row[name] for name in ROLLOUTS.names} for row in sampler.graded(wanted, parts)]
+    job.write("rollouts.parquet", rows, ROLLOUTS)
+    job.write_json("samples.json", sampler.about)
+    job.counts |= {
+        "problems": len(problems),
+        "samples": len(rows),
+        "tokens": sum(r["tokens"] for r in rows),
+        "truncated": sum(r["finish"] == "length" for r in rows),
+        "correct": sum(r["verdict"] == "correct" for r in rows),
+        "unknown": sum(r["verdict"] == "unknown" for r in rows),
+    }

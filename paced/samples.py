@@ -1,0 +1,135 @@
+"""Samples on demand: which of the wanted responses exist, and the rest computed part by part."""
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel
+
+from paced.artifacts import Ref
+from paced.config import Model, Sampling
+from paced.engines.base import Engine, Request
+from paced.engines.transformers import TransformersEngine
+from paced.identity import model_identity
+from paced.models import Tokenizer, check_length, device_of, load_model
+from paced.stage import Job
+from paced.store import Collection, sample_key
+from paced.tables import SAMPLES
+from paced.verify import grade
+
+
+class Wanted(NamedTuple):
+    """One response to have: of a problem, behind these prompt ids."""
+
+    problem: dict[str, Any]
+    index: int
+    prompt_ids: list[int]
+    key: str
+
+
+class Sampler:
+    """Responses of one model under one set of sampling parameters, kept in the store.
+    """
+
+    def __init__(self, job: Job, ref: Ref, config: Model, tokenizer: Tokenizer, sampling: Sampling, seed: int):
+        self.job, self.folder, self.config, self.sampling = job, model_folder(ref), config, sampling
+        self.tokenizer = tokenizer
+        self.about = {
+            "model": model_identity(self.folder),
+            "dtype": config.dtype,
+            "tokens": tokenizer.token_map,
+            "sampling": sampling.model_dump(),
+            "seed": seed,
+        }
+        self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
+        self._engine: Engine | None = None
+
+    @functools.cached_property
+    def model(self) -> PreTrainedModel:
+        """Loaded when it is first needed: a stage that finds all its samples in the store never loads it."""
+        return load_model(self.folder, self.config, device_of(self.job.runtime))
+
+    def wanted(self, problem: dict[str, Any], index: int, prompt_ids: list[int]) -> Wanted:
+        check_length(prompt_ids, self.sampling.max_new_tokens, self.folder, problem["question"])
+        key = sample_key(**self.about, problem=problem["problem_id"], prompt=prompt_ids, index=index)
+        return Wanted(problem, index, prompt_ids, key)
+
+    def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
+        """Compute what is missing; returns the part that holds each wanted sample.
+
+        Parts are cut along problems, in order. A part whose samples another process has committed meanwhile is not
+        computed again.
+        """
+        job, index = self.job, self.collection.refresh()
+        missing = [w for w in wanted if w.key not in index]
+        reused = len(wanted) - len(missing)
+        job.counts["reused"] = job.counts.get("reused", 0) + reused
+        job.log(f"{what}: {reused} of {len(wanted)} samples reused, {len(missing)} missing")
+        done, computed = 0, 0
+        for part in by_problem(missing, job.runtime.part_problems):
+            index = self.collection.refresh()
+            if not all(w.key in index for w in part):
+                computed += len(part)
+                self._compute(part, lambda n, base=done: job.progress(base + n, len(missing), what))
+            done += len(part)
+            job.progress(done, len(missing), what)
+        job.counts["computed"] = job.counts.get("computed", 0) + computed
+        return [self.collection.refresh()[w.key] for w in wanted]
+
+    def graded(self, wanted: Sequence[Wanted], parts: Sequence[str], columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+        """The wanted samples with ``verdict`` and ``extracted`` added, in order."""
+        need = ["response", "tokens", "finish", *columns]
+        rows = self.collection.rows([(w.key, p) for w, p in zip(wanted, parts, strict=True)], need)
+        for w, part, row in zip(wanted, parts, rows, strict=True):
+            p = w.problem
+            verdict = grade(p["source"], row["response"], p["gold"], p["question"], row["finish"])
+            yield row | {
+                "problem_id": p["problem_id"],
+                "sample_index": w.index,
+                "sample_key": w.key,
+                "part": part,
+                "verdict": verdict.outcome,
+                "extracted": verdict.extracted,
+            }
+
+    def _compute(self, part: Sequence[Wanted], tick: Any) -> None:
+        if self._engine is None:
+            self._engine = TransformersEngine(self.model, self.tokenizer, self.job.runtime.sample_rows)
+        requests = [Request(w.prompt_ids, int(w.key, 16)) for w in part]
+        responses = self._engine.sample(requests, self.sampling, tick)
+        self.collection.write(
+            [
+                {
+                    "sample_key": w.key,
+                    "problem_id": w.problem["problem_id"],
+                    "sample_index": w.index,
+                    "prompt_ids": w.prompt_ids,
+                    "response_ids": r.ids,
+                    "response": self.tokenizer.text(r.ids),
+                    "tokens": len(r.ids),
+                    "finish": r.finish,
+                    "engine": self._engine.name,
+                }
+                for w, r in zip(part, responses, strict=True)
+            ]
+        )
+
+
+def by_problem(wanted: Sequence[Wanted], problems: int) -> Iterator[list[Wanted]]:
+    """Cut a sequence ordered by problem into runs of at most ``problems`` problems."""
+    part: list[Wanted] = []
+    seen: set[str] = set()
+    for w in wanted:
+        if w.problem["problem_id"] not in seen and len(seen) == problems:
+            yield part
+            part, seen = [], set()
+        seen.add(w.problem["problem_id"])
+        part.append(w)
+    if part:
+        yield part
+
+
+def model_folder(ref: Ref) -> Path:
+    """Where a model's files lie: a folder the user gave, or the ``model`` folder of a training artifact."""
+    return ref.folder / "model" if ref.kind == "train" else ref.folder

@@ -1,0 +1,190 @@
+"""A stage is a program that turns a spec into an artifact.
+
+``python -m paced STAGE --spec spec.json`` runs one anywhere. The program reads artifacts by reference, writes one
+artifact, and speaks JSON lines on standard output: ``progress``, ``log``, ``metric``, and ``done`` or ``error`` last.
+"""
+
+import contextlib
+import fcntl
+import importlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from paced.artifacts import File, Ref, commit, describe, open_file, reference, replacing, stage_identity, write_json
+from paced.config import Runtime
+from paced.errors import CacheError
+from paced.store import write_table
+
+
+class Stage(NamedTuple):
+    """``program`` is imported only when the stage runs; a changed ``algorithm`` number makes old artifacts misses.
+
+    A stage that holds model weights runs in a process of its own.
+    """
+
+    program: str
+    algorithm: int
+    holds_weights: bool
+
+
+STAGES = {
+    "prepare": Stage("paced.problems:prepare", 1, False),
+    "rollouts": Stage("paced.rollouts:rollouts", 1, True),
+    "weights": Stage("paced.weights:weights", 1, False),
+    "teacher": Stage("paced.teacher:teacher", 1, True),
+    "train": Stage("paced.train:train", 1, True),
+    "evaluate": Stage("paced.evaluate:evaluate", 1, True),
+    "compare": Stage("paced.compare:compare", 1, False),
+}
+
+
+class Spec(BaseModel):
+    """What to run. ``config`` holds only what changes the result; ``runtime`` only what does not."""
+
+    model_config = ConfigDict(frozen=True)
+    stage: str
+    home: str
+    config: dict[str, Any] = {}
+    inputs: dict[str, Ref] = {}
+    runtime: Runtime = Runtime()
+
+    @property
+    def identity(self) -> str:
+        return stage_identity(self.stage, STAGES[self.stage].algorithm, self.config, self.inputs)
+
+    @property
+    def folder(self) -> Path:
+        """Where the artifact lies: found by identity alone."""
+        return Path(self.home) / "artifacts" / self.stage / self.identity.removeprefix("sha256:")[:24]
+
+
+Listener = Callable[[dict[str, Any]], None]
+
+
+def emit(event: dict[str, Any]) -> None:
+    """One JSON line on standard output."""
+    print(json.dumps(event), flush=True)
+
+
+class Job:
+    """What a stage program is given: its inputs, its configuration, and where to write.
+
+    Attributes:
+        work: a folder for checkpoints, kept when the stage is killed and removed when it is done.
+        counts: numbers for the manifest.
+    """
+
+    def __init__(self, spec: Spec, tell: Listener = emit):
+        self.spec = spec
+        self._tell = tell
+        self.home = Path(spec.home)
+        self.folder = spec.folder
+        self.work = self.home / "work" / self.folder.name
+        self.runtime = spec.runtime
+        self.counts: dict[str, float] = {}
+        self.began = time.monotonic()
+        self._files: list[File] = []
+        self._meters: dict[str, tuple[float, int, float]] = {}
+
+    def input(self, name: str) -> Ref:
+        return self.spec.inputs[name]
+
+    def table(self, name: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """A table of an input artifact, its digest checked."""
+        return pd.read_parquet(open_file(self.input(name), file), columns=columns, dtype_backend="pyarrow")
+
+    def write(self, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+        """Write one table of the artifact."""
+        with replacing(self.folder / name) as temporary:
+            write_table(temporary, pa.Table.from_pylist(rows, schema=schema))
+        self._files.append(describe(self.folder / name, name, len(rows)))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write one JSON file of the artifact."""
+        write_json(self.folder / name, value)
+        self._files.append(describe(self.folder / name, name))
+
+    def add(self, name: str) -> None:
+        """List a file that the program has written under ``folder`` itself."""
+        self._files.append(describe(self.folder / name, name))
+
+    def log(self, message: str) -> None:
+        self._tell({"event": "log", "message": message})
+
+    def metric(self, step: int, values: Mapping[str, float]) -> None:
+        self._tell({"event": "metric", "step": step, "values": dict(values)})
+
+    def progress(self, done: int, total: int, what: str) -> None:
+        """Report ``done`` of ``total``, at most once a second and at the end; rate and time left are worked out here."""
+        now = time.monotonic()
+        began, first, last = self._meters.get(what, (now, done, 0.0))
+        if now - last < 1.0 and done < total:
+            return
+        self._meters[what] = (began, first, now)
+        rate = (done - first) / (now - began) if now > began else 0.0
+        left = (total - done) / rate if rate > 0 else None
+        self._tell({"event": "progress", "what": what, "done": done, "total": total, "rate": rate, "left": left})
+
+    def finish(self) -> Ref:
+        """Commit the artifact and drop the work folder."""
+        ref = commit(
+            self.folder,
+            kind=self.spec.stage,
+            identity=self.spec.identity,
+            inputs={name: ref.identity for name, ref in self.spec.inputs.items()},
+            config=self.spec.config,
+            algorithm=STAGES[self.spec.stage].algorithm,
+            counts=self.counts,
+            files=self._files,
+            seconds=time.monotonic() - self.began,
+        )
+        shutil.rmtree(self.work, ignore_errors=True)
+        return ref
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold a file lock; the kernel gives it back when the holder dies, however it dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def finished(spec: Spec) -> Ref | None:
+    """The artifact of this spec if it is already there and whole.
+
+    Raises:
+        CacheError: it is there, but of another schema version or damaged.
+    """
+    if not (spec.folder / "manifest.json").exists():
+        return None
+    ref = reference(spec.folder)
+    if ref.identity != spec.identity:
+        raise CacheError(f"{spec.folder} holds identity {ref.identity}, expected {spec.identity}: delete it and run again")
+    return ref
+
+
+def execute(spec: Spec, tell: Listener = emit) -> Ref:
+    """Run a stage in this process, or return the artifact that is already there; ``tell`` gets its events.
+
+    Two processes that ask for the same identity at once take turns: the second finds the first one's artifact.
+    """
+    with exclusive(Path(spec.home) / "locks" / spec.folder.name):
+        ref = finished(spec)
+        if ref is None:
+            module, _, function = STAGES[spec.stage].program.partition(":")
+            program: Callable[[Job], None] = getattr(importlib.import_module(module), function)
+            job = Job(spec, tell)
+            program(job)
+            ref = job.finish()
+        tell({"event": "done", "ref": ref.model_dump()})
+        return ref

@@ -1,0 +1,97 @@
+"""Accuracies and their intervals: avg@k, pass@k, the bootstrap (method section 9). Imports no torch.
+
+Shapes: S seeds, N problems, R resamples.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+BLOCK = 4_000_000  # drawn indices held at once
+
+
+class Interval(NamedTuple):
+    """A mean and its 95% interval, in the unit of the values."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Unbiased estimate of P(at least one of k samples is right): 1 - C(n-c, k) / C(n, k) (arXiv 2107.03374)."""
+    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def draw_counts(rng: np.random.Generator, items: int, resamples: int) -> Array:
+    """How often each of N items is drawn when N are drawn with replacement. [R, N], rows sum to N."""
+    drawn = rng.integers(0, items, (resamples, items)) + items * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * items).reshape(resamples, items).astype(np.float64)
+
+
+def bootstrap(matrices: Sequence[Array], seed: int = 0, resamples: int = 2000) -> list[Interval]:
+    """Mean and 95% percentile interval of each [S, N] matrix of per-problem values, by the crossed bootstrap.
+
+    Every resample draws problems and, independently, seeds, each with replacement, and takes the mean over the drawn
+    rows and columns; with one seed it is the bootstrap over problems. All matrices have the same problems and see the
+    same draws of them, and those of equally many seeds the same draws of seeds, so an interval does not depend on what
+    else is asked for. NaN cells are left out; each matrix has at least one other.
+
+    Resampling both ways counts the noise of a single cell more than once, so with several seeds the interval is rather
+    too wide than too narrow (Owen, "The pigeonhole bootstrap", 2007); S = 2 or 3 seeds are few to resample.
+    """
+    rows = np.concatenate(matrices)
+    known = ~np.isnan(rows)
+    columns = np.concatenate([np.where(known, rows, 0.0), known]).T  # [N, 2 rows]: values, then which count
+    problems = rows.shape[1]
+    rng = np.random.default_rng(seed)
+    block = max(1, BLOCK // problems)
+    sums = np.concatenate(
+        [draw_counts(rng, problems, min(block, resamples - done)) @ columns for done in range(0, resamples, block)]
+    )  # [R, 2 rows]
+    intervals: list[Interval] = []
+    first = 0
+    for matrix in matrices:
+        here = slice(first, first + len(matrix))
+        first += len(matrix)
+        seeds = draw_counts(np.random.default_rng([seed, len(matrix)]), len(matrix), resamples)
+        total = (seeds * sums[:, : len(rows)][:, here]).sum(1)
+        size = (seeds * sums[:, len(rows) :][:, here]).sum(1)
+        low, high = np.percentile(total[size > 0] / size[size > 0], [2.5, 97.5])
+        intervals.append(Interval(float(np.nanmean(matrix)), float(low), float(high)))
+    return intervals
+
+
+def bootstrap_mean(per_problem: Array, seed: int = 0, resamples: int = 2000) -> Interval:
+    """Mean and 95% percentile interval over problems."""
+    return bootstrap([per_problem[None]], seed, resamples)[0]
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """avg@k with its interval, pass@k, truncation rate and mean length of one benchmark's scores.
+
+    A sample without a known verdict is left out, and counted; a problem with none left is left out too.
+    """
+    by_problem: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["verdict"] != "unknown":
+            by_problem.setdefault(row["problem_id"], []).append(row)
+    if not by_problem:
+        return {"problems": 0, "samples": 0, "unknown": len(rows)}
+    right = {i: sum(r["verdict"] == "correct" for r in known) for i, known in by_problem.items()}
+    rates = np.array([right[i] / len(known) for i, known in by_problem.items()])
+    k = min(map(len, by_problem.values()))
+    return {
+        **bootstrap_mean(rates)._asdict(),
+        "k": k,
+        "pass_at_k": float(np.mean([pass_at_k(len(known), right[i], k) for i, known in by_problem.items()])),
+        "truncated": float(np.mean([r["finish"] == "length" for r in rows])),
+        "mean_tokens": float(np.mean([r["tokens"] for r in rows])),
+        "problems": len(by_problem),
+        "samples": len(rows),
+        "unknown": sum(r["verdict"] == "unknown" for r in rows),
+    }

@@ -1,0 +1,117 @@
+"""The sample-keyed store: rows that cost a model's time, kept by what they are and not by the run that asked.
+
+A collection holds the rows one model gives under one set of sampling parameters; a part is a Parquet file with a JSON
+note beside it that is written last. A stage looks up which keys exist, computes the rest part by part, and records
+which part holds each key. So a killed stage resumes at the last committed part, a data set that grew by a tenth costs
+a tenth, and two runs that ask for the same rows at once lose none: a part's name is the digest of its keys, so both
+write the same file.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from paced.artifacts import SCHEMA, check_file, replacing, write_json
+from paced.errors import CacheError
+from paced.identity import digest, file_digest
+
+KEY = "sample_key"
+
+
+def sample_key(**parts: Any) -> str:
+    """128 bits, in hex, over everything that decides one row."""
+    return digest(parts).removeprefix("sha256:")[:32]
+
+
+class Collection:
+    """The rows of one model under one set of parameters.
+
+    ``about`` decides the folder's name; ``schema`` is the table's, with a ``sample_key`` column; ``tokens`` is the
+    digest of the tokenizer's token->id map, carried by each part and compared on opening.
+    """
+
+    def __init__(self, root: Path, kind: str, about: dict[str, Any], schema: pa.Schema, tokens: str):
+        self.folder = root / "store" / kind / digest(about).removeprefix("sha256:")[:24]
+        self.tokens = tokens
+        self.schema = schema.with_metadata({"paced.tokens": tokens, "paced.schema": str(SCHEMA)})
+        self._about = about
+        self._index: dict[str, str] = {}
+        self._indexed: set[str] = set()
+
+    def refresh(self) -> dict[str, str]:
+        """key -> part name, over all committed parts; reads only parts not seen before, and only their keys."""
+        for note in sorted(self.folder.glob("*.json")):
+            name = note.stem
+            if name == "collection" or name in self._indexed:
+                continue
+            for key in self._open(name).read([KEY]).column(KEY).to_pylist():
+                self._index.setdefault(key, name)
+            self._indexed.add(name)
+        return self._index
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> str:
+        """Commit one part; returns its name."""
+        keys = [row[KEY] for row in rows]
+        name = digest(keys).removeprefix("sha256:")[:24]
+        path = self.folder / f"{name}.parquet"
+        if not (self.folder / "collection.json").exists():
+            write_json(self.folder / "collection.json", self._about)
+        with replacing(path) as temporary:
+            write_table(temporary, pa.Table.from_pylist(list(rows), schema=self.schema))
+        write_json(
+            path.with_suffix(".json"),
+            {"schema": SCHEMA, "rows": len(rows), "bytes": path.stat().st_size, "sha256": file_digest(path), "tokens": self.tokens},
+        )
+        self._indexed.add(name)
+        for key in keys:
+            self._index.setdefault(key, name)
+        return name
+
+    def part(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """One part's table.
+
+        Raises:
+            CacheError: the part is missing, damaged, of another schema version or made by another tokenizer.
+        """
+        return self._open(name).read(columns)
+
+    def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[dict[str, Any]]:
+        """The rows of ``(key, part)`` pairs in their order; one part is in memory at a time, and few rows as objects."""
+        for name, pairs in itertools.groupby(wanted, key=lambda pair: pair[1]):
+            table = self.part(name, [KEY, *[c for c in columns if c != KEY]])
+            position = {key: i for i, key in enumerate(table.column(KEY).to_pylist())}
+            keys = [key for key, _ in pairs]
+            for key in keys:
+                if key not in position:
+                    raise CacheError(f"{self.folder / name}.parquet lacks sample {key}: run 'paced cache verify --delete'")
+            for start in range(0, len(keys), 256):
+                yield from table.take([position[key] for key in keys[start : start + 256]]).to_pylist()
+
+    def _open(self, name: str) -> pq.ParquetFile:
+        path = self.folder / f"{name}.parquet"
+        try:
+            note = json.loads(path.with_suffix(".json").read_text())
+        except (OSError, ValueError):
+            note = {"schema": None}
+        if note.get("schema") != SCHEMA:
+            raise CacheError(
+                f"{path.with_suffix('.json')} has schema version {note.get('schema')}, this version of paced reads "
+                f"{SCHEMA}: delete {self.folder} and run again"
+            )
+        if note["tokens"] != self.tokens:
+            raise CacheError(
+                f"{path} was written by another tokenizer (token map {note['tokens'][:15]}, now {self.tokens[:15]}): "
+                "use the tokenizer it was made with"
+            )
+        check_file(path, note["sha256"])
+        return pq.ParquetFile(path)
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write Parquet as the whole project does: zstd, readable by plain pandas, the same bytes for the same table."""
+    pq.write_table(table, path, compression="zstd", compression_level=9)

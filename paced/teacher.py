@@ -1,0 +1,148 @@
+"""Stage 'teacher': answers and sparse next-token distributions, only where the weight is positive.
+
+A problem of weight 0 costs nothing here. Student and teacher consume the same token ids: prompts are rendered once,
+with the student's tokenizer, whose token->id map must be the teacher's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from paced.batching import micro_batches
+from paced.config import Answers, Model
+from paced.errors import DataError
+from paced.losses import CHUNK
+from paced.models import Tokenizer, device_of, head, load_model, response_hidden, same_tokens
+from paced.prompts import teacher_messages
+from paced.rollouts import kept_problems
+from paced.samples import Sampler, Wanted, by_problem, model_folder
+from paced.stage import Job
+from paced.store import Collection, sample_key
+from paced.tables import ANSWERS, TARGETS
+from paced.targets import Sparse, encode
+
+TOKENS = 8192  # padded tokens in one teacher-forced forward pass
+
+
+class Config(BaseModel):
+    """Identity-relevant configuration of the stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    answers: Answers
+    seed: int
+    dtype: str
+    privileged: bool = False
+    trust_remote_code: bool = False
+
+
+class Scorer:
+    """Sparse distributions of one teacher at the positions of given responses, kept in the store."""
+
+    def __init__(self, job: Job, sampler: Sampler, config: Config):
+        self.job, self.sampler, self.answers = job, sampler, config.answers
+        self.about = {
+            "model": sampler.about["model"],
+            "dtype": config.dtype,
+            "tokens": sampler.about["tokens"],
+            "mass": config.answers.mass,
+            "max_entries": config.answers.max_entries,
+        }
+        self.collection = Collection(job.home, "targets", self.about, TARGETS, sampler.tokenizer.token_map)
+
+    def key(self, row: dict[str, Any]) -> str:
+        return sample_key(**self.about, prompt=row["prompt_ids"], response=row["response_ids"])
+
+    def ensure(self, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[str]:
+        """The part that holds each sample's targets; ``rows`` are graded samples with their token ids."""
+        index = self.collection.refresh()
+        if not all(key in index for key in keys):
+            missing = {k: r for k, r in zip(keys, rows, strict=True) if k not in index}
+            self.collection.write(self._score(missing))
+        return [self.collection.refresh()[key] for key in keys]
+
+    @torch.inference_mode()
+    def _score(self, missing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        model = self.sampler.model
+        projection = head(model).weight[: self.sampler.tokenizer.size]
+        result: dict[str, dict[str, Any]] = {}
+        keys = list(missing)
+        lengths = [len(missing[k]["prompt_ids"]) + len(missing[k]["response_ids"]) for k in keys]
+        for batch in micro_batches(lengths, TOKENS):
+            rows = [missing[keys[i]] for i in batch]
+            responses = [r["response_ids"] for r in rows]
+            hidden = response_hidden(model, [r["prompt_ids"] for r in rows], responses)
+            taken = torch.tensor([t for ids in responses for t in ids], device=hidden.device)
+            pieces = [
+                encode(hidden[s : s + CHUNK] @ projection.T, taken[s : s + CHUNK], self.answers.mass, self.answers.max_entries)
+                for s in range(0, len(hidden), CHUNK)
+            ]
+            flat = Sparse(*([x for piece in field for x in piece.tolist()] for field in zip(*pieces, strict=True)))
+            position = entry = 0
+            for i, row in zip(batch, rows, strict=True):
+                n = len(row["response_ids"])
+                count = flat.counts[position : position + n]
+                entries = slice(entry, entry + sum(count))
+                result[keys[i]] = {
+                    "sample_key": keys[i],
+                    **{name: row[name] for name in ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")},
+                    "entry_count": count,
+                    "entry_ids": flat.ids[entries],
+                    "entry_logprobs": flat.logprobs[entries],
+                    "tail_logprob": flat.tail[position : position + n],
+                }
+                position, entry = position + n, entries.stop
+        return [result[key] for key in keys]
+
+
+def teacher(job: Job) -> None:
+    """Inputs: problems, weights, teacher, student (its tokenizer). Files: answers.parquet, targets.json.
+
+    Raises:
+        ConfigError: the two models' token maps differ.
+        DataError: no answer was kept.
+    """
+    config = Config.model_validate(job.spec.config)
+    answers = config.answers
+    ref = job.input("teacher")
+    tokenizer = Tokenizer(model_folder(job.input("student")), config.trust_remote_code)
+    same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
+    model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)  # pyright: ignore[reportArgumentType]
+    sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed)
+
+    wanted: list[Wanted] = []
+    for problem in kept_problems(job):
+        prompt_ids = tokenizer.prompt(teacher_messages(problem, config.privileged))
+        wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(answers.samples)]
+    places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
+
+    scorer = Scorer(job, sampler, config)
+    table: list[dict[str, Any]] = []
+    generated = entries = done = 0
+    for part in by_problem(wanted, job.runtime.part_problems):
+        graded = list(sampler.graded(part, [places[w.key] for w in part], ("prompt_ids", "response_ids")))
+        generated += sum(r["tokens"] for r in graded)
+        kept = [r for r in graded if r["finish"] != "error" and (answers.keep == "all" or r["verdict"] == "correct")]
+        keys = [scorer.key(r) for r in kept]
+        parts = scorer.ensure(kept, keys) if kept else []
+        for row, key, name in zip(kept, keys, parts, strict=True):
+            table.append({n: row[n] for n in ("problem_id", "sample_index", "sample_key", "tokens", "verdict")} | {"target_key": key, "part": name})
+        done += len(part)
+        job.progress(done, len(wanted), "teacher targets")
+    if not table:
+        raise DataError(
+            f"the teacher answered none of {len(wanted)} samples correctly, so nothing is left to learn from: use a "
+            "stronger teacher, longer answers.sampling.max_new_tokens, or answers.keep: all"
+        )
+    job.write("answers.parquet", table, ANSWERS)
+    job.write_json("targets.json", scorer.about)
+    positions = sum(r["tokens"] for r in table)
+    job.counts |= {
+        "problems": len({r["problem_id"] for r in table}),
+        "samples": len(table),
+        "teacher_tokens": generated,
+        "tokens": positions,
+        "wrong": len(wanted) - len(table),
+    }
+    job.log(f"{len(table)} of {len(wanted)} answers kept, {positions} target positions")

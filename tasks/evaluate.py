@@ -1,0 +1,36 @@
+"""Tasks 'evaluate' and 'compare': judge each student on the same problems, then pair them."""
+
+from paced.artifacts import Ref
+from paced.stage import Spec
+from tasks.run import Run
+from tasks.stage import stage_task
+
+
+@stage_task
+def evaluate(run: Run, label: str, model: Ref, benchmarks: dict[str, Ref]) -> Spec:
+    """k samples a problem on every benchmark, the same settings for every model."""
+    recipe = run.recipe
+    config = {
+        "samples": recipe.evaluation.samples,
+        "sampling": recipe.evaluation.sampling.model_dump(),
+        "seed": recipe.evaluation.seed,
+        "dtype": recipe.student.dtype,
+        "trust_remote_code": recipe.student.trust_remote_code,
+    }
+    inputs = {"model": model} | {f"benchmark/{name}": ref for name, ref in benchmarks.items()}
+    return Spec(stage="evaluate", home=run.home, config=config, inputs=inputs, runtime=recipe.runtime)
+
+
+@stage_task
+def compare(run: Run, label: str, scores: dict[str, Ref]) -> Spec:
+    """Means, intervals and paired differences: each arm against the base, and the last against each other one."""
+    recipe = run.recipe
+    arms = [a.name for a in recipe.arms]
+    pairs = [(a, "base") for a in arms] + [(arms[-1], a) for a in arms[:-1]]
+    if "paced" in arms[:-1]:
+        pairs += [("paced", a) for a in arms[: arms.index("paced")]]
+    config = {
+        "benchmarks": [{"name": b.name, "retention": b.retention} for b in recipe.evaluation.benchmarks],
+        "pairs": [list(p) for p in pairs],
+    }
+    return Spec(stage="compare", home=run.home, config=config, inputs=scores, runtime=recipe.runtime)

@@ -1,0 +1,88 @@
+"""What a run wants tracked, written down first: one JSON-lines file a tracked run, in the run's own folder.
+
+Tracking never stops training. Whatever is to reach MLflow is appended here at once and sent when the server answers;
+a journal is sent from where it stopped, so replaying one twice changes nothing.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PARENT = "run"  # the journal of the parent run
+
+
+class Journal:
+    """Append-only notes of one tracked run: a flow run (label ``run``) or a stage."""
+
+    _lock = threading.Lock()
+
+    def __init__(self, folder: Path, label: str):
+        self.label = label
+        self.path = folder / "journal" / f"{label.replace('/', '.')}.jsonl"
+        self._noted: set[tuple[str, int]] | None = None
+
+    def entries(self) -> list[dict[str, Any]]:
+        """All complete lines; a last line cut by a kill is left out."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def _append(self, *entries: dict[str, Any]) -> None:
+        now = int(time.time() * 1000)
+        with Journal._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b") as file:
+                if file.tell() and not self._ends_whole(file):
+                    file.write(b"\n")
+                file.write("".join(json.dumps({"label": self.label, "time": now} | e) + "\n" for e in entries).encode())
+
+    @staticmethod
+    def _ends_whole(file: Any) -> bool:
+        file.seek(-1, 2)
+        return file.read(1) == b"\n"
+
+    def has(self, kind: str) -> bool:
+        return any(e["kind"] == kind for e in self.entries())
+
+    def begin(self, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
+        """Note the run's tags and parameters, once."""
+        if not self.has("begin"):
+            self._append({"kind": "begin", "tags": dict(tags), "params": {k: str(v)[:500] for k, v in flat(params)}})
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Note values at a step; a value already noted (a resumed stage repeats some) is not noted again."""
+        if self._noted is None:
+            self._noted = {(k, e["step"]) for e in self.entries() if e["kind"] == "metrics" for k in e["values"]}
+        new = {k: v for k, v in values.items() if (k, step) not in self._noted}
+        if new:
+            self._noted |= {(k, step) for k in new}
+            self._append({"kind": "metrics", "step": step, "values": new})
+
+    def input(self, name: str, identity: str, source: str, context: str) -> None:
+        self._append({"kind": "input", "name": name, "identity": identity, "source": source, "context": context})
+
+    def file(self, path: Path, folder: str = "") -> None:
+        """Note a file or a folder to be kept as an artifact."""
+        self._append({"kind": "file", "path": str(path), "folder": folder})
+
+    def model(self, path: Path, name: str, tags: Mapping[str, str]) -> None:
+        """Note a model folder to be registered under ``name``."""
+        self._append({"kind": "model", "path": str(path), "name": name, "tags": dict(tags)})
+
+    def end(self, status: str) -> None:
+        self._append({"kind": "end", "status": status})
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested mappings and lists as dotted keys."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple) and any(isinstance(x, Mapping) for x in value):
+            yield from flat({str(x.get("name", i)): x for i, x in enumerate(value)}, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

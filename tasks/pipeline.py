@@ -1,0 +1,180 @@
+"""A run's stages as they are submitted, and what is left of them when the run ends: record, report, tracking."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from prefect.artifacts import create_image_artifact, create_link_artifact, create_table_artifact
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+from prefect.tasks import Task
+
+import paced
+from paced.artifacts import Ref, read_manifest, write_json
+from paced.errors import PacedError
+from tasks.console import display
+from tasks.journal import PARENT, Journal
+from tasks.policies import StageDied
+from tasks.run import Run
+from tasks.runner import Stopped
+from tasks.stage import begin_journal, close_journal, note_of, tracker_of
+
+
+class Submitted(NamedTuple):
+    label: str
+    future: PrefectFuture[Ref]
+
+
+class Pipeline:
+    """Submits stages; on leaving, waits for all of them and writes ``run.json``, report, journals and artifacts.
+
+    Raises on leaving:
+        PacedError: the first error that made a stage fail.
+    """
+
+    def __init__(self, run: Run):
+        self.run = run
+        self.summary: dict[str, Any] = {}
+        self._submitted: list[Submitted] = []
+        self._tracker = tracker_of(run.folder, run.home)
+        self._journal = Journal(run.folder, PARENT)
+
+    def __enter__(self) -> Self:
+        display.say(f"run {self.run.name} in {self.run.folder}")
+        recipe = self.run.recipe
+        tags = {
+            "paced.recipe": recipe.name,
+            "paced.version": paced.__version__,
+            "paced.student": recipe.student.path,
+            "paced.teacher": recipe.teacher_model.path,
+        }
+        self._journal.begin(tags, recipe.model_dump(mode="json", exclude={"runtime"}))
+        self._journal.file(self.run.folder / "recipe.yaml")
+        return self
+
+    def add(self, task: Task[Any, Ref], label: str, **arguments: Any) -> PrefectFuture[Ref]:
+        """Submit a stage; its arguments may be the futures of others."""
+        future = task.submit(self.run, label, **arguments)
+        self._submitted.append(Submitted(label, future))
+        return future
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            return
+        flow_run = FlowRunContext.get()
+        flow_run_id = str(flow_run.flow_run.id) if flow_run and flow_run.flow_run else ""
+        rows: list[dict[str, Any]] = []
+        failures: list[Exception] = []
+        for label, future in self._submitted:
+            future.wait()
+            result = future.result(raise_on_failure=False)
+            if isinstance(result, Ref):
+                rows.append(self._record(label, result, flow_run_id))
+            elif isinstance(result, Exception):
+                failures.append(result)
+        failure = first_cause(failures)
+        self._write(rows, "completed" if failure is None else "failed", failure)
+        if failure is None:
+            self._publish(rows)
+        self._journal.end("FINISHED" if failure is None else "FAILED")
+        self._flush([PARENT, *(s.label for s in self._submitted)])
+        if failure is not None:
+            raise failure
+
+    def _record(self, label: str, ref: Ref, flow_run_id: str) -> dict[str, Any]:
+        """The row of ``run.json`` for a stage; a cached one that was never tracked in this run is tracked now."""
+        manifest = read_manifest(ref.folder)
+        note = note_of(self.run, label)
+        ran = json.loads(note.read_text()) if note.exists() else {}
+        journal = Journal(self.run.folder, label)
+        if not journal.has("end"):
+            begin_journal(journal, manifest.kind, ref.identity, manifest.config, {n: (i, "") for n, i in manifest.inputs.items()})
+            close_journal(journal, ref)
+        executed = ran.get("flow_run") == flow_run_id
+        arm, _, rest = label.partition("/")
+        seed = rest.partition("/")[0]
+        named = {"base", *(a.name for a in self.run.recipe.arms)}
+        return {
+            "label": label,
+            "stage": manifest.kind,
+            "arm": arm if arm in named else None,
+            "seed": int(seed) if arm in named and seed.isdigit() else int(arm) if arm.isdigit() else None,
+            "path": str(ref.folder),
+            "identity": ref.identity,
+            "cached": not executed,
+            "seconds": ran["seconds"] if executed else 0.0,
+            "counts": manifest.counts,
+        }
+
+    def _write(self, rows: list[dict[str, Any]], status: str, failure: Exception | None) -> None:
+        recipe = self.run.recipe
+        record = {
+            "name": self.run.name,
+            "home": self.run.home,
+            "status": status,
+            "error": None if failure is None else str(failure),
+            "seeds": list(recipe.seeds),
+            "arms": [a.model_dump() for a in recipe.arms],
+            "weights": recipe.weights.model_dump(),
+            "stages": rows,
+        }
+        write_json(self.run.folder / "run.json", record)
+
+    def _publish(self, rows: list[dict[str, Any]]) -> None:
+        """Report and summary; the numbers and pictures on the run page and in MLflow."""
+        from paced import report
+
+        folder = self.run.folder
+        self.summary = report.build(folder)
+        pictures = {name: picture(figure) for name, figure in report.figures(folder).items()}
+        for name, data in pictures.items():
+            path = folder / "figures" / f"{name}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+        for path in (folder / "summary.json", folder / "report.html", folder / "figures"):
+            self._journal.file(path)
+        for name, arm in self.summary["arms"].items():
+            values = {k: arm[k]["mean"] for k in ("accuracy", "retention") if arm.get(k)}
+            values |= {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "seconds") if k in arm}
+            self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items() if v is not None})
+        recipe = self.run.recipe
+        prefix = f"{recipe.arms[-1].name}/{recipe.seeds[0]}/train_"
+        final = [r for r in rows if r["label"].startswith(prefix)][-1]
+        tags = {"identity": final["identity"], "run": self.run.name, "arm": recipe.arms[-1].name, "seed": str(recipe.seeds[0])}
+        self._journal.model(Path(final["path"]) / "model", recipe.name, tags)
+        table = [
+            {"arm": name} | {k: f"{100 * a[k]['mean']:.1f} ({100 * a[k]['low']:.1f} to {100 * a[k]['high']:.1f})" for k in ("accuracy", "retention") if a.get(k)}
+            for name, a in self.summary["arms"].items()
+        ]  # fmt: skip
+        create_table_artifact(table, key="results", description="Accuracy and retention, % with 95% intervals")
+        for name, data in pictures.items():
+            url = "data:image/png;base64," + base64.b64encode(data).decode()
+            create_image_artifact(url, key=name.replace("_", "-"), description=name.replace("_", " "))
+
+    def _flush(self, labels: list[str]) -> None:
+        for label in labels:
+            if not self._tracker.flush(label, wait=True):
+                return
+        for label, link in self._tracker.links().items():
+            if label == PARENT:
+                create_link_artifact(link, key="mlflow", link_text=f"{self.run.name} in MLflow")
+
+
+def first_cause(failures: list[Exception]) -> Exception | None:
+    """The error to show: a stage's own before those of stages that only never started."""
+    own = [e for e in failures if isinstance(e, PacedError) and not isinstance(e, Stopped)]
+    died = [e for e in own if isinstance(e, StageDied)]
+    stopped = [e for e in failures if isinstance(e, Stopped)]
+    return next(iter([*[e for e in own if e not in died], *died, *stopped, *failures]), None)
+
+
+def picture(figure: Any) -> bytes:
+    """A matplotlib figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    return buffer.getvalue()
+
+

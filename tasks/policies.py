@@ -1,0 +1,56 @@
+"""When a stage is a cache hit, and when a failed one is tried again."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.cache_policies import CachePolicy
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import TaskRunContext
+from prefect.results import get_default_result_storage
+from prefect.tasks import Task
+
+from paced.errors import CacheError, EngineError
+from paced.identity import digest
+from paced.stage import Spec, finished
+
+RETRIES, DELAYS = 2, [1, 10]
+
+
+class StageDied(EngineError):
+    """A stage's process ended without a word: killed, out of memory, a machine that went away."""
+
+
+@dataclass
+class StageIdentity(CachePolicy):
+    """The cache key of a stage task is its identity; a hit whose artifact is gone or damaged is a miss.
+
+    ``build`` maps the task's arguments to the spec. Prefect calls ``compute_key`` before it looks the key up, so a
+    record that points to nothing is dropped here, in time.
+    """
+
+    build: Callable[..., Spec] | None = None
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        assert self.build is not None
+        spec = self.build(**inputs)
+        key = f"{spec.stage}-{spec.identity.removeprefix('sha256:')[:32]}-{digest(spec.home)[-8:]}"
+        try:
+            whole = finished(spec) is not None
+        except CacheError as error:
+            logging.getLogger(__name__).warning("%s", error)
+            whole = False
+        if not whole:
+            storage: Any = get_default_result_storage(_sync=True)  # pyright: ignore[reportCallIssue]
+            (Path(storage.basepath).expanduser() / key).unlink(missing_ok=True)
+        return key
+
+
+def infrastructure(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
+    """Retry when a process or a connection died, never on a wrong recipe, wrong data or a failed stage."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StageDied | ConnectionError)

@@ -1,0 +1,172 @@
+"""``stage_task`` turns a function that builds a stage's spec into the Prefect task that runs the stage."""
+
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
+
+from prefect import task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import TaskRunContext
+from prefect.tasks import Task
+
+from paced.artifacts import Ref, read_manifest, write_json
+from paced.errors import PacedError
+from paced.stage import Spec, finished
+from tasks.console import display, progress_line, span
+from tasks.journal import Journal, flat
+from tasks.policies import DELAYS, RETRIES, StageDied, StageIdentity, infrastructure
+from tasks.run import Run
+from tasks.runner import Stopped, run_stage
+from tasks.tracking import Tracker
+
+P = ParamSpec("P")
+REFRESH = 5.0  # seconds between updates of a progress bar on the run page, and of live metrics
+SHOWN = ("problems", "kept", "samples", "reused", "computed", "teacher_tokens", "steps", "tokens")
+
+_failed: dict[str, PacedError] = {}  # flow run -> the first error that no retry mends
+
+
+def stage_task(build: Callable[Concatenate[Run, str, P], Spec]) -> Task[Concatenate[Run, str, P], Ref]:
+    """The Prefect task of a stage.
+
+    ``build(run, label, ...)`` maps arguments to the spec, whose identity is the cache key. The task runs the stage in a
+    supervised process, passes its progress on to the terminal, the run page and MLflow, and returns a reference.
+    """
+
+    @functools.wraps(build)
+    def body(run: Run, label: str, *args: P.args, **kwargs: P.kwargs) -> Ref:
+        flow_run = flow_run_id()
+        if earlier := _failed.get(flow_run):
+            raise Stopped(f"not started, because another stage failed: {earlier}")
+        try:
+            spec = build(run, label, *args, **kwargs)
+            # The artifact may be there although Prefect forgot it: no process is needed to find that out.
+            return finished(spec) or _execute(run, label, spec)
+        except PacedError as error:
+            if not isinstance(error, StageDied):
+                _failed.setdefault(flow_run, error)
+            raise
+
+    return task(
+        body,
+        name=build.__name__,
+        task_run_name="{label}",
+        cache_policy=StageIdentity(build=build),
+        persist_result=True,
+        result_serializer="json",
+        retries=RETRIES,
+        retry_delay_seconds=DELAYS,
+        retry_condition_fn=infrastructure,
+    )
+
+
+def flow_run_id() -> str:
+    """The flow run that the running task belongs to."""
+    context = TaskRunContext.get()
+    return str(context.task_run.flow_run_id) if context else ""
+
+
+def note_of(run: Run, label: str) -> Path:
+    """Where it is noted that a stage really ran, and in which flow run."""
+    return run.folder / "executed" / f"{label.replace('/', '.')}.json"
+
+
+@functools.cache
+def tracker_of(folder: Path, home: str) -> Tracker:
+    """One tracker a run and process."""
+    return Tracker(folder, Path(home), folder.name)
+
+
+def _execute(run: Run, label: str, spec: Spec) -> Ref:
+    began = last_flush = time.monotonic()
+    journal, tracker, page = Journal(run.folder, label), tracker_of(run.folder, run.home), RunPage(label)
+    sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
+    begin_journal(journal, spec.stage, spec.identity, spec.config, sources)
+
+    def listen(event: dict[str, Any]) -> None:
+        nonlocal began, last_flush
+        if event["event"] == "started":  # the wait for a slot is not the stage's time
+            began = time.monotonic()
+        display.event(label, event)
+        page.event(event)
+        if event["event"] == "metric":
+            journal.metrics(event["step"], prefixed(label, event["values"]))
+        if time.monotonic() - last_flush > REFRESH:
+            last_flush = time.monotonic()
+            threading.Thread(target=tracker.flush, args=(label,), daemon=True).start()
+
+    try:
+        ref = run_stage(spec, run.folder / "logs" / f"{label.replace('/', '.')}.log", listen)
+    except BaseException:
+        display.done(label, "stopped")
+        raise
+    seconds = time.monotonic() - began
+    write_json(note_of(run, label), {"label": label, "flow_run": flow_run_id(), "seconds": seconds})
+    close_journal(journal, ref)
+    page.close()
+    counts = read_manifest(ref.folder).counts
+    display.done(label, ", ".join([span(seconds), *(f"{counts[k]:,.0f} {k.replace('_', ' ')}" for k in SHOWN if k in counts)]))
+    return ref
+
+
+def prefixed(label: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """Metric keys ``stage/metric``: the last part of a label names the stage within its arm."""
+    return {f"{label.rpartition('/')[2]}/{k}": float(v) for k, v in values.items()}
+
+
+def begin_journal(
+    journal: Journal, stage: str, identity: str, config: Mapping[str, Any], inputs: Mapping[str, tuple[str, str]]
+) -> None:
+    """Note once what a stage is made from; ``inputs`` maps names to (identity, path)."""
+    if journal.has("begin"):
+        return
+    journal.begin({"paced.stage": stage, "paced.identity": identity}, config)
+    for name, (digest, path) in inputs.items():
+        if name in ("problems", "file") or name.startswith("benchmark/"):
+            journal.input(name, digest, path, "evaluation" if name.startswith("benchmark/") else "training")
+
+
+def close_journal(journal: Journal, ref: Ref) -> None:
+    """Note what came out: counts, results, the step-wise metrics that the live stream missed, the manifest."""
+    manifest = read_manifest(ref.folder)
+    steps = ref.folder / "metrics.jsonl"
+    if steps.exists():
+        for line in steps.read_text().splitlines():
+            values = json.loads(line)
+            journal.metrics(values.pop("step"), prefixed(journal.label, values))
+    journal.metrics(0, prefixed(journal.label, {**manifest.counts, "seconds": manifest.seconds}))
+    for name in ("weights.json", "evaluation.json", "comparison.json"):
+        if (ref.folder / name).exists():
+            found = flat(json.loads((ref.folder / name).read_text()))
+            numbers = {k.replace(".", "/"): v for k, v in found if isinstance(v, int | float)}
+            journal.metrics(0, prefixed(journal.label, numbers))
+            journal.file(ref.folder / name)
+    journal.file(ref.folder / "manifest.json")
+    journal.end("FINISHED")
+
+
+class RunPage:
+    """A stage on the Prefect run page: a bar with rate and time left while it runs."""
+
+    def __init__(self, label: str):
+        self._key = "progress-" + "".join(c if c.isalnum() else "-" for c in label.lower())
+        self._bar: Any = None
+        self._last = 0.0
+
+    def event(self, event: dict[str, Any]) -> None:
+        if event["event"] != "progress" or time.monotonic() - self._last < REFRESH:
+            return
+        self._last = time.monotonic()
+        share = 100 * event["done"] / max(1, event["total"])
+        if self._bar is None:
+            self._bar = create_progress_artifact(share, key=self._key, description=progress_line(event))
+        else:
+            update_progress_artifact(self._bar, share, description=progress_line(event))
+
+    def close(self) -> None:
+        if self._bar is not None:
+            update_progress_artifact(self._bar, 100.0, description="done")

@@ -1,0 +1,205 @@
+"""Sends journals to MLflow: one parent run a PACED run, one child run a stage, found again by tag.
+
+The only file that imports mlflow. Nothing here raises on a server that cannot be reached: it warns once, tries again
+later, and ``paced mlflow-replay RUN`` sends what is left.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from paced.artifacts import write_json
+from paced.stage import exclusive
+from tasks.journal import PARENT, Journal
+
+# A dead server must cost seconds, not minutes, and no usage statistics leave the machine.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+
+EXPERIMENT = "paced"
+BATCH = 1000  # metrics a request
+PAUSE = 30.0  # seconds before a server that did not answer is asked again
+
+logger = logging.getLogger("paced.tracking")
+
+
+def tracking_uri(home: Path) -> str:
+    """``MLFLOW_TRACKING_URI`` if set, else a database under ``home``."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
+
+
+class Tracker:
+    """Sends the journals of one PACED run."""
+
+    def __init__(self, folder: Path, home: Path, name: str):
+        self.folder, self.home, self.name = folder, home, name
+        self.uri = tracking_uri(home)
+        self._client: Any = None
+        self._lock = threading.Lock()
+        self._down_until = 0.0
+        self._warned = False
+
+    def flush(self, label: str, wait: bool = False) -> bool:
+        """Send what a journal holds beyond what was sent; True if everything is there.
+
+        Args:
+            wait: send even if another thread is sending or the server did not answer a moment ago.
+        """
+        if not wait and (time.monotonic() < self._down_until or self._lock.locked()):
+            return False
+        with self._lock, exclusive(self.folder / ".mlflow.lock"):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    self._send(label)
+                return True
+            except Exception as error:  # whatever a tracking server does, training goes on
+                self._down_until = time.monotonic() + PAUSE
+                if not self._warned:
+                    self._warned = True
+                    logger.warning(
+                        "MLflow at %s does not take what is logged (%s): the run goes on, "
+                        "'paced mlflow-replay %s' sends the rest later",
+                        self.uri, " ".join(str(error).split())[:200], self.name,
+                    )  # fmt: skip
+                return False
+
+    def state(self) -> dict[str, Any]:
+        """``mlflow.json``: the tracking address, the experiment, and a run id and the lines sent for each label."""
+        path = self.folder / "mlflow.json"
+        stored = json.loads(path.read_text()) if path.exists() else {}
+        if stored.get("uri") != self.uri:
+            stored = {"uri": self.uri, "runs": {}}
+        return stored
+
+    def client(self) -> Any:
+        """An MLflow client; the experiment is created on first use."""
+        if self._client is None:
+            import mlflow
+
+            logging.getLogger("mlflow").setLevel(logging.WARNING)
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            if self.uri.startswith("sqlite:///"):
+                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            self._client = mlflow.MlflowClient(self.uri)
+        return self._client
+
+    def _experiment(self) -> str:
+        client = self.client()
+        found = client.get_experiment_by_name(EXPERIMENT)
+        if found:
+            return found.experiment_id
+        local = not self.uri.startswith("http")
+        return client.create_experiment(
+            EXPERIMENT, artifact_location=(self.home / "mlflow" / "artifacts").absolute().as_uri() if local else None
+        )
+
+    def _run_id(self, state: dict[str, Any], label: str, tags: dict[str, str]) -> str:
+        """The run of a label: remembered, else found by its tags, else created."""
+        if label in state["runs"]:
+            return state["runs"][label]["id"]
+        client = self.client()
+        state.setdefault("experiment", self._experiment())
+        mine = {"paced.run": self.name, "paced.label": label}
+        query = " and ".join(f"tags.`{k}` = '{v}'" for k, v in mine.items())
+        found = client.search_runs([state["experiment"]], query, max_results=1)
+        if found:
+            run_id = found[0].info.run_id
+        else:
+            if label != PARENT:
+                tags = tags | {"mlflow.parentRunId": self._run_id(state, PARENT, {})}
+            title = self.name if label == PARENT else label
+            run_id = client.create_run(state["experiment"], tags=tags | mine, run_name=title).info.run_id
+        state["runs"][label] = {"id": run_id, "sent": 0}
+        return run_id
+
+    def _send(self, label: str) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+
+        state, client = self.state(), self.client()
+        entries = Journal(self.folder, label).entries()
+        begun = next((e for e in entries if e["kind"] == "begin"), {"tags": {}})
+        run_id = self._run_id(state, label, begun["tags"])
+        sent: int = state["runs"][label]["sent"]
+        metrics: list[Any] = []
+
+        def note(done: int) -> None:
+            state["runs"][label]["sent"] = done
+            write_json(self.folder / "mlflow.json", state)
+
+        def send_metrics(done: int) -> None:
+            for start in range(0, len(metrics), BATCH):
+                client.log_batch(run_id, metrics=metrics[start : start + BATCH])
+            metrics.clear()
+            note(done)
+
+        note(sent)
+        for number, entry in enumerate(entries[sent:], sent + 1):
+            if entry["kind"] == "metrics":
+                metrics += [Metric(k, v, entry["time"], entry["step"]) for k, v in entry["values"].items()]
+                continue
+            send_metrics(number - 1)
+            match entry["kind"]:
+                case "begin":
+                    params = [Param(k, v) for k, v in entry["params"].items()]
+                    tags = [RunTag(k, v) for k, v in entry["tags"].items()]
+                    for start in range(0, max(len(params), 1), 100):
+                        client.log_batch(run_id, params=params[start : start + 100], tags=tags if not start else [])
+                    client.update_run(run_id, status="RUNNING")
+                case "input":
+                    digest = entry["identity"].removeprefix("sha256:")[:32]
+                    dataset = Dataset(entry["name"], digest, "paced", json.dumps({"path": entry["source"]}))
+                    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])])
+                case "file":
+                    path = Path(entry["path"])
+                    if path.is_dir():
+                        client.log_artifacts(run_id, str(path), entry["folder"] or None)
+                    elif path.exists():
+                        client.log_artifact(run_id, str(path), entry["folder"] or None)
+                case "model":
+                    self._register(run_id, entry)
+                case "end":
+                    client.set_terminated(run_id, entry["status"], entry["time"])
+                case other:
+                    raise ValueError(f"journal {label} holds an entry of kind {other}")
+            note(number)
+        send_metrics(len(entries))
+
+    def _register(self, run_id: str, entry: dict[str, Any]) -> None:
+        """Keep a model folder as an artifact and register it as a version, once for each identity."""
+        from mlflow.exceptions import MlflowException
+
+        client = self.client()
+        identity = entry["tags"]["identity"]
+        with contextlib.suppress(MlflowException):
+            client.create_registered_model(entry["name"])
+        versions = client.search_model_versions(f"name = '{entry['name']}'")
+        if any(v.tags.get("identity") == identity for v in versions):
+            return
+        client.log_artifacts(run_id, entry["path"], "model")
+        source = f"{client.get_run(run_id).info.artifact_uri}/model"
+        client.create_model_version(entry["name"], source, run_id, tags=entry["tags"])
+
+    def links(self) -> dict[str, str]:
+        """Label -> page of its run, for a tracking server that has pages."""
+        state = self.state()
+        if not self.uri.startswith("http") or "experiment" not in state:
+            return {}
+        base = f"{self.uri}/#/experiments/{state['experiment']}/runs/"
+        return {label: base + run["id"] for label, run in state["runs"].items()}
+
+
+def replay(folder: Path, home: Path) -> tuple[int, int]:
+    """Send every journal of a run; returns (journals complete, journals)."""
+    tracker = Tracker(folder, home, folder.name)
+    labels = [json.loads(p.open().readline())["label"] for p in sorted((folder / "journal").glob("*.jsonl"))]
+    labels.sort(key=lambda label: label != PARENT)
+    return sum(tracker.flush(label, wait=True) for label in labels), len(labels)

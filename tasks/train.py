@@ -1,0 +1,59 @@
+"""Tasks 'train': forward KL on the teacher's answers, reverse KL on the student's own samples."""
+
+from typing import Any
+
+from paced.artifacts import Ref
+from paced.stage import Spec
+from tasks.run import Run
+from tasks.stage import stage_task
+
+
+def training_config(run: Run, objective: str, seed: int, start: int, steps: int, draw_start: int, more: bool) -> dict[str, Any]:
+    """Steps ``start`` to ``start + steps`` of an arm's one schedule."""
+    recipe = run.recipe
+    return {
+        "objective": objective,
+        "steps": steps,
+        "start": start,
+        "draw_start": draw_start,
+        "seed": seed,
+        "more": more,
+        "training": recipe.training.model_dump(mode="json"),
+        "dtype": recipe.student.dtype,
+        "teacher_dtype": recipe.teacher_model.dtype,
+        "privileged": recipe.teacher.privileged,
+        "trust_remote_code": recipe.student.trust_remote_code,
+    }
+
+
+@stage_task
+def train_forward(
+    run: Run, label: str, seed: int, steps: int, more: bool, problems: Ref, weights: Ref, answers: Ref, model: Ref
+) -> Spec:
+    """Weighted forward KL from the cached targets."""
+    config = training_config(run, "forward", seed, 0, steps, 0, more)
+    inputs = {"problems": problems, "weights": weights, "answers": answers, "model": model}
+    return Spec(stage="train", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)
+
+
+@stage_task
+def train_reverse(
+    run: Run,
+    label: str,
+    seed: int,
+    start: int,
+    steps: int,
+    draw_start: int,
+    more: bool,
+    problems: Ref,
+    weights: Ref,
+    samples: Ref,
+    teacher: Ref,
+    model: Ref,
+) -> Spec:
+    """Weighted reverse KL against the resident teacher; a student that was trained before brings its optimizer moments."""
+    config = training_config(run, "reverse", seed, start, steps, draw_start, more)
+    inputs = {"problems": problems, "weights": weights, "rollouts": samples, "teacher": teacher, "model": model}
+    if model.kind == "train":
+        inputs["state"] = model
+    return Spec(stage="train", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)

@@ -1,0 +1,134 @@
+"""Reductions: one denominator for a step, however it is split; masks from lengths; padding rows of the vocabulary."""
+
+import copy
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from paced.batching import micro_batches
+from paced.losses import Divergence, bucketed_forward_kl, fused_loss, reverse_kl
+from paced.models import Tokenizer, head, hidden_states, response_hidden
+from paced.targets import decode, encode
+from paced.tiny.checkpoints import EOS, PAD, VOCABULARY
+from paced.train import Sample, coefficients, denominator
+
+
+def step() -> list[Sample]:
+    """Six sequences of all lengths; some responses hold the padding id, inside and at the end, where it is eos."""
+    make = torch.Generator().manual_seed(1)
+    result: list[Sample] = []
+    for index in range(6):
+        prompt, response = (torch.randint(2, 27, (int(torch.randint(1, high, (), generator=make)),), generator=make).tolist() for high in (8, 20))
+        ending = [[], [EOS], [PAD], [PAD, 5, PAD]][index % 4]
+        result.append(Sample(prompt, [*response, *ending], 0.25 * (index + 1), index))
+    return result
+
+
+SIZE = 27
+
+
+class Teacher:
+    """Random logits at each sample's positions, and the two divergences from them."""
+
+    def __init__(self, samples: Sequence[Sample]):
+        make = torch.Generator().manual_seed(2)
+        self.logits = [torch.randn(len(s.response), SIZE, generator=make, dtype=torch.float64) for s in samples]
+        self.taken = [torch.tensor(s.response) for s in samples]
+
+    def divergence(self, name: str, samples: Sequence[Sample]) -> Divergence:
+        logits = torch.cat([self.logits[s.index] for s in samples])
+        if name == "reverse":
+            return lambda z, rows: reverse_kl(z, logits[rows])
+        taken = torch.cat([self.taken[s.index] for s in samples])
+        ids, logprobs, tail = decode(encode(logits, taken, 0.8, 8), torch.device("cpu"), torch.float64)
+        return lambda z, rows: bucketed_forward_kl(z, ids[rows], logprobs[rows], tail[rows])
+
+
+def gradient(model: PreTrainedModel) -> Tensor:
+    grad = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    return grad
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence"])
+@pytest.mark.parametrize("name", ["forward", "reverse"])
+def test_any_split_gives_the_gradient_of_the_definition(model: PreTrainedModel, tokens: Tokenizer, name: str, reduction: str) -> None:
+    model = copy.deepcopy(model).double()
+    samples = step()
+    teacher = Teacher(samples)
+
+    # The definition, sequence by sequence: no padding, no batch, no fused head.
+    expected: Tensor | float = 0.0
+    for s in samples:
+        logits = model(input_ids=torch.tensor([[*s.prompt, *s.response]])).logits[0, len(s.prompt) - 1 : -1, :SIZE]
+        values = teacher.divergence(name, [s])(logits, slice(None))
+        expected = expected + s.weight * (values.mean() / len(samples) if reduction == "sequence" else values.sum())
+    if reduction == "token":
+        expected = expected / sum(s.weight * len(s.response) for s in samples)
+    assert isinstance(expected, Tensor)
+    expected.backward()
+    wanted = gradient(model)
+
+    total = denominator(samples, reduction)
+    lengths = [len(s.prompt) + len(s.response) for s in samples]
+    splits = [list(micro_batches(lengths, budget)) for budget in (1, 40, 100, 10_000)] + [[[4, 0, 3], [5], [1, 2]]]
+    assert [len(split) for split in splits[::3]] == [6, 1]
+    for split in splits:
+        assert sorted(i for batch in split for i in batch) == list(range(6))
+        value = 0.0
+        for batch in split:
+            chosen = [samples[i] for i in batch]
+            hidden = response_hidden(model, [s.prompt for s in chosen], [s.response for s in chosen])
+            shares = torch.tensor([c for row in coefficients(chosen, total, reduction) for c in row], dtype=torch.float64)
+            loss, values = fused_loss(hidden, head(model).weight[: tokens.size], shares, teacher.divergence(name, chosen))
+            assert len(values) == sum(len(s.response) for s in chosen)  # every response token counts, pad and eos too
+            loss.backward()
+            value += loss.item()
+        assert value == pytest.approx(expected.item(), abs=1e-10)
+        torch.testing.assert_close(gradient(model), wanted, rtol=0, atol=1e-8)
+
+
+def test_filling_is_never_looked_at(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = step()
+    prompts, responses = [s.prompt for s in samples], [s.response for s in samples]
+    plain = response_hidden(model, prompts, responses)
+    rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    filled = torch.full((len(rows), max(map(len, rows))), 7)
+    for i, row in enumerate(rows):
+        filled[i, : len(row)] = torch.tensor(row)
+    monkeypatch.setattr("paced.models.right_pad", lambda rows, device: filled)
+    assert torch.equal(response_hidden(model, prompts, responses), plain)
+
+
+def test_a_step_counts_its_weights_once() -> None:
+    # Weights 1 and 3, lengths 4 and 2. token: 1*4 + 3*2 = 10, shares 1/10 and 3/10. sequence: 2, shares 1/4/2 and 3/2/2.
+    samples = [Sample([1], [2] * 4, 1.0, 0), Sample([1], [2] * 2, 3.0, 1)]
+    assert coefficients(samples, denominator(samples, "token"), "token") == [[0.1] * 4, [pytest.approx(0.3)] * 2]
+    assert coefficients(samples, denominator(samples, "sequence"), "sequence") == [[0.125] * 4, [0.75] * 2]
+
+
+def test_padding_rows_of_the_vocabulary_get_no_mass(model: PreTrainedModel, tokens: Tokenizer) -> None:
+    assert tokens.size == SIZE < VOCABULARY
+    model = copy.deepcopy(model)
+    samples = step()
+    teacher = Teacher(samples)
+    shares = torch.ones(sum(len(s.response) for s in samples))
+    values = []
+    for rows in (0.0, 1e3):  # whatever the padding rows hold
+        weight = head(model).weight
+        weight.data[SIZE:] = rows
+        hidden = response_hidden(model, [s.prompt for s in samples], [s.response for s in samples])
+        loss, value = fused_loss(hidden, weight[: tokens.size], shares, lambda z, r: teacher.divergence("reverse", samples)(z.double(), r).float())
+        loss.backward()
+        assert weight.grad is not None and not weight.grad[SIZE:].any() and weight.grad[:SIZE].any()
+        values.append(value)
+    assert torch.equal(*values)
+
+
+def test_hidden_states_are_those_of_the_model(model: PreTrainedModel) -> None:
+    ids = torch.randint(2, 27, (3, 11))
+    own = model(input_ids=ids, output_hidden_states=True)
+    torch.testing.assert_close(hidden_states(model, ids) @ head(model).weight.T, own.logits)
