@@ -9,7 +9,7 @@ from typing import Any
 
 import paced
 from deployments import environment
-from paced.errors import ConfigError, PacedError
+from paced.errors import ConfigError, PacedError, Stopped
 
 
 def parser() -> argparse.ArgumentParser:
@@ -61,7 +61,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     from paced.report import table
     from tasks.console import display
     from tasks.run import run_name
-    from tasks.runner import Stopped, stop_all
+    from tasks.runner import stop_all
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         display.say("stopping; what is committed is kept ...")
@@ -122,7 +122,7 @@ def report_command(arguments: argparse.Namespace) -> int:
     folder = run_folder(arguments.run)
     if not (folder / "run.json").exists():
         raise ConfigError(f"run {folder.name} has not ended yet: there is nothing to report")
-    print(table(build(folder)))
+    print(table(build(folder)[0]))
     print(f"\nreport   {folder / 'report.html'}")
     return 0
 

@@ -2,10 +2,9 @@
 
 import argparse
 import errno
-import os
 import signal
 import sys
-import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -13,51 +12,37 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from paced.errors import PacedError
-from paced.stage import STAGES, Spec, emit, execute
+from paced.stage import STAGES, Listener, Spec, emit, execute
 
 
-def fail(kind: str, message: str) -> int:
-    emit({"event": "error", "type": kind, "message": " ".join(message.split())})
-    return 1
+def run(read: Callable[[], str], tell: Listener) -> int:
+    """Run the stage of a spec in this process; the last event told is ``done`` or ``error``.
 
+    Args:
+        read: gives the spec as JSON.
 
-def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    Returns:
+        the exit status: 0, 1 on an error that ``tell`` was told of, 130 when stopped.
+    """
 
+    def fail(kind: str, message: str, status: int = 1) -> int:
+        tell({"event": "error", "type": kind, "message": " ".join(message.split())})
+        return status
 
-def watch_parent() -> None:
-    """End this process when standard input closes, which is when the process that supervises it dies."""
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
 
-    def wait() -> None:
-        while os.read(0, 4096):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m paced", description=__doc__)
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--spec", type=Path, required=True, help="JSON file: stage, home, config, inputs, runtime")
-    parser.add_argument("--supervised", action="store_true", help="end when standard input closes")
-    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, stop)
-    if arguments.supervised:
-        watch_parent()
+    signal.signal(signal.SIGINT, stop)
     try:
-        spec = Spec.model_validate_json(arguments.spec.read_text())
-        if spec.stage != arguments.stage:
-            return fail("ConfigError", f"{arguments.spec} is a spec of stage {spec.stage}, not {arguments.stage}")
-        execute(spec)
+        execute(Spec.model_validate_json(read()), tell)
     except PacedError as error:
         return fail(type(error).__name__, str(error))
     except ValidationError as error:
         first = error.errors()[0]
-        return fail("ConfigError", f"{arguments.spec}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        return fail("ConfigError", f"spec: {'.'.join(map(str, first['loc']))}: {first['msg']}")
     except KeyboardInterrupt:
-        emit({"event": "error", "type": "Interrupted", "message": "stopped; the same command resumes"})
-        return 130
+        return fail("Stopped", "stopped; the same command resumes from what is committed", 130)
     except MemoryError:
         return fail("EngineError", "out of memory: lower runtime.sample_rows or training.micro_batch_tokens")
     except OSError as error:
@@ -65,6 +50,24 @@ def main() -> int:
             return fail("EngineError", "the disk is full: free some space, then run the same command again")
         raise
     return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m paced", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--spec", type=Path, required=True, help="JSON file: stage, home, config, inputs, runtime")
+    arguments = parser.parse_args()
+
+    def read() -> str:
+        try:
+            text = arguments.spec.read_text()
+        except OSError as error:
+            raise PacedError(f"spec {arguments.spec} cannot be read: {error.strerror}") from None
+        if f'"stage":"{arguments.stage}"' not in "".join(text.split()):
+            raise PacedError(f"{arguments.spec} is not a spec of stage {arguments.stage}")
+        return text
+
+    return run(read, emit)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,8 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:
-        raise CacheError(f"{path} is damaged ({error.error_count()} bad fields): delete its folder and run again") from None
+        count = error.error_count()
+        raise CacheError(f"{path} is damaged ({count} bad fields): delete its folder and run again") from None
 
 
 _checked: set[tuple[str, str]] = set()

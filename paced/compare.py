@@ -70,7 +70,7 @@ def compare(job: Job) -> None:
 
     Raises:
         ConfigError: a pair names an arm that is no input, or an input's name is not ``ARM/SEED``.
-        DataError: arms were scored on different problems, or an arm has no known verdict.
+        DataError: arms were scored on different problems, or an arm has no known verdict on a benchmark.
     """
     config = Config.model_validate(job.spec.config)
     problems, arms = load(job, config)

@@ -8,19 +8,37 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from paced.errors import ConfigError
 
 
 class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused."""
+    """Base of every section: frozen, unknown keys and numbers that are not finite refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    A number may come as text, because YAML reads ``1e-6`` as text; true and false are no numbers, because it reads
+    ``on`` and ``yes`` as true.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        assert info.field_name
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError(f"must not be {str(value).lower()}")
+        return value
+
+    def changed(self, *names: str) -> list[str]:
+        """Those of the fields that differ from their defaults."""
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
 
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Model(Section):
@@ -38,6 +56,13 @@ class Teacher(Model):
     privileged: bool = Field(
         default=False, description="The teacher also reads the reference solution; the student does not."
     )
+
+    @model_validator(mode="after")
+    def _own(self) -> Self:
+        if self.path is None and (changed := self.changed("dtype", "trust_remote_code")):
+            name = changed[0]
+            raise ValueError(f"{name} has no effect without path: the teacher is the student, set student.{name}")
+        return self
 
 
 class Sampling(Section):
@@ -60,7 +85,7 @@ class Data(Section):
     path: str | None = Field(default=None, description="Data file, for gsm8k and jsonl.")
     problems: PositiveInt | None = Field(default=None, description="How many problems to take; all if not set.")
     mix: dict[int, Annotated[float, Field(gt=0)]] | None = Field(default=None, description="Share by level (tiny).")
-    seed: int | None = Field(default=None, description="Draws the problems; the run's own seed if not set.")
+    seed: Seed | None = Field(default=None, description="Draws the problems; the run's own seed if not set.")
     instruction: str = Field(default="", description="Added after each question.")
 
     @model_validator(mode="after")
@@ -72,6 +97,8 @@ class Data(Section):
                 raise ValueError("source 'tiny' needs mix and problems")
             if not set(self.mix) <= {0, 1, 2, 3, 4, 5, 6}:
                 raise ValueError("mix must name levels 0 to 6")
+            if self.instruction:
+                raise ValueError("instruction has characters that source 'tiny' has no tokens for: remove it")
         else:
             if self.path is None:
                 raise ValueError(f"source '{self.source}' needs path, the data file")
@@ -90,8 +117,8 @@ class Rollouts(Section):
 class Weights(Section):
     """Stage 'weights': the Beta kernel w(p) = p^alpha (1-p)^beta and its baselines (method section 2)."""
 
-    alpha: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    beta: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    alpha: float = Field(default=1.0, ge=0)
+    beta: float = Field(default=1.0, ge=0)
     low: Share = Field(default=0.2, description="hard_filter keeps pass rates in [low, high].")
     high: Share = 0.8
     shrinkage: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = Field(
@@ -126,7 +153,7 @@ class Training(Section):
     learning_rate: float = Field(default=1e-6, gt=0)
     warmup: int = Field(default=10, ge=0, description="Steps.")
     final_share: Share = Field(default=0.1, description="Learning rate at the last step, as a share of the peak.")
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
     weight_decay: float = Field(default=0.0, ge=0)
     clip: float = Field(default=1.0, gt=0, description="Largest gradient norm.")
     reduction: Literal["sequence", "token"] = "sequence"
@@ -171,7 +198,7 @@ class Evaluation(Section):
     benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
     samples: PositiveInt = 4
     sampling: Sampling = Sampling(temperature=0.7)
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _fixed(self) -> Self:
@@ -187,7 +214,7 @@ class Runtime(Section):
     """Where and how fast; nothing here enters an identity, but bits depend on ``threads``."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: PositiveInt | None = Field(default=None, description="CPU threads a stage process; torch's choice if not set.")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads a process; torch's choice if not set.")
     processes: PositiveInt = Field(default=1, description="Stage processes at once on this host.")
     sample_rows: PositiveInt = Field(default=64, description="Sequences sampled at once.")
     part_problems: PositiveInt = Field(default=256, description="Problems a stored part: what a kill can cost.")
@@ -198,7 +225,7 @@ class Recipe(Section):
     """A whole run: data, models, arms and seeds."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$")]
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     data: Data
     student: Model
     teacher: Teacher = Teacher()
@@ -227,9 +254,10 @@ class Recipe(Section):
             steps = self.training.steps if any(a.schedule == "reverse" for a in self.arms) else self.consolidation.steps
             if self.consolidation.rounds > steps:
                 raise ValueError(f"consolidation.rounds ({self.consolidation.rounds}) exceeds its {steps} steps")
-        kernel = {"alpha", "beta", "shrinkage"} & self.weights.model_fields_set
-        if kernel and all(a.scheme != "beta" for a in self.arms):
-            raise ValueError(f"weights.{min(kernel)} has no effect: no arm uses scheme 'beta'")
+        for scheme, options in (("beta", ("alpha", "beta", "shrinkage")), ("hard_filter", ("low", "high"))):
+            changed = self.weights.changed(*options)
+            if changed and all(a.scheme != scheme for a in self.arms):
+                raise ValueError(f"weights.{changed[0]} has no effect: no arm uses scheme '{scheme}'")
         if self.training.reduction == "token" and self.weights.normalise == "all":
             raise ValueError(
                 "weights.normalise 'all' has no effect with training.reduction 'token', which divides by the sum of "
@@ -269,7 +297,7 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
+            if not key.isdecimal() or int(key) >= len(node):
                 raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} has items 0 to {len(node) - 1}")
             key = int(key)
         elif not isinstance(node, dict):
@@ -283,6 +311,13 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
             node = node[key] if isinstance(key, int) else node.setdefault(key, {})
 
 
+def _unshared(node: Any) -> Any:
+    """A copy in which a YAML anchor's aliases are values of their own, so that assigning to one leaves the others."""
+    if isinstance(node, dict):
+        return {key: _unshared(value) for key, value in node.items()}  # pyright: ignore[reportUnknownVariableType]
+    return [_unshared(item) for item in node] if isinstance(node, list) else node  # pyright: ignore[reportUnknownVariableType]
+
+
 def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     """Read a YAML recipe, apply ``a.b=value`` assignments, check it.
 
@@ -293,13 +328,16 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
         ConfigError: with the path of each bad field.
     """
     try:
-        tree = yaml.safe_load(path.read_text().replace("${package}", str(Path(__file__).parent)))
+        tree = yaml.safe_load(path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).parent)))
     except OSError as error:
         raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"recipe {path} is not UTF-8 text") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"recipe {path} is not a mapping of sections")
+    tree = _unshared(tree)
     for assignment in assignments:
         _assign(tree, assignment)
     try:

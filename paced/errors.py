@@ -25,4 +25,10 @@ class EngineError(PacedError):
     """Sampling or training failed while running: memory, disk, non-finite numbers, a process that died."""
 
 
-ERRORS = {e.__name__: e for e in (PacedError, ConfigError, DataError, VerifierError, CacheError, EngineError)}
+class Stopped(PacedError):
+    """The run was told to stop; what was committed stays."""
+
+
+ERRORS = {
+    e.__name__: e for e in (PacedError, ConfigError, DataError, VerifierError, CacheError, EngineError, Stopped)
+}

@@ -12,7 +12,7 @@ from paced.errors import DataError
 MODEL_FILES = (
     "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
     "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "chat_template.jinja",
+    "merges.txt", "chat_template.jinja", "*.py",
 )  # fmt: skip
 
 
@@ -33,10 +33,15 @@ def file_digest(path: Path) -> str:
 
 
 @functools.cache
+def _file_digest(path: Path, size: int, changed: int) -> str:
+    return file_digest(path)
+
+
 def model_identity(folder: Path) -> str:
     """Digest over the weight, configuration and tokenizer files of a Hugging Face folder.
 
-    A name alone is not an identity: two folders with the same files have the same identity wherever they lie.
+    A name alone is not an identity: two folders with the same files have the same identity wherever they lie. Bytes are
+    read again only if a file's size or time of change differs, for workers live longer than the files they name.
 
     Raises:
         DataError: the folder, its ``config.json`` or its safetensors weights are missing.
@@ -48,5 +53,8 @@ def model_identity(folder: Path) -> str:
     if "config.json" not in names:
         raise DataError(f"model folder {folder} has no config.json: it is not a Hugging Face model folder")
     if not any(name.endswith(".safetensors") for name in names):
-        raise DataError(f"model folder {folder} has no *.safetensors weights: pickled weights are never loaded; convert them with save_pretrained")
-    return digest({f.name: file_digest(f) for f in files})
+        raise DataError(
+            f"model folder {folder} has no *.safetensors weights: pickled weights are never loaded; convert them with "
+            "save_pretrained"
+        )
+    return digest({f.name: _file_digest(f, f.stat().st_size, f.stat().st_mtime_ns) for f in files})

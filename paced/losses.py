@@ -103,7 +103,7 @@ def fused_loss(
     """The weighted sum of a divergence over positions, and its value at each; no tensor of N x V ever exists.
 
     Args:
-        hidden: student's hidden states, [N, H], fp32 or bf16; bf16 rounds the logits as the model's own forward pass does.
+        hidden: student's hidden states, [N, H], fp32 or bf16; bf16 rounds the logits, as the model's own head does.
         weight: output projection cut to the ids the tokenizer knows, [V, H].
         coefficients: what each position counts, [N]; they carry weights and the denominator, and no gradient.
         divergence: maps logits [C, V] of the positions ``rows`` to values [C].

@@ -5,9 +5,10 @@ Ids at or above V are padding rows of the embedding (Qwen3 has some, so has the 
 sides everywhere, so a distribution here always sums to 1 over V.
 """
 
+import contextlib
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +38,38 @@ def device_of(runtime: Runtime) -> torch.device:
     return torch.device("cuda" if use_cuda else "cpu")
 
 
+@contextlib.contextmanager
+def _loading(folder: Path, what: str) -> Generator[None]:
+    """Whatever the libraries raise over a broken folder, each in its own way, becomes one line."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"the {what} in model folder {folder} cannot be loaded: {reason}") from None
+
+
 class Tokenizer:
     """A Hugging Face tokenizer with what the method needs of it checked once.
 
     Raises:
-        DataError: the folder has no tokenizer, no chat template or no end-of-sequence token.
+        DataError: the folder has no tokenizer, an unreadable one, no chat template or no end-of-sequence token.
     """
 
     def __init__(self, folder: Path, trust_remote_code: bool = False):
         if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-            raise DataError(f"model folder {folder} has no tokenizer: copy the tokenizer files of the model beside its weights")
-        core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+            raise DataError(f"model folder {folder} has no tokenizer: copy its files beside the weights")
+        with _loading(folder, "tokenizer"):
+            core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         self.core: PreTrainedTokenizerBase = core
         if not core.chat_template:
-            raise DataError(f"model folder {folder} has no chat template: add chat_template.jinja, or use the instruct version of the model")
+            raise DataError(
+                f"model folder {folder} has no chat template: add chat_template.jinja, or use the instruct version of "
+                "the model"
+            )
         if core.eos_token_id is None:
-            raise DataError(f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in tokenizer_config.json")
+            raise DataError(f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its config")
         self.eos: int = core.eos_token_id
         self.size = len(core)
         self.token_map: str = digest(core.get_vocab())
@@ -77,8 +94,8 @@ def same_tokens(student: Tokenizer, teacher: Tokenizer) -> None:
     a, b = student.core.get_vocab(), teacher.core.get_vocab()
     token = min(t for t in a.keys() | b.keys() if a.get(t) != b.get(t))
     raise ConfigError(
-        f"student and teacher have different token->id maps (first difference: token {token!r} is {a.get(token)} for the "
-        f"student, {b.get(token)} for the teacher): distillation needs one vocabulary; choose models of one family"
+        f"student and teacher have different token->id maps (first difference: token {token!r} is {a.get(token)} for "
+        f"the student, {b.get(token)} for the teacher): distillation needs one vocabulary; choose models of one family"
     )
 
 
@@ -86,27 +103,35 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
     """A causal language model from safetensors, in evaluation mode, its head checked against the model's own logits.
 
     Raises:
-        DataError: the folder's weights or configuration cannot be loaded.
+        DataError: the folder's weights or configuration cannot be loaded, or some weights are missing.
         ConfigError: its logits are not hidden states times the output matrix (soft-capping, scaling).
     """
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
+    with _loading(folder, "model"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=DTYPES[config.dtype],
             trust_remote_code=config.trust_remote_code,
             local_files_only=True,
             use_safetensors=True,
             attn_implementation="sdpa",
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"model folder {folder} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    model, report = loaded
+    if report["missing_keys"]:  # the library would leave them at random numbers and only warn
+        raise DataError(
+            f"model folder {folder} lacks weights, among them {min(report['missing_keys'])}: its safetensors files are "
+            "incomplete"
+        )
     model = model.to(device).eval()
     with torch.no_grad():
         probe = torch.arange(1, 5, device=device)[None]
         own = model(input_ids=probe, use_cache=False).logits[0]
         ours = hidden_states(model, probe)[0] @ head(model).weight.T
         if not torch.allclose(own.float(), ours.float(), atol=1e-3, rtol=1e-2):
-            raise ConfigError(f"model {folder}: its logits are not hidden states times its output matrix (soft-capping or scaling), which is not supported")
+            raise ConfigError(
+                f"model {folder}: its logits are not hidden states times its output matrix (soft-capping or scaling), "
+                "which is not supported"
+            )
     return model
 
 
@@ -148,7 +173,8 @@ def response_hidden(
 @functools.cache
 def context_length(folder: Path) -> int:
     """Most tokens the model can attend to; 0 if its configuration does not say."""
-    return int(json.loads((folder / "config.json").read_text()).get("max_position_embeddings", 0))
+    with _loading(folder, "configuration"):
+        return int(json.loads((folder / "config.json").read_text()).get("max_position_embeddings", 0))
 
 
 def check_length(prompt: Sequence[int], new_tokens: int, folder: Path, question: str) -> None:

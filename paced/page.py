@@ -41,11 +41,16 @@ PICTURES = {
         "found samples of another in the store shows less.",
     ),
 }
-NOTES = (
-    "Intervals are 95%, by bootstrap over problems and seeds; paired for differences. Tokens, steps and seconds are "
-    "means a seed of what making the student took, without evaluation. Sampled tokens are the student's: rollouts for "
-    "pass rates (shared, counted in full for each arm; none for the first weights of scheme uniform, which needs no "
-    "pass rates), re-estimates and on-policy samples. Teacher tokens count whether generated or found in the store."
+SCORES = (
+    "In %; small figures are 95% intervals, by bootstrap over problems and seeds. Levels and pass@k are of the "
+    "benchmarks that measure what was trained; retention is of the others. Cut off: share of responses that met the "
+    "token limit; tokens: their mean length. Samples without a known verdict are left out, never counted as wrong."
+)
+COSTS = (
+    "Means of the seeds of what making a student took, without evaluation. Sampled tokens are the student's: rollouts "
+    "for pass rates (shared, counted in full for each arm; none for the first weights of scheme uniform, which needs "
+    "no pass rates), re-estimates and on-policy samples. Teacher tokens count whether generated or found in the store; "
+    "saved is against uniform weights."
 )
 STYLE = """
 :root { color-scheme: light; --ink: #1d242b; --soft: #66717c; --line: #e1e5ea; --wash: #f6f8fa; }
@@ -60,7 +65,8 @@ h2 { font-size: 19px; margin: 44px 0 8px; }
 .good { color: #0b7a55; } .bad { color: #b3261e; } .soft { color: var(--soft); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; font-variant-numeric: tabular-nums; }
-th { text-align: right; font-weight: 600; color: var(--soft); vertical-align: bottom; }
+th { text-align: right; font-weight: 600; color: var(--soft); vertical-align: bottom;
+  white-space: nowrap; }
 thead th { border-bottom: 1.5px solid #c5ccd3; }
 th, td { padding: 6px 9px; } td { text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th.text, td.text { text-align: left; } td.wrap { white-space: normal; overflow-wrap: anywhere; }
@@ -73,6 +79,7 @@ p.note { color: var(--soft); font-size: 13px; margin: 8px 0 0; }
 p.read { margin: 0 0 10px; max-width: 76ch; color: #39424c; }
 details summary { cursor: pointer; color: var(--soft); margin-bottom: 8px; }
 """
+TOKENS = ("teacher_tokens", "sampled_tokens", "train_tokens")
 Columns = Sequence[tuple[str, bool]]  # heading, and whether the cells are text (left) or numbers (right)
 
 
@@ -86,10 +93,10 @@ def points(value: float) -> str:
 
 
 def amount(value: float) -> str:
-    """A count in three or four figures: 940, 34.1 k, 1.20 M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
-        if value >= size:
-            return f"{value / (1e3 if unit == 'k' else size):.{1 if unit == 'k' else 2}f} {unit}"
+    """A count in three figures: 940, 34.1 k, 1.20 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:
+            return f"{value / size:#.3g}".rstrip(".") + f" {unit}"
     return f"{value:.0f}"
 
 
@@ -105,38 +112,31 @@ def level_names(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def table(summary: Mapping[str, Any]) -> str:
-    """The results as aligned plain text: arms in rows (accuracies in %, costs a seed), then the comparisons."""
+    """The results as aligned plain text: accuracies in %, costs a seed, then the comparisons."""
     arms: Mapping[str, Mapping[str, Any]] = summary["arms"]
     levels = level_names(arms)
-    heading = ["arm", "accuracy", "95%", *(f"level {x}" for x in levels), "retention", "95%"]
-    heading += ["teacher tokens", "sampled", "trained", "seconds"]
-    lines = [heading]
+    scores = [["arm", "accuracy", "95%", *(f"level {level}" for level in levels), "retention", "95%"]]
+    costs = [["arm", "teacher tokens", "", "sampled tokens", "trained tokens", "seconds"]]
     for name, arm in arms.items():
-        line = [name, *mean_and_range(arm.get("accuracy"))]
-        line += [mean_and_range(arm.get("by_level", {}).get(x))[0] for x in levels]
-        line += mean_and_range(arm.get("retention"))
-        saving = f" ({-100 * arm['teacher_tokens_saved']:+.0f}%)" if arm.get("teacher_tokens_saved") else ""
-        line += [
-            amount(arm[key]) if key in arm else "-" for key in ("teacher_tokens", "sampled_tokens", "train_tokens")
-        ]
-        line[-3] += saving
-        lines.append([*line, f"{arm['seconds']:.0f}" if "seconds" in arm else "-"])
-    text = aligned(lines)
+        by_level = [mean_and_range(arm.get("by_level", {}).get(level))[0] for level in levels]
+        scores.append([name, *mean_and_range(arm.get("accuracy")), *by_level, *mean_and_range(arm.get("retention"))])
+        tokens = [amount(arm[key]) if key in arm else "-" for key in TOKENS]
+        tokens.insert(1, f"{-100 * arm['teacher_tokens_saved']:+.0f}%" if arm.get("teacher_tokens_saved") else "")
+        costs.append([name, *tokens, f"{arm['seconds']:.0f}" if "seconds" in arm else "-"])
+    blocks = [aligned(scores), "what a student cost, mean of the seeds\n" + aligned(costs)]
     if summary["comparisons"]:
         rows = [
-            [
-                f"{c['a']} - {c['b']}",
-                c["metric"],
-                points(c["difference"]),
-                f"[{points(c['low'])}, {points(c['high'])}]",
-                verdict(c),
-            ]
+            [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), verdict(c)]
             for c in summary["comparisons"]
         ]
-        text += "\n\npaired differences, percentage points\n" + aligned(rows, left=(0, 1, 4))
+        blocks.append("paired differences, percentage points\n" + aligned(rows, left=(0, 1, 4)))
     if not any("accuracy" in arm for arm in arms.values()):
-        text += f"\n\nno scores: the comparison is missing (run {summary['name']}: {summary['status']})"
-    return text
+        blocks.append(f"no scores: the comparison is missing (run {summary['name']}: {summary['status']})")
+    return "\n\n".join(blocks)
+
+
+def bracket(comparison: Mapping[str, Any]) -> str:
+    return f"[{points(comparison['low'])}, {points(comparison['high'])}]"
 
 
 def mean_and_range(score: Mapping[str, float] | None) -> list[str]:
@@ -164,10 +164,11 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         f"<h1>{escape(summary['name'])}</h1>"
         f'<p class="meta"><span class="status">{escape(summary["status"])}</span> · '
         f"seeds {escape(seeds)} · {len(stages)} stages, {cached} of them found in the cache</p>",
-        "<h2>Results</h2>" + results(summary["arms"]) + f'<p class="note">{escape(NOTES)}</p>',
+        "<h2>Results</h2>" + results(summary["arms"]),
     ]
     if summary["comparisons"]:
         sections.append("<h2>Paired comparisons</h2>" + comparisons(summary["comparisons"]))
+    sections.append("<h2>What a student cost</h2>" + costs(summary["arms"]))
     for name, (title, sentence) in PICTURES.items():
         if name in pictures:
             sections.append(
@@ -196,26 +197,39 @@ def grid(columns: Columns, rows: Iterable[Sequence[str]]) -> str:
 
 
 def results(arms: Mapping[str, Mapping[str, Any]]) -> str:
-    """Arms in rows: accuracies with their intervals in %, then what the student cost."""
+    """Accuracies with their intervals, arms in rows."""
+    if not any("accuracy" in arm for arm in arms.values()):
+        return '<p class="read">There are no scores: the run has not reached its comparison.</p>'
     levels = level_names(arms)
-    k = next((arm["k"] for arm in arms.values() if "k" in arm), None)
-    names = ["accuracy %", *(f"level {x}" for x in levels), "retention %", f"pass@{k} %" if k else "pass@k %"]
-    names += ["teacher tokens", "sampled tokens", "trained tokens", "steps", "seconds"]
-    columns = [("arm", True), *((name, False) for name in names)]
+    k = next((f"pass@{arm['k']}" for arm in arms.values() if "k" in arm), "pass@k")
+    names = ["accuracy", *(f"level {level}" for level in levels), "retention", k, "cut off", "tokens"]
     rows: list[list[str]] = []
     for name, arm in arms.items():
-        kind = ", ".join(str(arm[key]).replace("_", " ") for key in ("scheme", "schedule") if key in arm)
-        row = [f"<b>{escape(name)}</b><small>{escape(kind)}</small>", scored(arm.get("accuracy"))]
-        row += [scored(arm.get("by_level", {}).get(x)) for x in levels] + [scored(arm.get("retention"))]
-        row.append(percent(arm["pass_at_k"]) if "pass_at_k" in arm else "&ndash;")
+        row = [arm_name(name, arm), scored(arm.get("accuracy"))]
+        row += [scored(arm.get("by_level", {}).get(level)) for level in levels]
+        row += [scored(arm.get("retention"))]
+        row += [percent(arm[key]) if key in arm else "&ndash;" for key in ("pass_at_k", "truncated")]
+        rows.append([*row, f"{arm['mean_tokens']:.0f}" if "mean_tokens" in arm else "&ndash;"])
+    return grid([("arm", True), *((name, False) for name in names)], rows) + f'<p class="note">{escape(SCORES)}</p>'
+
+
+def costs(arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """What each student cost, arms in rows."""
+    names = ("teacher tokens", "saved", "sampled tokens", "trained tokens", "steps", "seconds")
+    rows: list[list[str]] = []
+    for name, arm in arms.items():
+        row = [amount(arm[key]) if key in arm else "&ndash;" for key in TOKENS]
+        row.insert(1, f"{percent(arm['teacher_tokens_saved'])}%" if arm.get("teacher_tokens_saved") else "")
         row += [
-            amount(arm[key]) if key in arm else "&ndash;"
-            for key in ("teacher_tokens", "sampled_tokens", "train_tokens", "steps")
+            f"{arm[key]:,.{digits}f}" if key in arm else "&ndash;" for key, digits in (("steps", 0), ("seconds", 1))
         ]
-        if "teacher_tokens_saved" in arm:
-            row[-4] += f"<small>{percent(arm['teacher_tokens_saved'])}% saved</small>"
-        rows.append([*row, f"{arm['seconds']:.1f}" if "seconds" in arm else "&ndash;"])
-    return grid(columns, rows)
+        rows.append([arm_name(name, arm), *row])
+    return grid([("arm", True), *((name, False) for name in names)], rows) + f'<p class="note">{escape(COSTS)}</p>'
+
+
+def arm_name(name: str, arm: Mapping[str, Any]) -> str:
+    kind = ", ".join(str(arm[key]).replace("_", " ") for key in ("scheme", "schedule") if key in arm)
+    return f"<b>{escape(name)}</b><small>{escape(kind)}</small>"
 
 
 def scored(score: Mapping[str, float] | None) -> str:
@@ -267,6 +281,7 @@ def stage_list(stages: Sequence[Mapping[str, Any]]) -> str:
         ]
         for s in stages
     ]
-    reused, computed = sum(s["reused"] for s in stages), sum(s["computed"] for s in stages)
+    once = {s["identity"]: s for s in stages}.values()  # arms that share a stage list it each
+    reused, computed = sum(s["reused"] for s in once), sum(s["computed"] for s in once)
     line = f"{len(stages)} stages, {reused:,} samples reused, {computed:,} computed; seconds as when they were computed"
     return f"<details open><summary>{line}</summary>{grid(columns, rows)}</details>"

@@ -5,18 +5,20 @@ gives every arm one colour in all pictures; names are shown as they are, never r
 """
 
 import base64
+import functools
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from paced.statistics import Array
 
+P = ParamSpec("P")
 Curves = Mapping[str, Mapping[int, float]]
 STAGES = {"forward": "stage 1: forward KL on the teacher's answers", "reverse": "stage 2: reverse KL on own samples"}
 STYLE: Any = {
@@ -62,12 +64,21 @@ def plain(name: str) -> str:
     return name.replace("$", r"\$")
 
 
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw under STYLE and leave the settings of the process as they were."""
+
+    @functools.wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return inner
+
+
 def canvas(height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of page width and this height in inches, with axes side by side."""
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.5, height), layout="constrained")
-        axes = figure.subplots(1, columns, squeeze=False)
-    return figure, list(axes[0])
+    figure = Figure(figsize=(9.5, height), layout="constrained")
+    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
 
 
 def svg(figure: Figure) -> str:
@@ -82,6 +93,7 @@ def percent(axis: Any) -> None:
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:g}%"))
 
 
+@styled
 def pass_rates(problems: Array, seeds: int, kernels: Mapping[str, tuple[Array, Array]]) -> Figure:
     """Histogram of pass rates with the weights over it.
 
@@ -101,13 +113,16 @@ def pass_rates(problems: Array, seeds: int, kernels: Mapping[str, tuple[Array, A
     right = left.twinx()
     right.spines["right"].set_visible(True)
     for scheme, (at, weight) in kernels.items():
-        right.plot(at, weight / max(weight.max(), 1e-12), color=SCHEMES[scheme], linewidth=2.2, label=scheme)
+        style = "--" if scheme == "uniform" else "-"
+        right.plot(at, weight / (weight.max() or 1), style, color=SCHEMES[scheme], linewidth=2.2, label=scheme)
     right.set(ylim=(0, 1.12), ylabel="weight, as a share of its largest")
     right.grid(visible=False)
-    right.legend(loc="upper right", bbox_to_anchor=(0.98, 0.98))
+    left.set_ylim(0, 1.12 * max(problems))
+    legend(figure, [right])
     return figure
 
 
+@styled
 def weight_mass(mass: Mapping[str, Array]) -> Figure:
     """Share of all weight that lies at each pass rate; ``mass`` maps a scheme to [G + 1] shares that sum to 1."""
     figure, (axes,) = canvas(3.2)
@@ -120,10 +135,11 @@ def weight_mass(mass: Mapping[str, Array]) -> Figure:
     axes.set(xlabel="pass rate of the base student", ylabel="share of the weight")
     percent(axes.yaxis)
     axes.grid(axis="x", visible=False)
-    axes.legend()
+    legend(figure, [axes])
     return figure
 
 
+@styled
 def losses(curves: Mapping[str, Sequence[Curves]], paint: Mapping[str, str]) -> Figure:
     """KL a token by step, one panel a stage; a thin line a seed and, over them, their mean smoothed over five steps.
 
@@ -135,6 +151,8 @@ def losses(curves: Mapping[str, Sequence[Curves]], paint: Mapping[str, str]) -> 
     stages = [stage for stage in ("forward", "reverse") if any(stage in seed for seed in seeds)]
     change = {min(seed["reverse"]) for seed in seeds if "forward" in seed and "reverse" in seed}
     figure, panels = canvas(3.6, max(len(stages), 1))
+    for arm in curves:
+        panels[0].plot([], [], color=paint[arm], linewidth=1.8, label=plain(arm))
     for axes, stage in zip(panels, stages, strict=False):
         for arm, of_arm in curves.items():
             lines = [seed[stage] for seed in of_arm if stage in seed]
@@ -144,12 +162,15 @@ def losses(curves: Mapping[str, Sequence[Curves]], paint: Mapping[str, str]) -> 
                 steps = sorted(set().union(*lines))
                 mean = [np.mean([line[step] for line in lines if step in line]) for step in steps]
                 smooth = [np.mean(mean[max(i - 2, 0) : i + 3]) for i in range(len(mean))]
-                axes.plot(steps, smooth, color=paint[arm], linewidth=1.8, label=plain(arm))
+                axes.plot(steps, smooth, color=paint[arm], linewidth=1.8)
         axes.set_title(STAGES[stage], fontsize=10, loc="left", color="#39424c")
         axes.set(xlabel="optimizer step of the arm", ylabel="KL a token, nats")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if all(value > 0 for seed in seeds for value in seed.get(stage, {}).values()):
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_minor_locator(NullLocator())
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
         for step in change:
             axes.axvline(step - 0.5, color="#39424c", linewidth=1, linestyle=":")
             axes.annotate(
@@ -161,14 +182,16 @@ def losses(curves: Mapping[str, Sequence[Curves]], paint: Mapping[str, str]) -> 
 
 
 def legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend for all panels, beside them, each name once."""
+    """One legend for all panels, above them, each name once."""
     handles = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=9)  # pyright: ignore
+        columns = min(len(handles), 6)
+        figure.legend(list(handles.values()), list(handles), loc="outside upper left", ncols=columns, fontsize=9)
 
 
+@styled
 def levels(scores: Mapping[str, Mapping[str, Mapping[str, float]]], paint: Mapping[str, str]) -> Figure:
     """Accuracy by group with intervals; ``scores`` maps an arm to {group: {mean, low, high}}."""
     figure, (axes,) = canvas(3.8)
@@ -194,6 +217,7 @@ def interval(axes: Axes, at: Array, rows: Sequence[Mapping[str, float]], colour:
     axes.errorbar(at, mean, half, fmt="o", markersize=4.5, elinewidth=1.8, color=colour, label=label)
 
 
+@styled
 def retention(scores: Mapping[str, Mapping[str, float]], paint: Mapping[str, str]) -> Figure:
     """One interval an arm, against the base student's; ``scores`` maps an arm to {mean, low, high}."""
     figure, (axes,) = canvas(0.9 + 0.36 * len(scores))
@@ -222,6 +246,7 @@ def rows(axes: Axes, names: Sequence[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
+@styled
 def teacher_tokens(spent: Mapping[str, float], saved: Mapping[str, float], paint: Mapping[str, str]) -> Figure:
     """Tokens the teacher generated a seed for each arm, and beside them what ``saved`` (a share) came to."""
     figure, (axes,) = canvas(0.9 + 0.36 * len(spent))
@@ -242,6 +267,7 @@ def teacher_tokens(spent: Mapping[str, float], saved: Mapping[str, float], paint
     return figure
 
 
+@styled
 def seconds(costs: Mapping[str, Mapping[str, float]]) -> Figure:
     """Seconds a seed, stacked by step; ``costs`` maps a row (an arm, or what all share) to {step: seconds}."""
     figure, (axes,) = canvas(1.1 + 0.36 * len(costs))

@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if not line.strip():
                     continue
@@ -58,6 +58,10 @@ def _field(row: dict[str, Any], name: str, where: str) -> str:
     text = str(row[name]).strip() if row[name] is not None else ""
     if not text:
         raise DataError(f"{where}: field '{name}' is empty: fill it in or remove the line")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where}: field '{name}' holds half a surrogate pair, which is no character") from None
     return text
 
 
@@ -79,7 +83,7 @@ def jsonl(path: Path) -> Iterator[Problem]:
             raise DataError(f"{where}: level must be a whole number, got {level!r}")
         question = _field(row, "question", where)
         solution = str(row["solution"]) if row.get("solution") else None
-        key = f"id:{row['id']}" if "id" in row else question
+        key = f"id:{row['id']}" if row.get("id") is not None else question
         yield Problem(where, question, _field(row, "answer", where), solution, level, key)
 
 
@@ -97,7 +101,8 @@ def _read(data: Data, path: Path, rejected: list[dict[str, str]]) -> list[Proble
     for problem in READERS[data.source](path):
         if problem.key in places:
             if problem.key.startswith("id:"):
-                raise DataError(f"{problem.where}: duplicate id {problem.key[3:]!r}, first used at {places[problem.key]}")
+                name, first = problem.key[3:], places[problem.key]
+                raise DataError(f"{problem.where}: duplicate id {name!r}, first used at {first}")
             rejected.append({"where": problem.where, "reason": f"repeats {places[problem.key]}"})
             continue
         places[problem.key] = problem.where
@@ -108,7 +113,8 @@ def _read(data: Data, path: Path, rejected: list[dict[str, str]]) -> list[Proble
     if not places:
         raise DataError(f"data file {path} holds no problem")
     if not kept:
-        raise DataError(f"data file {path}: the verifier rejects every gold answer (first: {rejected[0]['reason']}): is the layout right?")
+        first = rejected[0]["reason"]
+        raise DataError(f"data file {path}: no gold answer passes the verifier (first: {first}): is the layout right?")
     return sorted(kept, key=lambda p: digest([data.seed, p.key]))
 
 
@@ -136,7 +142,9 @@ def prepare(job: Job) -> None:
             excluded |= {_normal(q) for q in job.table(name, "problems.parquet", ["question"])["question"]}
     rejected: list[dict[str, str]] = []
     if data.source == "tiny":
-        assert data.mix is not None and data.seed is not None and data.problems is not None
+        assert data.mix
+        assert data.seed is not None
+        assert data.problems
         stream = tasks(data.seed, data.mix, frozenset(excluded))
         problems = [
             Problem(f"task {i}", t.prompt, t.answer, None, t.level, t.prompt)
@@ -157,7 +165,8 @@ def prepare(job: Job) -> None:
     job.write_json("rejected.json", rejected)
     job.counts |= {"problems": len(problems), "rejected": len(rejected)}
     if rejected:
-        job.log(f"{len(rejected)} problems skipped, first: {rejected[0]['where']}: {rejected[0]['reason']}; all in rejected.json")
+        first = rejected[0]
+        job.log(f"{len(rejected)} problems skipped, first: {first['where']}: {first['reason']}; all in rejected.json")
 
 
 def problems_of(ref: Ref) -> list[dict[str, Any]]:

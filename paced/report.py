@@ -21,7 +21,7 @@ from paced.errors import DataError
 from paced.page import page, table
 from paced.statistics import Array
 
-__all__ = ["build", "figures", "table"]
+__all__ = ["build", "table", "write_summary"]
 
 BASE = "base"
 METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
@@ -105,21 +105,20 @@ def read(folder: Path) -> tuple[Run, dict[str, Made]]:
     return run, {e.label: Made(e, read_manifest(Path(e.path))) for e in there}
 
 
-def build(run: Path) -> dict[str, Any]:
-    """Write ``summary.json`` and ``report.html`` into a run folder; returns the summary."""
-    about, made = read(run)
-    summary = summarise(about, made)
+def write_summary(run: Path) -> dict[str, Any]:
+    """Write ``summary.json`` into a run folder; returns what it says."""
+    summary = summarise(*read(run))
     write_json(run / "summary.json", summary)
-    pictures = {name: plots.svg(figure) for name, figure in draw(about, made, summary).items()}
-    with replacing(run / "report.html") as temporary:
-        temporary.write_text(page(summary, pictures), encoding="utf-8")
     return summary
 
 
-def figures(run: Path) -> dict[str, Figure]:
-    """The pictures of the report that this run has data for, by name."""
-    about, made = read(run)
-    return draw(about, made, summarise(about, made))
+def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
+    """Write ``summary.json`` and ``report.html`` into a run folder; returns the summary and the pictures by name."""
+    summary = write_summary(run)
+    pictures = draw(*read(run), summary)
+    with replacing(run / "report.html") as temporary:
+        temporary.write_text(page(summary, {name: plots.svg(figure) for name, figure in pictures.items()}), encoding="utf-8")
+    return summary, pictures
 
 
 def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 A collection holds the rows one model gives under one set of sampling parameters; a part is a Parquet file with a JSON
 note beside it that is written last. A stage looks up which keys exist, computes the rest part by part, and records
 which part holds each key. So a killed stage resumes at the last committed part, a data set that grew by a tenth costs
-a tenth, and two runs that ask for the same rows at once lose none: a part's name is the digest of its keys, so both
-write the same file.
+a tenth, and two runs that ask for the same rows at once lose none: a part's name is the digest of its bytes, so they
+write the same file or two files.
 """
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 
 from paced.artifacts import SCHEMA, check_file, replacing, write_json
 from paced.errors import CacheError
-from paced.identity import digest, file_digest
+from paced.identity import digest
 
 KEY = "sample_key"
 
@@ -57,15 +58,21 @@ class Collection:
     def write(self, rows: Sequence[dict[str, Any]]) -> str:
         """Commit one part; returns its name."""
         keys = [row[KEY] for row in rows]
-        name = digest(keys).removeprefix("sha256:")[:24]
+        buffer = pa.BufferOutputStream()
+        write_table(buffer, pa.Table.from_pylist(list(rows), schema=self.schema))
+        data = buffer.getvalue().to_pybytes()
+        sha256 = "sha256:" + hashlib.sha256(data).hexdigest()
+        # Named by its bytes, not its keys: two processes may sample the same keys with other last bits, and neither may
+        # put its file under the other's note.
+        name = sha256.removeprefix("sha256:")[:24]
         path = self.folder / f"{name}.parquet"
         if not (self.folder / "collection.json").exists():
             write_json(self.folder / "collection.json", self._about)
         with replacing(path) as temporary:
-            write_table(temporary, pa.Table.from_pylist(list(rows), schema=self.schema))
+            temporary.write_bytes(data)
         write_json(
             path.with_suffix(".json"),
-            {"schema": SCHEMA, "rows": len(rows), "bytes": path.stat().st_size, "sha256": file_digest(path), "tokens": self.tokens},
+            {"schema": SCHEMA, "rows": len(rows), "bytes": len(data), "sha256": sha256, "tokens": self.tokens},
         )
         self._indexed.add(name)
         for key in keys:
@@ -81,23 +88,28 @@ class Collection:
         return self._open(name).read(columns)
 
     def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[dict[str, Any]]:
-        """The rows of ``(key, part)`` pairs in their order; one part is in memory at a time, and few rows as objects."""
+        """The rows of ``(key, part)`` pairs in their order; one part is in memory at a time, few rows as objects."""
         for name, pairs in itertools.groupby(wanted, key=lambda pair: pair[1]):
             table = self.part(name, [KEY, *[c for c in columns if c != KEY]])
             position = {key: i for i, key in enumerate(table.column(KEY).to_pylist())}
             keys = [key for key, _ in pairs]
             for key in keys:
                 if key not in position:
-                    raise CacheError(f"{self.folder / name}.parquet lacks sample {key}: run 'paced cache verify --delete'")
+                    raise CacheError(
+                        f"{self.folder / name}.parquet lacks sample {key}: run 'paced cache verify --delete'"
+                    )
             for start in range(0, len(keys), 256):
                 yield from table.take([position[key] for key in keys[start : start + 256]]).to_pylist()
 
     def _open(self, name: str) -> pq.ParquetFile:
         path = self.folder / f"{name}.parquet"
         try:
-            note = json.loads(path.with_suffix(".json").read_text())
-        except (OSError, ValueError):
-            note = {"schema": None}
+            note = dict[str, Any](json.loads(path.with_suffix(".json").read_text()))
+        except (OSError, ValueError, TypeError):
+            raise CacheError(
+                f"{path.with_suffix('.json')} is missing or unreadable: run 'paced cache verify --delete', then the "
+                "same command again: only what was lost is computed anew"
+            ) from None
         if note.get("schema") != SCHEMA:
             raise CacheError(
                 f"{path.with_suffix('.json')} has schema version {note.get('schema')}, this version of paced reads "
@@ -112,6 +124,6 @@ class Collection:
         return pq.ParquetFile(path)
 
 
-def write_table(path: Path, table: pa.Table) -> None:
+def write_table(path: Path | pa.NativeFile, table: pa.Table) -> None:
     """Write Parquet as the whole project does: zstd, readable by plain pandas, the same bytes for the same table."""
     pq.write_table(table, path, compression="zstd", compression_level=9)

@@ -17,18 +17,19 @@ class Verdict(NamedTuple):
     extracted: str | None
 
 
-# A number: sign, thousands commas, a decimal part.
-_NUMBER = r"[-+]?\$?\d[\d,]*(?:\.\d+)?|[-+]?\$?\.\d+"
+# A number: sign (after a digit it is an operator), thousands commas, a decimal part. A fraction is taken whole, so that
+# neither of its halves passes for the answer.
+_NUMBER = r"(?:(?<![\d)])[-+\u2212])?\$?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?"
 _MARKED = (
-    re.compile(rf"####\s*({_NUMBER})"),
+    re.compile(rf"####\s*\$?\s*({_NUMBER})"),
     re.compile(rf"\\boxed\{{\s*\\?\$?\s*({_NUMBER})[^{{}}]*\}}"),
-    re.compile(rf"answer\s*(?:is|:)\s*\**\s*\$?\s*({_NUMBER})", re.IGNORECASE),
+    re.compile(rf"answer\s*(?:is\s*:?|:)\s*\**\s*\$?\s*({_NUMBER})", re.IGNORECASE),
 )
 
 
 def _value(text: str) -> Decimal | None:
     try:
-        return Decimal(text.replace(",", "").replace("$", ""))
+        return Decimal(text.replace(",", "").replace("$", "").replace("\u2212", "-"))
     except InvalidOperation:
         return None
 

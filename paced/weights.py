@@ -55,7 +55,8 @@ def wilson(correct: Array, known: Array, z: float = 1.959963984540054) -> tuple[
     p = correct / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return np.where(known > 0, np.clip(centre - half, 0, 1), 0.0), np.where(known > 0, np.clip(centre + half, 0, 1), 1.0)
+    low, high = np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    return np.where(known > 0, low, 0.0), np.where(known > 0, high, 1.0)
 
 
 def raw_weights(correct: Array, wrong: Array, config: Config) -> Array:
@@ -122,8 +123,8 @@ def weights(job: Job) -> None:
     job.write_json("weights.json", summary)
     job.counts |= {k: v for k, v in summary.items() if isinstance(v, int | float)}
     job.log(
-        f"{summary['kept']} of {len(rows)} problems kept, effective sample size {summary['effective_sample_size']:.0f}, "
-        f"mean pass rate {summary['mean_pass_rate']:.3f}"
+        f"{summary['kept']} of {len(rows)} problems kept, "
+        f"effective sample size {summary['effective_sample_size']:.0f}, mean pass rate {summary['mean_pass_rate']:.3f}"
         + (f", {summary['without_verdict']} without a known verdict" if summary["without_verdict"] else "")
     )
 
@@ -144,13 +145,16 @@ def pass_counts(table: pd.DataFrame) -> pd.DataFrame:
 def nothing_left(correct: Array, known: Array, config: Config) -> str:
     """The message for a set in which no problem has positive weight: what was seen, what to change."""
     if not known.any():
-        return "no problem has a known verdict, so there is nothing to weight: look at the verifier's reasons in rollouts.parquet"
+        return "no problem has a known verdict, the sampler or the verifier failed on every sample: see rollouts.parquet"
     rates = correct[known > 0] / known[known > 0]
     seen = ", ".join(f"{int(n)} at {r:.3g}" for r, n in zip(*np.unique(rates, return_counts=True), strict=True))
     if config.scheme == "hard_filter":
         way_out = "widen weights.low and weights.high"
     elif rates.max() == 0:
-        way_out = "the student never succeeds: use easier problems, more rollouts.samples or longer max_new_tokens, or set weights.shrinkage"
+        way_out = (
+            "the student never succeeds: use easier problems, more rollouts.samples or longer max_new_tokens, or set "
+            "weights.shrinkage"
+        )
     elif rates.min() == 1:
         way_out = "the student always succeeds: use harder problems, or set weights.shrinkage"
     else:

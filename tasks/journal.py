@@ -48,6 +48,11 @@ class Journal:
     def has(self, kind: str) -> bool:
         return any(e["kind"] == kind for e in self.entries())
 
+    def finished(self) -> bool:
+        """Whether the last end noted was a good one."""
+        ends = [e["status"] for e in self.entries() if e["kind"] == "end"]
+        return bool(ends) and ends[-1] == "FINISHED"
+
     def begin(self, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
         """Note the run's tags and parameters, once."""
         if not self.has("begin"):

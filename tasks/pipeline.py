@@ -14,12 +14,11 @@ from prefect.tasks import Task
 
 import paced
 from paced.artifacts import Ref, read_manifest, write_json
-from paced.errors import PacedError
+from paced.errors import PacedError, Stopped
 from tasks.console import display
 from tasks.journal import PARENT, Journal
 from tasks.policies import StageDied
 from tasks.run import Run
-from tasks.runner import Stopped
 from tasks.stage import begin_journal, close_journal, note_of, tracker_of
 
 
@@ -79,10 +78,15 @@ class Pipeline:
         self._write(rows, "completed" if failure is None else "failed", failure)
         if failure is None:
             self._publish(rows)
-        self._journal.end("FINISHED" if failure is None else "FAILED")
+        if failure is not None or not self._nothing_new(rows):
+            self._journal.end("FINISHED" if failure is None else "FAILED")
         self._flush([PARENT, *(s.label for s in self._submitted)])
         if failure is not None:
             raise failure
+
+    def _nothing_new(self, rows: list[dict[str, Any]]) -> bool:
+        """Whether this run was finished before and has computed nothing since."""
+        return all(r["cached"] for r in rows) and self._journal.finished()
 
     def _record(self, label: str, ref: Ref, flow_run_id: str) -> dict[str, Any]:
         """The row of ``run.json`` for a stage; a cached one that was never tracked in this run is tracked now."""
@@ -90,7 +94,7 @@ class Pipeline:
         note = note_of(self.run, label)
         ran = json.loads(note.read_text()) if note.exists() else {}
         journal = Journal(self.run.folder, label)
-        if not journal.has("end"):
+        if not journal.finished():
             begin_journal(journal, manifest.kind, ref.identity, manifest.config, {n: (i, "") for n, i in manifest.inputs.items()})
             close_journal(journal, ref)
         executed = ran.get("flow_run") == flow_run_id
@@ -124,12 +128,18 @@ class Pipeline:
         write_json(self.run.folder / "run.json", record)
 
     def _publish(self, rows: list[dict[str, Any]]) -> None:
-        """Report and summary; the numbers and pictures on the run page and in MLflow."""
+        """Report and summary; the numbers and pictures on the run page and in MLflow.
+
+        A run in which nothing was computed anew has them already.
+        """
         from paced import report
 
         folder = self.run.folder
-        self.summary = report.build(folder)
-        pictures = {name: picture(figure) for name, figure in report.figures(folder).items()}
+        if self._nothing_new(rows) and (folder / "report.html").exists():
+            self.summary = report.write_summary(folder)
+            return
+        self.summary, figures = report.build(folder)
+        pictures = {name: picture(figure) for name, figure in figures.items()}
         for name, data in pictures.items():
             path = folder / "figures" / f"{name}.png"
             path.parent.mkdir(exist_ok=True)

@@ -14,13 +14,13 @@ from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
 from paced.artifacts import Ref, read_manifest, write_json
-from paced.errors import PacedError
+from paced.errors import PacedError, Stopped
 from paced.stage import Spec, finished
 from tasks.console import display, progress_line, span
 from tasks.journal import Journal, flat
 from tasks.policies import DELAYS, RETRIES, StageDied, StageIdentity, infrastructure
 from tasks.run import Run
-from tasks.runner import Stopped, run_stage
+from tasks.runner import run_stage
 from tasks.tracking import Tracker
 
 P = ParamSpec("P")

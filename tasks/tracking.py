@@ -122,10 +122,13 @@ class Tracker:
         return run_id
 
     def _send(self, label: str) -> None:
+        state, entries = self.state(), Journal(self.folder, label).entries()
+        if label in state["runs"] and state["runs"][label]["sent"] == len(entries):
+            return
+
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-        state, client = self.state(), self.client()
-        entries = Journal(self.folder, label).entries()
+        client = self.client()
         begun = next((e for e in entries if e["kind"] == "begin"), {"tags": {}})
         run_id = self._run_id(state, label, begun["tags"])
         sent: int = state["runs"][label]["sent"]

@@ -25,7 +25,8 @@ def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> set[int]:
 def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
     """Probabilities [R, V] after temperature, top-k and top-p, in float64 on the way to an exact cumulative sum.
 
-    The order and the rules are those of the transformers library's logits processors.
+    The order and the rules are those of the transformers library's logits processors. What top-p drops is 0 and the
+    rest is not scaled up again: ``draw`` takes a row's sum as its whole.
     """
     scores = logits.double() / sampling.temperature
     if sampling.top_k:
@@ -68,7 +69,9 @@ class TransformersEngine:
             try:
                 responses = self._batch([requests[i] for i in chosen], sampling)
             except torch.OutOfMemoryError:
-                raise EngineError(f"out of device memory sampling {self.rows} sequences at once: lower runtime.sample_rows") from None
+                raise EngineError(
+                    f"out of device memory sampling {self.rows} sequences at once: lower runtime.sample_rows"
+                ) from None
             for i, response in zip(chosen, responses, strict=True):
                 results[i] = response
             done += len(chosen)
@@ -92,6 +95,8 @@ class TransformersEngine:
         cache = DynamicCache()
         position = (mask.cumsum(-1) - 1).clamp_min(0)
         logits = self._forward(ids, mask, position, cache)
+        if bool(logits.isnan().any()):  # else every draw would be one and the same id, and every verdict wrong
+            raise EngineError("the model's logits are not finite: its weights are damaged, or overflow in this dtype")
         cache.batch_select_indices(owner)
         logits, mask, position = logits[owner], mask[owner], position[owner, -1:] + 1
 
@@ -119,5 +124,10 @@ class TransformersEngine:
     def _forward(self, ids: Tensor, mask: Tensor, position: Tensor, cache: DynamicCache) -> Tensor:
         """Logits [R, V] of the last position."""
         return self.model(
-            input_ids=ids, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
         ).logits[:, -1]

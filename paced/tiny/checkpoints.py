@@ -31,6 +31,7 @@ class Plan(NamedTuple):
     hidden: int
     layers: int
     mlp: int
+    scale: float  # standard deviation of the initial weights
     mix: dict[int, float]
     horizon: int  # steps of the cosine schedule
     stop: int  # step at which training really ends
@@ -38,8 +39,8 @@ class Plan(NamedTuple):
 
 
 PLANS = {
-    "teacher": Plan(128, 4, 384, {1: 5, 2: 7, 3: 12, 4: 14, 5: 20, 6: 32, RETENTION: 10}, 1_450, 1_450, 11),
-    "student": Plan(96, 3, 256, {1: 24, 2: 24, 3: 15, 4: 10, 5: 10, 6: 3, RETENTION: 14}, 1_200, 650, 12),
+    "teacher": Plan(128, 4, 384, 0.08, {1: 5, 2: 7, 3: 12, 4: 14, 5: 20, 6: 32, RETENTION: 10}, 1_800, 1_800, 11),
+    "student": Plan(96, 3, 256, 0.02, {1: 24, 2: 24, 3: 15, 4: 10, 5: 10, 6: 3, RETENTION: 14}, 1_200, 800, 12),
 }
 BATCH, LEARNING_RATE, WARMUP = 128, 3e-3, 50
 
@@ -67,7 +68,7 @@ def architecture(plan: Plan) -> Qwen3Config:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        initializer_range=0.08,
+        initializer_range=plan.scale,
         max_position_embeddings=96,
         tie_word_embeddings=True,
         use_cache=True,

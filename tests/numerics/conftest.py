@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, Qwen3ForCausalLM
 
 from paced.config import Model
 from paced.models import Tokenizer, load_model
-from paced.tiny.checkpoints import Plan, architecture, tokenizer
+from paced.tiny.checkpoints import PLANS, architecture, tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights large enough that next-token distributions are far from uniform."""
     path = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    config = architecture(Plan(hidden=32, layers=2, mlp=48, mix={}, horizon=0, stop=0, seed=0))
+    config = architecture(PLANS["student"]._replace(hidden=32, layers=2, mlp=48))
     config.initializer_range = 0.3
     Qwen3ForCausalLM(config).save_pretrained(path)
     tokenizer().save_pretrained(path)

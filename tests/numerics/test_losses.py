@@ -1,4 +1,4 @@
-"""Losses against plain float64 references, closed-form gradients, numbers worked by hand, and the fused output projection."""
+"""Losses against plain float64 references, closed-form gradients and numbers worked by hand; the fused projection."""
 
 import math
 from collections.abc import Callable
@@ -70,12 +70,12 @@ def differentiate(loss: Callable[[Tensor], Tensor], z: np.ndarray, dtype: torch.
 
 
 def close(found: np.ndarray, expected: np.ndarray, tolerance: float, scale: float = 1.0) -> None:
-    """Absolute where values are below 1, relative above; a gradient is as exact as the ``scale`` of the log-ratios it sums."""
+    """Absolute where values are below 1, relative above; a gradient is as exact as the ``scale`` of what it sums."""
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(scale, float(np.abs(expected).max()), 1.0))
 
 
-PRECISIONS = pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+PRECISIONS = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 
 
 def rounded(z: np.ndarray, dtype: torch.dtype) -> np.ndarray:
@@ -95,7 +95,8 @@ def test_full_kl(name: str, case: str, dtype: torch.dtype, tolerance: float) -> 
     close(gradient, expected_gradient, tolerance, float(np.abs(expected).max()) if name == "reverse" else 1.0)
     assert value.min() > -tolerance
     if "equal" in case:
-        assert np.array_equal(value, np.zeros(N)) and np.abs(gradient).max() < tolerance
+        assert np.array_equal(value, np.zeros(N))
+        assert np.abs(gradient).max() < tolerance
 
 
 # Supports: how a row of teacher log-probabilities is cut into stored ids and a tail.
@@ -124,7 +125,9 @@ def cut(support: str, log_p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     return ids, kept, tail, sets
 
 
-def bucketed_reference(z: np.ndarray, kept: np.ndarray, tail: np.ndarray, sets: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def bucketed_reference(
+    z: np.ndarray, kept: np.ndarray, tail: np.ndarray, sets: list[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """method.md section 6, position by position; gradient q_j - p_j inside S, q_j (1 - p_tail / q_tail) outside."""
     log_q = log_softmax(z)
     value, gradient = np.zeros(N), np.exp(log_q)
@@ -150,7 +153,9 @@ def test_bucketed_kl(case: str, support: str, dtype: torch.dtype, tolerance: flo
     kept, tail = rounded(kept, dtype), rounded(tail, dtype)
 
     def loss(x: Tensor) -> Tensor:
-        return bucketed_forward_kl(x, torch.tensor(ids), torch.tensor(kept, dtype=dtype), torch.tensor(tail, dtype=dtype))
+        return bucketed_forward_kl(
+            x, torch.tensor(ids), torch.tensor(kept, dtype=dtype), torch.tensor(tail, dtype=dtype)
+        )
 
     value, gradient = differentiate(loss, z, dtype)
     expected, expected_gradient = bucketed_reference(z, kept, tail, sets)
@@ -159,7 +164,8 @@ def test_bucketed_kl(case: str, support: str, dtype: torch.dtype, tolerance: flo
     exact, _ = reference("forward", z, t)
     scale = tolerance * max(1.0, float(np.abs(exact).max()))
     if not support.startswith("tail"):  # those are distributions of their own, not a coarser view of the teacher's
-        assert (value >= -scale).all() and (value <= exact + scale).all()
+        assert (value >= -scale).all()
+        assert (value <= exact + scale).all()
         if "equal" in case:
             close(value, np.zeros(N), tolerance)
             close(gradient, np.zeros((N, V)), tolerance)
@@ -171,7 +177,8 @@ def test_worked_by_hand() -> None:
     # p = (1/2, 1/4, 1/4), q = (1/8, 1/8, 3/4).
     # KL(p||q) = 1/2 ln 4 + 1/4 ln 2 + 1/4 ln 1/3 = 5/4 ln 2 - 1/4 ln 3.
     # KL(q||p) = 1/8 ln 1/4 + 1/8 ln 1/2 + 3/4 ln 3 = 3/4 ln 3 - 3/8 ln 2.
-    # S = {0}, tail 1/2 against 7/8: 1/2 ln 4 + 1/2 ln 4/7 = 2 ln 2 - 1/2 ln 7; gradient (1/8 - 1/2, 1/8 * 3/7, 3/4 * 3/7).
+    # S = {0}, tail 1/2 against 7/8: 1/2 ln 4 + 1/2 ln 4/7 = 2 ln 2 - 1/2 ln 7;
+    # gradient (1/8 - 1/2, 1/8 * 3/7, 3/4 * 3/7).
     p, q = (torch.tensor([x], dtype=torch.float64).log() for x in ([1 / 2, 1 / 4, 1 / 4], [1 / 8, 1 / 8, 3 / 4]))
     q.requires_grad_()
     assert forward_kl(q, p).item() == pytest.approx(1.25 * math.log(2) - 0.25 * math.log(3), abs=1e-14)
@@ -180,17 +187,18 @@ def test_worked_by_hand() -> None:
     value = bucketed_forward_kl(q, torch.tensor([[0]]), half[:, None], half)
     value.sum().backward()
     assert value.item() == pytest.approx(2 * math.log(2) - 0.5 * math.log(7), abs=1e-14)
-    assert q.grad is not None and q.grad[0].tolist() == pytest.approx([-3 / 8, 3 / 56, 9 / 28], abs=1e-14)
+    assert q.grad is not None
+    assert q.grad[0].tolist() == pytest.approx([-3 / 8, 3 / 56, 9 / 28], abs=1e-14)
 
 
 def test_gradcheck() -> None:
     z, t = cases()["random"]
-    logits, teacher = torch.tensor(z[:2], requires_grad=True), torch.tensor(t[:2])
+    logits, teacher = torch.tensor(z[:1], requires_grad=True), torch.tensor(t[:1])
     assert torch.autograd.gradcheck(lambda x: forward_kl(x, teacher), (logits,))
     assert torch.autograd.gradcheck(lambda x: reverse_kl(x, teacher), (logits,))
     for support in ("top 5", "all", "tail 0", "padded"):
         ids, kept, tail, _ = cut(support, log_softmax(t))
-        targets = torch.tensor(ids[:2]), torch.tensor(kept[:2]), torch.tensor(tail[:2])
+        targets = torch.tensor(ids[:1]), torch.tensor(kept[:1]), torch.tensor(tail[:1])
         assert torch.autograd.gradcheck(lambda x, targets=targets: bucketed_forward_kl(x, *targets), (logits,))
 
 
@@ -200,7 +208,10 @@ ROWS, HIDDEN = 13, 8
 def positions(dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor, Tensor, dict[str, losses.Divergence]]:
     """hidden, weight, coefficients, and divergences whose rows all differ, so that a wrong slice shows."""
     make = torch.Generator().manual_seed(0)
-    hidden, weight = torch.randn(ROWS, HIDDEN, generator=make, dtype=dtype), torch.randn(V, HIDDEN, generator=make, dtype=dtype)
+    hidden, weight = (
+        torch.randn(ROWS, HIDDEN, generator=make, dtype=dtype),
+        torch.randn(V, HIDDEN, generator=make, dtype=dtype),
+    )
     coefficients = torch.rand(ROWS, generator=make, dtype=dtype)
     teacher = torch.randn(ROWS, V, generator=make, dtype=dtype)
     log_p, ids = teacher.log_softmax(-1).topk(4)
@@ -241,7 +252,9 @@ class Sizes(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = func(*args, **(kwargs or {}))
-        self.shapes += [tuple(x.shape) for x in (result if isinstance(result, tuple | list) else [result]) if isinstance(x, Tensor)]
+        self.shapes += [
+            tuple(x.shape) for x in (result if isinstance(result, tuple | list) else [result]) if isinstance(x, Tensor)
+        ]
         return result
 
 
@@ -266,9 +279,11 @@ def test_fused_with_tied_and_frozen_weight(monkeypatch: pytest.MonkeyPatch) -> N
         h, w = hidden.clone().requires_grad_(), weight.clone().requires_grad_(requires)
         with mode:
             fused_loss(h, w, coefficients, divergences["reverse"])[0].backward()
-        assert h.grad is not None and (w.grad is not None) == requires
+        assert h.grad is not None
+        assert (w.grad is not None) == requires
         assert max(math.prod(shape) for shape in mode.shapes if V in shape and HIDDEN not in shape) == 4 * V
-    assert (V, HIDDEN) in trained.shapes and (V, HIDDEN) not in frozen.shapes
+    assert (V, HIDDEN) in trained.shapes
+    assert (V, HIDDEN) not in frozen.shapes
 
 
 def test_fused_in_bfloat16_is_close_to_float32() -> None:
@@ -278,7 +293,10 @@ def test_fused_in_bfloat16_is_close_to_float32() -> None:
         h, w = hidden.to(dtype, copy=True).requires_grad_(), weight.clone().requires_grad_()
         value, _ = fused_loss(h, w, coefficients, divergences["bucketed"])
         value.backward()
-        assert value.dtype == w.dtype == torch.float32 and h.grad is not None and h.grad.dtype == dtype and w.grad is not None
+        assert value.dtype == w.dtype == torch.float32
+        assert h.grad is not None
+        assert h.grad.dtype == dtype
+        assert w.grad is not None
         found.append((value.detach(), h.grad.float(), w.grad))
     for exact, close_to in zip(*found, strict=True):
         assert ((exact - close_to).norm() / exact.norm()).item() < 0.02

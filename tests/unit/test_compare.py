@@ -164,7 +164,8 @@ def test_a_constant_difference_has_no_width(tmp_path: Path) -> None:
     arms = {f"{name}/{s}": scores("main", v) for name, v in (("a", high), ("b", low)) for s in range(3)}
     (entry,) = compared(tmp_path, arms, [("a", "b")])["comparisons"]
     assert entry == {
-        "a": "a", "b": "b", "metric": "accuracy", "difference": 0.25, "low": 0.25, "high": 0.25, "problems": 80, "seeds": 3,
+        "a": "a", "b": "b", "metric": "accuracy",
+        "difference": 0.25, "low": 0.25, "high": 0.25, "problems": 80, "seeds": 3,
     }  # fmt: skip
 
 

@@ -1,0 +1,34 @@
+"""What runs in a stage's process: the stage, with its events sent through a pipe."""
+
+import os
+import sys
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+from paced.__main__ import run
+
+
+def work(spec: str, events: "Connection[Any, Any]", alive: "Connection[Any, Any]", log: str) -> None:
+    """Run one stage; standard output and standard error go to ``log``.
+
+    Args:
+        spec: the stage's spec as JSON.
+        events: takes each event as a dict.
+        alive: closes when the supervising process dies, and then this one ends too.
+    """
+    os.setsid()  # a group of its own: whatever the stage starts can be ended with it
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.stdout = sys.stderr = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+
+    def watch() -> None:
+        alive.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    status = run(lambda: spec, events.send)
+    events.close()
+    sys.stdout.flush()
+    os._exit(status)  # no clean-up of libraries, which can hang

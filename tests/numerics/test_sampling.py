@@ -1,0 +1,156 @@
+"""Sampling: filters against the transformers library's, draws against probabilities, the engine against generate."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from paced.config import Sampling
+from paced.engines.base import Request, Response
+from paced.engines.transformers import TransformersEngine, draw, filtered
+from paced.errors import EngineError
+from paced.models import Tokenizer, head
+from paced.tiny.checkpoints import EOS, VOCABULARY
+
+
+def surprising(counts: np.ndarray, probabilities: np.ndarray) -> bool:
+    """Chi-square of counts beyond five standard deviations of its law; no count where the probability is 0."""
+    there = probabilities > 0
+    expected = counts.sum() * probabilities[there]
+    statistic = ((counts[there] - expected) ** 2 / expected).sum()
+    freedom = there.sum() - 1
+    return bool(counts[~there].any()) or statistic > freedom + 5 * np.sqrt(2 * max(freedom, 1))
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), itertools.product([0.3, 1.0, 2.5], [0, 1, 5, 1000], [1.0, 0.9, 0.3, 1e-6])
+)
+def test_filters_are_those_of_transformers(temperature: float, top_k: int, top_p: float) -> None:
+    logits = 3 * torch.randn(20, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)  # no ties
+    scores = TemperatureLogitsWarper(temperature)(None, logits)  # type: ignore[arg-type]
+    if top_k:
+        scores = TopKLogitsWarper(top_k)(None, scores)  # type: ignore[arg-type]
+    if top_p < 1:
+        scores = TopPLogitsWarper(top_p)(None, scores)  # type: ignore[arg-type]
+    expected = scores.softmax(-1)
+    found = filtered(logits, Sampling(temperature=temperature, top_k=top_k, top_p=top_p))
+    assert torch.equal(found > 0, expected > 0)
+    torch.testing.assert_close(found / found.sum(-1, keepdim=True), expected, rtol=0, atol=1e-6)
+
+
+def test_draw_follows_the_probabilities() -> None:
+    weights = torch.tensor(
+        [0.0, 0.1, 0.0, 0.4, 0.25, 0.0, 0.05, 0.0], dtype=torch.float64
+    )  # sums to 0.8, as after top-p
+    uniforms = torch.from_numpy(np.random.default_rng(0).random(40_000))
+    counts = np.bincount(draw(weights.expand(40_000, -1), uniforms), minlength=8)
+    assert not surprising(counts, (weights / 0.8).numpy())
+
+
+@pytest.mark.parametrize("u", [0.0, 2.0**-53, 0.5, 1 - 2.0**-53])
+def test_draw_never_picks_what_has_no_probability(u: float) -> None:
+    make = torch.Generator().manual_seed(0)
+    rows = torch.rand(2000, 9, generator=make, dtype=torch.float64) + 0.01
+    none = torch.rand(2000, 9, generator=make) < 0.6
+    none[torch.arange(2000), torch.arange(2000) % 9] = False
+    rows[none] = 0
+    picked = draw(rows, torch.full((2000,), u, dtype=torch.float64))
+    assert (rows[torch.arange(2000), picked] > 0).all()
+    if u in (0.0, 1 - 2.0**-53):  # the first, the last id that has any
+        there = rows > 0
+        edge = there.int().argmax(-1) if u == 0 else 8 - there.flip(-1).int().argmax(-1)
+        assert torch.equal(picked, edge)
+
+
+PROMPTS = [[5, 9, 3], [7], [11, 4, 4, 20, 8, 6, 13], [5, 9, 3, 2], [26, 25], [10, 10, 10, 10, 10, 10]]
+
+
+def engine(model: PreTrainedModel, tokens: Tokenizer, rows: int = 64) -> TransformersEngine:
+    return TransformersEngine(model, tokens, rows)
+
+
+def ask(engine: TransformersEngine, requests: list[Request], **sampling: float) -> list[Response]:
+    return engine.sample(requests, Sampling.model_validate(sampling), lambda done: None)
+
+
+def test_cold_sampling_is_greedy_generation(model: PreTrainedModel, tokens: Tokenizer) -> None:
+    plain = [
+        r.ids for r in ask(engine(model, tokens), [Request(p, 0) for p in PROMPTS], temperature=1e-5, max_new_tokens=24)
+    ]
+    common = max({i for ids in plain for i in ids[3:]}, key=lambda i: sum(i in ids[3:] for ids in plain))
+    assert model.generation_config is not None
+    model.generation_config.eos_token_id = [EOS, common]  # a model may add stops of its own
+    found = ask(engine(model, tokens), [Request(p, 0) for p in PROMPTS], temperature=1e-5, max_new_tokens=24)
+    width = max(map(len, PROMPTS))
+    ids = torch.tensor([[0] * (width - len(p)) + p for p in PROMPTS])
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in PROMPTS])
+    out = model.generate(  # type: ignore[operator]
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=False,
+        max_new_tokens=24,
+        suppress_tokens=list(range(tokens.size, VOCABULARY)),
+    )
+    stops = {EOS, common}
+    for row, response in zip(out[:, width:].tolist(), found, strict=True):
+        end = next((i + 1 for i, token in enumerate(row) if token in stops), 24)
+        assert response == Response(row[:end], "stop" if row[end - 1] in stops else "length")
+    assert any(r.finish == "stop" and len(r.ids) < 24 for r in found)
+
+
+def test_a_request_draws_the_same_in_any_batch(model: PreTrainedModel, tokens: Tokenizer) -> None:
+    requests = [Request(PROMPTS[i % 6], 1000 + i) for i in range(24)]
+    told: list[int] = []
+    whole = engine(model, tokens, 64).sample(requests, Sampling(max_new_tokens=12), told.append)
+    assert told == [24]
+    for rows in (1, 5):
+        assert engine(model, tokens, rows).sample(requests, Sampling(max_new_tokens=12), told.append) == whole
+    assert told[-5:] == [5, 10, 15, 20, 24]
+    order = np.random.default_rng(0).permutation(24)[:13]
+    assert ask(engine(model, tokens, 7), [requests[i] for i in order], max_new_tokens=12) == [whole[i] for i in order]
+    # A longer limit continues a cut response, and leaves a finished one alone.
+    for short, long in zip(whole, ask(engine(model, tokens), requests, max_new_tokens=20), strict=True):
+        assert long.ids[:12] == short.ids
+        assert short.finish == "length" or long == short
+    assert len({tuple(r.ids) for r in whole[::6]}) > 1  # samples of one prompt differ by their seeds
+    assert ask(engine(model, tokens), [], max_new_tokens=12) == []
+
+
+@pytest.mark.parametrize("limit", [1, 9])
+def test_how_responses_end(model: PreTrainedModel, tokens: Tokenizer, limit: int) -> None:
+    head(model).weight.data[EOS] *= 3  # so that many stop
+    found = ask(engine(model, tokens), [Request(PROMPTS[i % 6], i) for i in range(120)], max_new_tokens=limit)
+    assert {r.finish for r in found} == {"stop", "length"}
+    for r in found:
+        assert EOS not in r.ids[:-1]
+        assert (
+            (r.ids[-1] == EOS and len(r.ids) <= limit)
+            if r.finish == "stop"
+            else (len(r.ids) == limit and r.ids[-1] != EOS)
+        )
+
+
+def test_first_tokens_follow_the_softmax_over_known_ids(model: PreTrainedModel, tokens: Tokenizer) -> None:
+    head(model).weight.data[tokens.size :] *= 20  # padding rows that would be drawn often if they could
+    n = 6000
+    found = ask(engine(model, tokens, n), [Request(PROMPTS[0], 77 + i) for i in range(n)], max_new_tokens=1)
+    logits = model(input_ids=torch.tensor([PROMPTS[0]])).logits[0, -1].detach()
+    assert logits.softmax(-1)[tokens.size :].sum() > 0.1
+    counts = np.bincount([r.ids[0] for r in found], minlength=tokens.size)
+    assert len(counts) == tokens.size
+    likely = logits[: tokens.size].double().softmax(-1).numpy()
+    rest = likely < 5 / n  # a chi-square needs some of each
+    counts, likely = (np.append(x[~rest], x[rest].sum()) for x in (counts, likely))
+    assert not surprising(counts, likely)
+    longer = ask(
+        engine(model, tokens), [Request(p, i) for i, p in enumerate(PROMPTS)], max_new_tokens=30, temperature=3.0
+    )
+    assert max(i for r in longer for i in r.ids) < tokens.size
+
+
+def test_a_model_that_gives_no_number_is_an_error(model: PreTrainedModel, tokens: Tokenizer) -> None:
+    next(model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(EngineError, match="finite"):
+        ask(engine(model, tokens), [Request(PROMPTS[0], 0)], max_new_tokens=2)

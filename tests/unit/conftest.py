@@ -1,0 +1,18 @@
+"""A small model folder and a way to run one stage on artifacts made by hand."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen3ForCausalLM
+
+from paced.tiny.checkpoints import PLANS, architecture, tokenizer
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny"
+    torch.manual_seed(0)
+    Qwen3ForCausalLM(architecture(PLANS["student"]._replace(hidden=32, layers=1, mlp=32))).save_pretrained(path)
+    tokenizer().save_pretrained(path)
+    return path

@@ -1,0 +1,200 @@
+"""Recipes: every shipped one loads; what is wrong is refused with the path of the field."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from paced.config import Recipe, load_recipe
+from paced.errors import ConfigError
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+TINY = {"source": "tiny", "problems": 8, "mix": {1: 1, 3: 2}}
+BASE = {
+    "name": "base",
+    "data": TINY,
+    "student": {"path": "student"},
+    "evaluation": {
+        "benchmarks": [{"name": "sums", "data": TINY}, {"name": "sorting", "data": TINY, "retention": True}]
+    },
+}
+
+
+def write(folder: Path, tree: dict[str, Any]) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.name)
+def test_shipped_recipes_load_and_survive_json(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"arms": [{"name": "u", "scheme": "uniform"}]},  # nothing set that has no effect, whatever JSON spells out
+        {"arms": [{"name": "h", "scheme": "hard_filter", "schedule": "reverse"}], "weights": {"low": 0.1}},
+        {"weights": {"shrinkage": [1, 2], "alpha": 0}, "training": {"learning_rate": "1e-6", "betas": [0.9, 0.95]}},
+        {"teacher": {"path": "t", "dtype": "bfloat16"}, "seeds": [3, 1, 2]},
+        {"data": {"source": "gsm8k", "path": "x.jsonl"}, "teacher": {"privileged": True}},
+    ],
+)
+def test_json_round_trip(tmp_path: Path, extra: dict[str, Any]) -> None:
+    recipe = load_recipe(write(tmp_path, BASE | extra))
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert Recipe.model_validate(recipe.model_dump()) == recipe
+
+
+def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, BASE), ("student.dtype=bfloat16",))
+    assert recipe.teacher_model == recipe.student
+    other = load_recipe(write(tmp_path, BASE), ("teacher.path=big", "teacher.dtype=bfloat16")).teacher_model
+    assert (other.path, other.dtype) == ("big", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field"),
+    [
+        # keys and types
+        ("trianing.steps=3", "trianing: unknown key"),
+        ("training.stepz=3", "training.stepz: unknown key"),
+        ("training.steps=many", "training.steps: "),
+        ("training.steps=2.5", "training.steps: "),
+        ("training.steps=yes", "training.steps: must not be true"),
+        ("rollouts.sampling.temperature=true", "rollouts.sampling.temperature: must not be true"),
+        ("teacher.privileged=3", "teacher.privileged: "),
+        ("student.path=5", "student.path: "),
+        ("student.dtype=float16", "student.dtype: "),
+        ("student=", "student: "),
+        ("evaluation.benchmarks.1.data.problems=0", "evaluation.benchmarks.1.data.problems: "),
+        ("name=Bad name", "name: "),
+        # ranges; YAML spells not-a-number .nan and infinity .inf
+        ("weights.alpha=-1", "weights.alpha: "),
+        ("weights.beta=.nan", "weights.beta: "),
+        ("weights.alpha=.inf", "weights.alpha: "),
+        ("weights.low=.nan", "weights.low: "),
+        ("weights.shrinkage=[1, 0]", "weights.shrinkage.1: "),
+        ("weights.shrinkage=[1]", "weights.shrinkage"),
+        ("training.learning_rate=.inf", "training.learning_rate: "),
+        ("training.learning_rate=0", "training.learning_rate: "),
+        ("training.betas=[0.9, 1.0]", "training.betas.1: "),
+        ("rollouts.samples=1", "rollouts.samples: "),
+        ("rollouts.sampling.temperature=0", "rollouts.sampling.temperature: "),
+        ("rollouts.sampling.top_p=1.5", "rollouts.sampling.top_p: "),
+        ("answers.mass=0", "answers.mass: "),
+        ("answers.max_entries=1", "answers.max_entries: "),
+        ("data.mix.3=.inf", "data.mix.3: "),
+        ("seeds=[-1]", "seeds.0: "),
+        ("data.seed=-1", "data.seed: "),
+        ("seeds=[]", "seeds: "),
+        ("arms=[]", "arms: "),
+        ("evaluation.benchmarks=[]", "evaluation.benchmarks: "),
+        # contradictions
+        ("data.path=x.jsonl", "data: path has no effect"),
+        ("data.mix=", "data: source 'tiny' needs mix"),
+        ("data.mix.9=1", "data: mix must name levels 0 to 6"),
+        ("data.instruction=Think.", "data: instruction"),
+        ("data.source=gsm8k", "data: source 'gsm8k' needs path"),
+        ("data={source: jsonl, path: x, mix: {1: 1}}", "data: mix has no effect"),
+        ("weights.low=0.9", "weights: low (0.9) is above high (0.8)"),
+        ("training.warmup=60", "training: warmup (60) must be below steps (60)"),
+        ("evaluation.benchmarks.0.retention=true", "evaluation: benchmarks need one that is not a retention"),
+        ("evaluation.benchmarks.1.name=sums", "evaluation: benchmarks repeat a name"),
+        ("teacher.dtype=bfloat16", "teacher: dtype has no effect without path"),
+        ("seeds=[1, 2, 1]", "recipe: seeds repeat"),
+        ("arms=[{name: base}]", "recipe: arms need distinct names"),
+        ("arms=[{name: a}, {name: a}]", "recipe: arms need distinct names"),
+        ("consolidation.steps=60", "recipe: consolidation.steps (60) must be below training.steps (60)"),
+        ("consolidation.rounds=25", "recipe: consolidation.rounds (25) exceeds its 24 steps"),
+        ("weights.high=0.7", "recipe: weights.high has no effect: no arm uses scheme 'hard_filter'"),
+        ("teacher.privileged=true", "recipe: teacher.privileged needs problems with reference solutions"),
+    ],
+)
+def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_recipe(write(tmp_path, BASE), (assignment,))
+    message = str(error.value)
+    assert message.startswith(f"{tmp_path}/recipe.yaml: {field}"), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("assignments", "field"),
+    [
+        (("arms=[{name: u, scheme: uniform}]", "weights.alpha=2"), "weights.alpha has no effect"),
+        (("arms=[{name: h, scheme: hard_filter}]", "weights.shrinkage=[1, 1]"), "weights.shrinkage has no effect"),
+        (("training.reduction=token", "weights.normalise=all"), "weights.normalise 'all' has no effect"),
+        (
+            ("arms=[{name: r, schedule: reverse}]", "consolidation.rounds=61"),
+            "consolidation.rounds (61) exceeds its 60 steps",
+        ),
+    ],
+)
+def test_options_without_effect_are_refused(tmp_path: Path, assignments: tuple[str, ...], field: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_recipe(write(tmp_path, BASE), assignments)
+    assert field in str(error.value)
+
+
+def test_assignments(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write(tmp_path, BASE | {"arms": [{"name": "a"}, {"name": "b"}]}),
+        (
+            "training.steps=90", "training.learning_rate=1e-6", "arms.1.scheme=uniform", "seeds=[4, 5]", "seeds.1=6",
+            "weights.shrinkage=[0.5, 2]", "evaluation.benchmarks.0.data.mix={2: 1}", "data.mix.3=7",
+            "runtime.threads=2",
+        ),
+    )  # fmt: skip
+    assert (recipe.training.steps, recipe.training.learning_rate, recipe.runtime.threads) == (90, 1e-6, 2)
+    assert [a.scheme for a in recipe.arms] == ["beta", "uniform"]
+    assert recipe.seeds == (4, 6)
+    assert recipe.weights.shrinkage == (0.5, 2.0)
+    assert recipe.data.mix == {1: 1, 3: 7}
+    assert recipe.evaluation.benchmarks[0].data.mix == {2: 1}
+    assert recipe.evaluation.benchmarks[1].data.mix == TINY["mix"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "says"),
+    [
+        ("training.steps", "expected a.b=value"),
+        ("=3", "expected a.b=value"),
+        ("training..steps=3", "expected a.b=value"),
+        ("name.first=3", "name is a plain value"),
+        ("seeds.7=1", "seeds has items 0 to 0"),
+        ("seeds.-1=1", "seeds has items 0 to 0"),
+        ("seeds.x=1", "seeds has items 0 to 0"),
+        ("name=[1", "not valid YAML"),
+    ],
+)
+def test_bad_assignments(tmp_path: Path, assignment: str, says: str) -> None:
+    with pytest.raises(ConfigError, match="--set") as error:
+        load_recipe(write(tmp_path, BASE | {"seeds": [0]}), (assignment,))
+    assert says in str(error.value)
+
+
+def test_unreadable_recipes(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"name: \xff\xfe")
+    (tmp_path / "broken").write_text("a: [1\nb: }")
+    (tmp_path / "list").write_text("- 1")
+    (tmp_path / "empty").write_text("")
+    for name, says in [
+        ("binary", "UTF-8"),
+        ("broken", "valid YAML"),
+        ("list", "mapping"),
+        ("empty", "mapping"),
+        ("none", "cannot be read"),
+    ]:
+        with pytest.raises(ConfigError, match=says) as error:
+            load_recipe(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_package_stands_for_the_installed_folder(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, BASE | {"student": {"path": "${package}/tiny/student"}}))
+    assert (Path(recipe.student.path).parents[1] / "config.py").is_file()

@@ -1,0 +1,83 @@
+"""Contracts of the sources: nothing is unpickled or evaluated, and what must start fast imports no torch."""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(f for folder in ("paced", "tasks", "flows", "deployments") for f in (ROOT / folder).rglob("*.py"))
+PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+CALLS = {"eval", "exec", "compile", "__import__"}
+ATTRIBUTES = {
+    ("torch", "load"),
+    ("torch", "save"),
+    ("pd", "read_pickle"),
+    ("yaml", "load"),
+    ("yaml", "unsafe_load"),
+    ("yaml", "full_load"),
+}
+
+
+def unsafe(tree: ast.AST) -> Iterator[str]:
+    """What in a module can run code that came with data."""
+    for node in ast.walk(tree):
+        line = getattr(node, "lineno", 0)
+        if isinstance(node, ast.Import):
+            yield from (f"{line}: import {a.name}" for a in node.names if a.name.partition(".")[0] in PICKLES)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (node.module or "").partition(".")[0] in PICKLES or (node.module, alias.name) in ATTRIBUTES:
+                    yield f"{line}: from {node.module} import {alias.name}"
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS:
+            yield f"{line}: {node.func.id}()"
+        elif isinstance(node, ast.Attribute) and node.attr in {"to_pickle", "read_pickle"}:
+            yield f"{line}: .{node.attr}"
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and (node.value.id, node.attr) in ATTRIBUTES
+        ):
+            yield f"{line}: {node.value.id}.{node.attr}"
+        elif (
+            isinstance(node, ast.keyword)
+            and node.arg in {"allow_pickle", "shell"}
+            and not (isinstance(node.value, ast.Constant) and node.value.value is False)
+        ):
+            yield f"{line}: {node.arg}="
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_nothing_is_unpickled_or_evaluated(path: Path) -> None:
+    assert list(unsafe(ast.parse(path.read_text()))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "torch.load(f)",
+        "from torch import load",
+        "eval('1')",
+        "df.to_pickle(p)",
+        "np.load(f, allow_pickle=True)",
+        "yaml.load(f)",
+    ],
+)
+def test_the_check_finds_what_it_looks_for(text: str) -> None:
+    assert list(unsafe(ast.parse(text)))
+
+
+@pytest.mark.parametrize("module", ["paced.config", "paced.weights", "paced.stage", "paced.artifacts", "paced.verify"])
+def test_light_modules_import_no_torch(module: str) -> None:
+    heavy = "{'torch', 'transformers', 'accelerate', 'vllm', 'prefect', 'mlflow'}"
+    script = f"import sys, {module}; found = {heavy} & sys.modules.keys(); sys.exit(str(found) if found else 0)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,176 @@
+"""The sample store: nothing is computed twice, nothing is lost, nothing damaged or foreign is used."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import paced.artifacts as artifacts
+from paced.errors import CacheError
+from paced.store import Collection, sample_key
+
+SCHEMA = pa.schema(
+    {"sample_key": pa.string(), "value": pa.int32(), "ids": pa.list_(pa.int32()), "halves": pa.list_(pa.float16())}
+)
+ABOUT = {"model": "sha256:1", "seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that has opened nothing yet."""
+    monkeypatch.setattr(artifacts, "_checked", set())
+
+
+def collection(root: Path, about: dict[str, Any] = ABOUT, tokens: str = "sha256:tokens") -> Collection:
+    return Collection(root, "samples", about, SCHEMA, tokens)
+
+
+def row(key: str, value: int = 0) -> dict[str, Any]:
+    return {"sample_key": key, "value": value, "ids": [value, 7], "halves": [-0.5, -float("inf")]}
+
+
+def test_rows_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
+    store = collection(tmp_path)
+    first, second = store.write([row("a", 1), row("b", 2)]), store.write([row("c", 3), row("d", 4)])
+    assert store.refresh() == {"a": first, "b": first, "c": second, "d": second} == collection(tmp_path).refresh()
+    wanted = ["d", "a", "b", "a", "c"]
+    other = collection(tmp_path)
+    index = other.refresh()
+    found = list(other.rows([(k, index[k]) for k in wanted], ["value", "ids", "halves"]))
+    assert found == [row(k, " abcd".index(k)) for k in wanted]
+    with pytest.raises(CacheError, match="lacks sample d"):
+        list(store.rows([("d", first)], ["value"]))
+    table = store.part(first)
+    assert table.schema.metadata == {b"paced.tokens": b"sha256:tokens", b"paced.schema": b"1"}
+    assert json.loads((store.folder / "collection.json").read_text()) == ABOUT
+
+
+def test_other_parameters_are_another_collection(tmp_path: Path) -> None:
+    collection(tmp_path).write([row("a")])
+    assert collection(tmp_path, {**ABOUT, "seed": 1}).refresh() == {}
+    assert Collection(tmp_path, "targets", ABOUT, SCHEMA, "sha256:tokens").refresh() == {}
+    keys = {sample_key(**ABOUT, prompt=p, index=i) for p in ([1, 2], [1], [12]) for i in (0, 1)}
+    assert len(keys) == 6
+    assert sample_key(a=1, b=2) == sample_key(b=2, a=1)
+
+
+def test_refresh_sees_what_another_process_adds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, theirs = collection(tmp_path), collection(tmp_path)
+    assert mine.refresh() == {}
+    a = theirs.write([row("a")])
+    assert mine.refresh() == {"a": a}
+    b = theirs.write([row("b"), row("a")])  # the same key again: what was found first stays
+    read: list[str] = []
+    opened = Collection._open  # type: ignore[attr-defined]
+    monkeypatch.setattr(Collection, "_open", lambda self, name: read.append(name) or opened(self, name))
+    assert mine.refresh() == {"a": a, "b": b}
+    assert read == [b]
+
+
+WRITE = """
+import sys
+from pathlib import Path
+import tests.unit.test_store as t
+store = t.collection(Path(sys.argv[1]))
+sys.stdin.readline()
+for n in range(20):
+    store.write([t.row(f"{n}-{i}", n) for i in range(3)])
+    store.write([t.row(f"{n}-{i}", n + int(sys.argv[2])) for i in range(3, 6)])  # as if sampled with other last bits
+"""
+
+
+def test_two_processes_that_write_the_same_keys_lose_nothing(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", WRITE, str(tmp_path)]
+    writers = [subprocess.Popen([*command, str(n)], stdin=subprocess.PIPE, env=environment, text=True) for n in (1, 2)]
+    for writer in writers:
+        assert writer.stdin
+        writer.stdin.write("go\n")
+        writer.stdin.close()
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    store = collection(tmp_path)
+    index = store.refresh()
+    assert len(index) == 120
+    for found in store.rows(sorted(index.items()), ["value"]):
+        n, _, i = found["sample_key"].partition("-")
+        assert found["value"] - int(n) in ((0,) if int(i) < 3 else (1, 2))
+    assert not list(store.folder.glob(".*"))
+
+
+def test_an_interleaved_writer_leaves_both_parts_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import paced.store
+
+    noted = paced.store.write_json
+
+    def other_first(path: Path, value: Any) -> None:  # another process commits between our file and our note
+        monkeypatch.setattr(paced.store, "write_json", noted)
+        collection(tmp_path).write([row("a", 2)])
+        noted(path, value)
+
+    store = collection(tmp_path)
+    store.write([row("z")])
+    monkeypatch.setattr(paced.store, "write_json", other_first)
+    mine = store.write([row("a", 1)])
+    assert [r["value"] for r in collection(tmp_path).rows([("a", mine)], ["value"])] == [1]
+    assert collection(tmp_path).refresh().keys() == {"a", "z"}
+
+
+def test_a_part_without_its_note_is_not_there(tmp_path: Path) -> None:
+    store = collection(tmp_path)
+    name = store.write([row("a", 1)])
+    (store.folder / f"{name}.json").unlink()  # killed between the two
+    again = collection(tmp_path)
+    assert again.refresh() == {}
+    assert again.write([row("a", 1)]) == name
+    assert collection(tmp_path).refresh() == {"a": name}
+    (store.folder / f".{name}.parquet.99.tmp").write_bytes(b"PAR1half")  # killed while writing
+    assert collection(tmp_path).refresh() == {"a": name}
+
+
+def test_damaged_and_foreign_parts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = collection(tmp_path)
+    name = store.write([row("a", 1)])
+    path, note = store.folder / f"{name}.parquet", store.folder / f"{name}.json"
+    whole, said = path.read_bytes(), note.read_text()
+
+    def refused(says: str, tokens: str = "sha256:tokens") -> None:
+        monkeypatch.setattr(artifacts, "_checked", set())
+        for attempt in (
+            lambda s: s.refresh(),
+            lambda s: s.part(name),
+            lambda s: list(s.rows([("a", name)], ["value"])),
+        ):
+            with pytest.raises(CacheError, match=says) as error:
+                attempt(collection(tmp_path, tokens=tokens))
+            assert str(store.folder) in str(error.value)
+            assert "\n" not in str(error.value)
+
+    path.write_bytes(whole[:60] + b"x" + whole[61:])
+    refused("damaged.*paced cache verify --delete")
+    path.write_bytes(whole[:100])
+    refused("damaged")
+    path.unlink()
+    refused("missing.*paced cache verify --delete")
+    path.write_bytes(whole)
+    refused("another tokenizer.*sha256:tokens", tokens="sha256:others")
+    newer = said.replace('"schema": 1', '"schema": 9')
+    for text, says in ((newer, "schema version 9.*reads 1.*run again"), ("", "unreadable"), ("[1]", "unreadable")):
+        note.write_text(text)
+        refused(says)
+    note.write_text(said)
+    assert collection(tmp_path).refresh() == {"a": name}
+
+
+def test_parts_are_plain_parquet_with_the_same_bytes_for_the_same_rows(tmp_path: Path) -> None:
+    rows = [row(str(i), i) for i in range(50)]
+    names = [collection(tmp_path / folder).write(rows) for folder in ("x", "y")]
+    assert names[0] == names[1]
+    paths = [next((tmp_path / folder).rglob(f"{names[0]}.parquet")) for folder in ("x", "y")]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert pq.read_table(paths[0]).to_pylist() == rows
