@@ -22,7 +22,9 @@ def parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run a recipe; the same command resumes an interrupted run")
     run.add_argument("recipe", type=Path, help="YAML file, see recipes/")
-    run.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting; may be repeated")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="a.b=value", help="change one setting; may be repeated"
+    )
     run.set_defaults(do=run_command)
 
     demo = commands.add_parser("demo", help="the whole method on the tiny world, in minutes on two CPU cores")
@@ -37,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("ls", help="collections and artifacts with sizes").set_defaults(do=cache_ls)
     verify = actions.add_parser("verify", help="compare every file with its recorded sha256")
-    verify.add_argument("--delete", action="store_true", help="delete what is damaged, so that the next run computes it anew")
+    verify.add_argument(
+        "--delete", action="store_true", help="delete what is damaged, so that the next run computes it anew"
+    )
     verify.set_defaults(do=cache_verify)
     gc = actions.add_parser("gc", help="list, or delete, what no run refers to")
     gc.add_argument("--delete", action="store_true", help="really delete; without it only tell")
@@ -81,7 +85,10 @@ def run_command(arguments: argparse.Namespace) -> int:
         display.stop()
     folder = home / "runs" / run_name(recipe)
     print(table(summary))
-    print(f"\nreport   {folder / 'report.html'}\nsummary  {folder / 'summary.json'}\npages    " + "\n         ".join(environment.pages(home)))
+    print(
+        f"\nreport   {folder / 'report.html'}\nsummary  {folder / 'summary.json'}\npages    "
+        + "\n         ".join(environment.pages(home))
+    )
     return 0
 
 
@@ -150,7 +157,10 @@ def cache_verify(arguments: argparse.Namespace) -> int:
     checked, damaged = verify(environment.home(), arguments.delete)
     for line in damaged:
         print(line)
-    print(f"{checked} files checked, {len(damaged)} damaged" + (", deleted: run the same recipe again to compute them anew" if damaged and arguments.delete else ""))
+    print(
+        f"{checked} files checked, {len(damaged)} damaged"
+        + (", deleted: run the same recipe again to compute them anew" if damaged and arguments.delete else "")
+    )
     return 1 if damaged and not arguments.delete else 0
 
 

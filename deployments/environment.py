@@ -1,6 +1,7 @@
 """Where everything lives, and the settings Prefect and MLflow need; to be set before either is imported."""
 
 import os
+import sys
 from pathlib import Path
 
 
@@ -40,8 +41,11 @@ def apply(folder: Path) -> None:
 
 
 def pages(folder: Path) -> list[str]:
-    """The commands that open the two web pages of the embedded default."""
+    """How to open the two web pages of the embedded default."""
+    programs = Path(sys.executable).parent
     return [
-        f"PREFECT_HOME={folder / 'prefect'} prefect server start   # then http://127.0.0.1:4200: flow runs, progress, tables, pictures",
-        f"mlflow server --backend-store-uri sqlite:///{folder / 'mlflow' / 'mlflow.db'} --port 5000   # then http://127.0.0.1:5000: compare runs",
+        f"PREFECT_HOME={folder / 'prefect'} {programs / 'prefect'} server start",
+        "  then http://127.0.0.1:4200: flow runs with their progress, tables and pictures",
+        f"{programs / 'mlflow'} server --backend-store-uri sqlite:///{folder / 'mlflow' / 'mlflow.db'}",
+        "  then http://127.0.0.1:5000: every stage's parameters and metrics, runs side by side",
     ]

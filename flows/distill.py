@@ -14,10 +14,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from paced.artifacts import Ref
 from paced.config import Arm, Recipe
 from tasks.evaluate import compare, evaluate
+from tasks.pipeline import Pipeline
 from tasks.prepare import prepare
 from tasks.rollouts import on_policy_samples, rollouts
 from tasks.run import Run, model_ref, open_run
-from tasks.pipeline import Pipeline
 from tasks.teacher import teacher_answers
 from tasks.train import train_forward, train_reverse
 from tasks.weights import weights
@@ -25,7 +25,7 @@ from tasks.weights import weights
 Future = PrefectFuture[Ref]
 
 
-@flow(
+@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
     name="distill",
     flow_run_name="{recipe.name}: {recipe.data.source}, seeds {recipe.seeds}",
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
@@ -44,7 +44,9 @@ def distill(recipe: Recipe, home: Path = Path(".paced")) -> dict[str, Any]:
         }
         scores = {"base/0": stages.add(evaluate, "base/evaluate", model=student, benchmarks=benchmarks)}
         for seed in recipe.seeds:
-            problems = stages.add(prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks)
+            problems = stages.add(
+                prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks
+            )
             sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems, model=student)
             for arm in recipe.arms:
                 trained = train_arm(run, stages, arm, seed, problems, sampled, student, teacher)
@@ -58,7 +60,7 @@ def distill(recipe: Recipe, home: Path = Path(".paced")) -> dict[str, Any]:
 def train_arm(
     run: Run, stages: Pipeline, arm: Arm, seed: int, problems: Future, sampled: Future, student: Ref, teacher: Ref
 ) -> Future | Ref:
-    """One student: its weights, then stage 1 (forward KL), stage 2 (reverse KL), or both under one learning-rate decay."""
+    """One student: its weights, then stage 1 (forward KL), stage 2 (reverse KL), or both under one decay."""
     recipe, name = run.recipe, f"{arm.name}/{seed}"
     model: Future | Ref = student
     total = recipe.training.steps
@@ -67,7 +69,13 @@ def train_arm(
     weighed = stages.add(weights, f"{name}/weights", scheme=arm.scheme, rollouts=sampled)
     if coverage:
         answers = stages.add(
-            teacher_answers, f"{name}/teacher", seed=seed, problems=problems, weights=weighed, teacher=teacher, student=student
+            teacher_answers,
+            f"{name}/teacher",
+            seed=seed,
+            problems=problems,
+            weights=weighed,
+            teacher=teacher,
+            student=student,
         )
         model = stages.add(
             train_forward, f"{name}/train_forward", seed=seed, steps=coverage, more=bool(consolidation),
@@ -75,7 +83,12 @@ def train_arm(
         )  # fmt: skip
         if consolidation:
             again = stages.add(
-                rollouts, f"{name}/rescore", seed=seed, problems=problems, model=model, first=recipe.consolidation.rescore
+                rollouts,
+                f"{name}/rescore",
+                seed=seed,
+                problems=problems,
+                model=model,
+                first=recipe.consolidation.rescore,
             )
             weighed = stages.add(weights, f"{name}/reweight", scheme=arm.scheme, rollouts=again)
     rounds = recipe.consolidation.rounds if consolidation else 0

@@ -1,7 +1,6 @@
 """``python -m paced STAGE --spec spec.json``: run one stage; see paced/stage.py for what it prints."""
 
 import argparse
-import errno
 import signal
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
+from paced.artifacts import disk_is_full
 from paced.errors import PacedError
 from paced.stage import STAGES, Listener, Spec, emit, execute
 
@@ -45,8 +45,8 @@ def run(read: Callable[[], str], tell: Listener) -> int:
         return fail("Stopped", "stopped; the same command resumes from what is committed", 130)
     except MemoryError:
         return fail("EngineError", "out of memory: lower runtime.sample_rows or training.micro_batch_tokens")
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if disk_is_full(error):
             return fail("EngineError", "the disk is full: free some space, then run the same command again")
         raise
     return 0

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,14 @@ class Manifest(BaseModel):
     created: str
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Whether an error comes from a full disk or quota; safetensors only says so in its text."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Generator[Path]:
     """Yield a temporary path beside ``path``; on success it takes ``path``'s place at once, on failure it goes.
 
     Raises:
@@ -84,8 +90,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if disk_is_full(error):
             raise EngineError(
                 f"the disk is full while writing {path}: free some space (paced cache gc), then run the same command "
                 "again; what was committed is kept"

@@ -35,6 +35,7 @@ class Section(BaseModel):
         return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
 
+Precision = Literal["float32", "bfloat16"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -45,7 +46,7 @@ class Model(Section):
     """A Hugging Face model folder and the precision its weights are computed in."""
 
     path: str = Field(description="Folder with config.json, safetensors and a tokenizer with a chat template.")
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Precision = "float32"
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
 
 
@@ -299,16 +300,20 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
         if isinstance(node, list):
             if not key.isdecimal() or int(key) >= len(node):
                 raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} has items 0 to {len(node) - 1}")
-            key = int(key)
-        elif not isinstance(node, dict):
+            place: Any = int(key)
+        elif isinstance(node, dict):
+            place = key
+        else:
             raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} is a plain value, not a section")
         if last:
             try:
-                node[key] = yaml.safe_load(text)
+                node[place] = yaml.safe_load(text)
             except yaml.YAMLError:
                 raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
         else:
-            node = node[key] if isinstance(key, int) else node.setdefault(key, {})
+            if isinstance(node, dict):
+                node.setdefault(place, {})
+            node = node[place]
 
 
 def _unshared(node: Any) -> Any:

@@ -29,6 +29,4 @@ class Stopped(PacedError):
     """The run was told to stop; what was committed stays."""
 
 
-ERRORS = {
-    e.__name__: e for e in (PacedError, ConfigError, DataError, VerifierError, CacheError, EngineError, Stopped)
-}
+ERRORS = {e.__name__: e for e in (PacedError, ConfigError, DataError, VerifierError, CacheError, EngineError, Stopped)}

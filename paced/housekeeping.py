@@ -33,7 +33,9 @@ def listing(home: Path) -> str:
     for folder in collections(home):
         notes = [json.loads(p.read_text()) for p in folder.glob("*.json") if p.name != "collection.json"]
         rows = sum(n["rows"] for n in notes)
-        lines.append(f"{folder.parent.name:<10} {rows:>9,} rows {len(notes):>5} parts {size(folder) / 1e6:>9.1f} MB  {folder}")
+        lines.append(
+            f"{folder.parent.name:<10} {rows:>9,} rows {len(notes):>5} parts {size(folder) / 1e6:>9.1f} MB  {folder}"
+        )
     for folder in artifacts(home):
         seconds = read_manifest(folder).seconds
         lines.append(f"{folder.parent.name:<10} {seconds:>9.1f} s {size(folder) / 1e6:>20.1f} MB  {folder}")
@@ -49,7 +51,7 @@ def verify(home: Path, delete: bool) -> tuple[int, list[str]]:
     Returns:
         how many files were checked, and one line for each damaged one.
     """
-    checked, damaged = 0, list[str]()
+    checked, damaged, present = 0, list[str](), set[str]()
     for folder in collections(home):
         for note in sorted(folder.glob("*.json")):
             if note.name == "collection.json":
@@ -58,14 +60,15 @@ def verify(home: Path, delete: bool) -> tuple[int, list[str]]:
             part = note.with_suffix(".parquet")
             try:
                 good = part.exists() and file_digest(part) == json.loads(note.read_text())["sha256"]
-            except (ValueError, KeyError):
+            except (ValueError, KeyError, TypeError):
                 good = False
-            if not good:
+            if good:
+                present.add(part.stem)
+            else:
                 damaged.append(f"{part}: missing or other bytes than recorded")
                 if delete:
                     note.unlink()
                     part.unlink(missing_ok=True)
-    present = {p.stem for folder in collections(home) for p in folder.glob("*.parquet")}
     for folder in artifacts(home):
         try:
             manifest = read_manifest(folder)
@@ -74,7 +77,9 @@ def verify(home: Path, delete: bool) -> tuple[int, list[str]]:
             if delete:
                 discard(folder)
             continue
-        bad = [f.name for f in manifest.files if not (folder / f.name).exists() or file_digest(folder / f.name) != f.sha256]
+        bad = [
+            f.name for f in manifest.files if not (folder / f.name).exists() or file_digest(folder / f.name) != f.sha256
+        ]
         checked += len(manifest.files)
         damaged += [f"{folder / name}: missing or other bytes than recorded" for name in bad]
         lost = set() if bad else selected_parts(folder) - present
@@ -102,7 +107,9 @@ def garbage(home: Path, delete: bool) -> tuple[list[Path], int]:
     The sample store is kept: it is what makes the next run cheap. Remove a collection by deleting its folder.
     """
     wanted = {
-        stage["path"] for record in (home / "runs").glob("*/run.json") for stage in json.loads(record.read_text())["stages"]
+        stage["path"]
+        for record in (home / "runs").glob("*/run.json")
+        for stage in json.loads(record.read_text())["stages"]
     }
     folders = [f for f in artifacts(home) if str(f) not in wanted]
     half = [f for f in sorted((home / "artifacts").glob("*/*")) if not (f / "manifest.json").exists()]

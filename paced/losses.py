@@ -97,9 +97,7 @@ class _FusedHead(torch.autograd.Function):
         )
 
 
-def fused_loss(
-    hidden: Tensor, weight: Tensor, coefficients: Tensor, divergence: Divergence
-) -> tuple[Tensor, Tensor]:
+def fused_loss(hidden: Tensor, weight: Tensor, coefficients: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
     """The weighted sum of a divergence over positions, and its value at each; no tensor of N x V ever exists.
 
     Args:

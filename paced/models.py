@@ -15,10 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from paced.config import Model, Runtime
 from paced.errors import ConfigError, DataError
 from paced.identity import digest
+
+disable_progress_bar()  # stages report progress themselves
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -80,7 +83,9 @@ class Tokenizer:
         return self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
 
     def text(self, ids: Sequence[int]) -> str:
-        return str(self.core.decode(list(ids), skip_special_tokens=True))
+        """The text of a response without the token that ended it; a special token inside it stays to be seen."""
+        ended = bool(ids) and ids[-1] in self.core.all_special_ids
+        return str(self.core.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False))
 
 
 def same_tokens(student: Tokenizer, teacher: Tokenizer) -> None:

@@ -146,10 +146,11 @@ def prepare(job: Job) -> None:
         assert data.seed is not None
         assert data.problems
         stream = tasks(data.seed, data.mix, frozenset(excluded))
-        problems = [
-            Problem(f"task {i}", t.prompt, t.answer, None, t.level, t.prompt)
-            for i, t in enumerate(itertools.islice(stream, data.problems))
-        ]
+        try:
+            drawn = list(itertools.islice(stream, data.problems))
+        except ValueError as error:
+            raise DataError(f"data.problems: {data.problems} were asked for, but {error}") from None
+        problems = [Problem(f"task {i}", t.prompt, t.answer, None, t.level, t.prompt) for i, t in enumerate(drawn)]
     else:
         everything = _read(data, job.input("file").folder, rejected)
         problems = [p for p in everything if _normal(p.question) not in excluded]

@@ -117,7 +117,9 @@ def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
     summary = write_summary(run)
     pictures = draw(*read(run), summary)
     with replacing(run / "report.html") as temporary:
-        temporary.write_text(page(summary, {name: plots.svg(figure) for name, figure in pictures.items()}), encoding="utf-8")
+        temporary.write_text(
+            page(summary, {name: plots.svg(figure) for name, figure in pictures.items()}), encoding="utf-8"
+        )
     return summary, pictures
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from paced.batching import draws
-from paced.config import Model, Sampling
+from paced.config import Model, Precision, Sampling
 from paced.models import Tokenizer
 from paced.problems import problems_of
 from paced.samples import Sampler, model_folder
@@ -33,7 +33,7 @@ class Config(BaseModel):
     samples: int
     sampling: Sampling
     seed: int
-    dtype: str
+    dtype: Precision
     trust_remote_code: bool = False
     first: int | None = None  # only so many problems from the start
     draw: Draw | None = None
@@ -58,7 +58,7 @@ def rollouts(job: Job) -> None:
     ref = job.input("model")
     folder = model_folder(ref)
     tokenizer = Tokenizer(folder, config.trust_remote_code)
-    model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)  # pyright: ignore[reportArgumentType]
+    model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
     wanted = []
     for problem in problems:

@@ -23,14 +23,13 @@ class Wanted(NamedTuple):
     """One response to have: of a problem, behind these prompt ids."""
 
     problem: dict[str, Any]
-    index: int
+    number: int  # the sample index
     prompt_ids: list[int]
     key: str
 
 
 class Sampler:
-    """Responses of one model under one set of sampling parameters, kept in the store.
-    """
+    """Responses of one model under one set of sampling parameters, kept in the store."""
 
     def __init__(self, job: Job, ref: Ref, config: Model, tokenizer: Tokenizer, sampling: Sampling, seed: int):
         self.job, self.folder, self.config, self.sampling = job, model_folder(ref), config, sampling
@@ -77,7 +76,9 @@ class Sampler:
         job.counts["computed"] = job.counts.get("computed", 0) + computed
         return [self.collection.refresh()[w.key] for w in wanted]
 
-    def graded(self, wanted: Sequence[Wanted], parts: Sequence[str], columns: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    def graded(
+        self, wanted: Sequence[Wanted], parts: Sequence[str], columns: Sequence[str] = ()
+    ) -> Iterator[dict[str, Any]]:
         """The wanted samples with ``verdict`` and ``extracted`` added, in order."""
         need = ["response", "tokens", "finish", *columns]
         rows = self.collection.rows([(w.key, p) for w, p in zip(wanted, parts, strict=True)], need)
@@ -86,7 +87,7 @@ class Sampler:
             verdict = grade(p["source"], row["response"], p["gold"], p["question"], row["finish"])
             yield row | {
                 "problem_id": p["problem_id"],
-                "sample_index": w.index,
+                "sample_index": w.number,
                 "sample_key": w.key,
                 "part": part,
                 "verdict": verdict.outcome,
@@ -103,7 +104,7 @@ class Sampler:
                 {
                     "sample_key": w.key,
                     "problem_id": w.problem["problem_id"],
-                    "sample_index": w.index,
+                    "sample_index": w.number,
                     "prompt_ids": w.prompt_ids,
                     "response_ids": r.ids,
                     "response": self.tokenizer.text(r.ids),

@@ -10,7 +10,7 @@ import importlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,7 +123,7 @@ class Job:
         self._tell({"event": "metric", "step": step, "values": dict(values)})
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Report ``done`` of ``total``, at most once a second and at the end; rate and time left are worked out here."""
+        """Report ``done`` of ``total`` with rate and time left, at most once a second and at the end."""
         now = time.monotonic()
         began, first, last = self._meters.get(what, (now, done, 0.0))
         if now - last < 1.0 and done < total:
@@ -151,7 +151,7 @@ class Job:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Generator[None]:
     """Hold a file lock; the kernel gives it back when the holder dies, however it dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -169,7 +169,9 @@ def finished(spec: Spec) -> Ref | None:
         return None
     ref = reference(spec.folder)
     if ref.identity != spec.identity:
-        raise CacheError(f"{spec.folder} holds identity {ref.identity}, expected {spec.identity}: delete it and run again")
+        raise CacheError(
+            f"{spec.folder} holds identity {ref.identity}, expected {spec.identity}: delete it and run again"
+        )
     return ref
 
 

@@ -7,14 +7,15 @@ with the student's tokenizer, whose token->id map must be the teacher's.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
 from paced.batching import micro_batches
-from paced.config import Answers, Model
+from paced.config import Answers, Model, Precision
 from paced.errors import DataError
 from paced.losses import CHUNK
-from paced.models import Tokenizer, device_of, head, load_model, response_hidden, same_tokens
+from paced.models import Tokenizer, head, response_hidden, same_tokens
 from paced.prompts import teacher_messages
 from paced.rollouts import kept_problems
 from paced.samples import Sampler, Wanted, by_problem, model_folder
@@ -32,7 +33,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     answers: Answers
     seed: int
-    dtype: str
+    dtype: Precision
     privileged: bool = False
     trust_remote_code: bool = False
 
@@ -75,18 +76,26 @@ class Scorer:
             hidden = response_hidden(model, [r["prompt_ids"] for r in rows], responses)
             taken = torch.tensor([t for ids in responses for t in ids], device=hidden.device)
             pieces = [
-                encode(hidden[s : s + CHUNK] @ projection.T, taken[s : s + CHUNK], self.answers.mass, self.answers.max_entries)
+                encode(
+                    hidden[s : s + CHUNK] @ projection.T,
+                    taken[s : s + CHUNK],
+                    self.answers.mass,
+                    self.answers.max_entries,
+                )
                 for s in range(0, len(hidden), CHUNK)
             ]
-            flat = Sparse(*([x for piece in field for x in piece.tolist()] for field in zip(*pieces, strict=True)))
+            flat = Sparse(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
             position = entry = 0
             for i, row in zip(batch, rows, strict=True):
                 n = len(row["response_ids"])
                 count = flat.counts[position : position + n]
-                entries = slice(entry, entry + sum(count))
+                entries = slice(entry, entry + int(count.sum()))
                 result[keys[i]] = {
                     "sample_key": keys[i],
-                    **{name: row[name] for name in ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")},
+                    **{
+                        name: row[name]
+                        for name in ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")
+                    },
                     "entry_count": count,
                     "entry_ids": flat.ids[entries],
                     "entry_logprobs": flat.logprobs[entries],
@@ -108,7 +117,7 @@ def teacher(job: Job) -> None:
     ref = job.input("teacher")
     tokenizer = Tokenizer(model_folder(job.input("student")), config.trust_remote_code)
     same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
-    model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)  # pyright: ignore[reportArgumentType]
+    model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed)
 
     wanted: list[Wanted] = []
@@ -119,7 +128,7 @@ def teacher(job: Job) -> None:
 
     scorer = Scorer(job, sampler, config)
     table: list[dict[str, Any]] = []
-    generated = entries = done = 0
+    generated = done = 0
     for part in by_problem(wanted, job.runtime.part_problems):
         graded = list(sampler.graded(part, [places[w.key] for w in part], ("prompt_ids", "response_ids")))
         generated += sum(r["tokens"] for r in graded)
@@ -127,7 +136,10 @@ def teacher(job: Job) -> None:
         keys = [scorer.key(r) for r in kept]
         parts = scorer.ensure(kept, keys) if kept else []
         for row, key, name in zip(kept, keys, parts, strict=True):
-            table.append({n: row[n] for n in ("problem_id", "sample_index", "sample_key", "tokens", "verdict")} | {"target_key": key, "part": name})
+            table.append(
+                {n: row[n] for n in ("problem_id", "sample_index", "sample_key", "tokens", "verdict")}
+                | {"target_key": key, "part": name}
+            )
         done += len(part)
         job.progress(done, len(wanted), "teacher targets")
     if not table:

@@ -1,11 +1,12 @@
-"""Stage 'train': steps of weighted forward KL (teacher's cached targets) or weighted reverse KL (student's own samples).
+"""Stage 'train': weighted forward KL on the teacher's cached targets, or weighted reverse KL on the student's samples.
 
 One program for both: an objective supplies samples and a divergence, the loop does the rest. Weights come as a column;
 the trainer does not know why a problem weighs what it does. Losses are summed over tokens and divided once by one
 denominator for the optimizer step, so splitting a step differently gives the same gradient (method section 7).
 
 The run is a function of its configuration: what a step draws depends on the seed and the step alone, and a checkpoint
-holds weights, optimizer moments, step and RNG as safetensors and JSON. Killed and run again, it ends with the same bits.
+holds weights, optimizer moments, step and RNG as safetensors and JSON. Killed and run again, it ends with the same
+bits.
 """
 
 import json
@@ -13,7 +14,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from paced.batching import draws, micro_batches
-from paced.config import Model, Training
+from paced.config import Model, Precision, Training
 from paced.errors import DataError, EngineError
 from paced.losses import Divergence, bucketed_forward_kl, fused_loss, reverse_kl
 from paced.models import DTYPES, Tokenizer, device_of, head, load_model, response_hidden, same_tokens
@@ -36,7 +37,10 @@ from paced.store import Collection
 from paced.tables import SAMPLES, TARGETS
 from paced.targets import Packed, decode
 
-COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json")  # fmt: skip
+COMPANIONS = (
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+    "generation_config.json",
+)  # fmt: skip
 
 
 class Config(BaseModel):
@@ -54,8 +58,8 @@ class Config(BaseModel):
     seed: int
     more: bool
     training: Training
-    dtype: str
-    teacher_dtype: str
+    dtype: Precision
+    teacher_dtype: Precision
     privileged: bool = False
     trust_remote_code: bool = False
 
@@ -66,7 +70,7 @@ class Sample(NamedTuple):
     prompt: list[int]
     response: list[int]
     weight: float
-    index: int  # the objective's own
+    place: int  # the objective's own
 
 
 class Objective(Protocol):
@@ -80,7 +84,10 @@ class Objective(Protocol):
 
 
 class Forward:
-    """KL(p || q) along the teacher's answers, p from the cache (method section 3). Each epoch uses a problem's next answer."""
+    """KL(p || q) along the teacher's answers, p from the cache (method section 3).
+
+    Each epoch uses a problem's next answer.
+    """
 
     def __init__(self, job: Job, tokenizer: Tokenizer, weights: dict[str, float], device: torch.device):
         table = job.table("answers", "answers.parquet")
@@ -107,7 +114,7 @@ class Forward:
         return Sample(self._prompts[item], self._packed.response(place), self._weights[item], place)
 
     def divergence(self, samples: Sequence[Sample]) -> Divergence:
-        ids, logprobs, tail = decode(self._packed.sparse(s.index for s in samples), self._device)
+        ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)
         return lambda logits, rows: bucketed_forward_kl(logits, ids[rows], logprobs[rows], tail[rows])
 
 
@@ -120,14 +127,24 @@ class Reverse:
     def __init__(self, job: Job, config: Config, tokenizer: Tokenizer, weights: dict[str, float], device: torch.device):
         folder = model_folder(job.input("teacher"))
         same_tokens(tokenizer, Tokenizer(folder, config.trust_remote_code))
-        self._teacher = load_model(folder, Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.trust_remote_code), device)  # pyright: ignore[reportArgumentType]
+        self._teacher = load_model(
+            folder,
+            Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.trust_remote_code),
+            device,
+        )
         self._head = head(self._teacher).weight[: tokenizer.size].detach()
         table = job.table("rollouts", "rollouts.parquet")
-        table = table[table["finish"] != "error"].drop_duplicates("problem_id")
+        table = table[(table["finish"] != "error") & ~table["problem_id"].duplicated()]
         about = json.loads((job.input("rollouts").folder / "samples.json").read_text())
         collection = Collection(job.home, "samples", about, SAMPLES, tokenizer.token_map)
         pairs = zip(table["sample_key"], table["part"], strict=True)
-        responses = dict(zip(table["problem_id"], (r["response_ids"] for r in collection.rows(list(pairs), ["response_ids"])), strict=True))
+        responses = dict(
+            zip(
+                table["problem_id"],
+                (r["response_ids"] for r in collection.rows(list(pairs), ["response_ids"])),
+                strict=True,
+            )
+        )
         # Draws are from the whole population, as the rollouts stage made them; only drawn problems have a response.
         problems = kept_problems(job)
         self._responses = [responses.get(p["problem_id"]) for p in problems]
@@ -145,7 +162,7 @@ class Reverse:
 
     def divergence(self, samples: Sequence[Sample]) -> Divergence:
         with torch.no_grad():
-            contexts = [self._contexts[s.index] for s in samples]
+            contexts = [self._contexts[s.place] for s in samples]
             hidden = response_hidden(self._teacher, contexts, [s.response for s in samples])
 
         def value(logits: Tensor, rows: slice) -> Tensor:
@@ -167,7 +184,8 @@ def learning_rate(step: int, training: Training) -> float:
 def coefficients(samples: Sequence[Sample], denominator: float, reduction: str) -> list[list[float]]:
     """What each response token counts: w / denominator (token), or w / (length * denominator) (sequence)."""
     return [
-        [s.weight / denominator / (len(s.response) if reduction == "sequence" else 1)] * len(s.response) for s in samples
+        [s.weight / denominator / (len(s.response) if reduction == "sequence" else 1)] * len(s.response)
+        for s in samples
     ]
 
 
@@ -217,7 +235,9 @@ def save_checkpoint(work: Path, state: State, step: int, lines: list[str]) -> No
 
 
 def train(job: Job) -> None:
-    """Inputs: problems, weights, model; answers (forward), or rollouts and teacher (reverse); ``state`` to carry moments.
+    """Inputs: problems, weights, model; answers (forward), or rollouts and teacher (reverse).
+
+    An input ``state``, an earlier training artifact, hands on its optimizer moments.
 
     Files: model/ (a plain Hugging Face folder), metrics.jsonl, state.safetensors if more training follows.
 
@@ -267,17 +287,23 @@ def train(job: Job) -> None:
             chosen = [samples[i] for i in batch]
             with accelerator.autocast():
                 hidden = response_hidden(model, [s.prompt for s in chosen], [s.response for s in chosen])
-            shares = torch.tensor([c for row in coefficients(chosen, total, training.reduction) for c in row], device=device)
+            hidden = hidden.to(DTYPES[config.dtype])  # autocast keeps the residual stream in fp32
+            shares = torch.tensor(
+                [c for row in coefficients(chosen, total, training.reduction) for c in row], device=device
+            )
             with torch.autocast(device.type, enabled=False):
-                objective_value, values = fused_loss(hidden, projection[: tokenizer.size], shares, objective.divergence(chosen))
+                objective_value, values = fused_loss(
+                    hidden, projection[: tokenizer.size], shares, objective.divergence(chosen)
+                )
             accelerator.backward(objective_value)
             loss += objective_value.item()
             divergence += values.double().sum().item()
         norm = float(accelerator.clip_grad_norm_(model.parameters(), training.clip))  # pyright: ignore[reportArgumentType]
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            good = max([0, *(int(c.name.rpartition("-")[2]) for c in job.work.glob("checkpoint-*"))])
             raise EngineError(
-                f"loss {loss} and gradient norm {norm} at step {config.start + step + 1}: training stopped, the checkpoint of step "
-                f"{max([0, *(int(c.name.rpartition('-')[2]) for c in job.work.glob('checkpoint-*'))])} is kept; lower training.learning_rate"
+                f"loss {loss} and gradient norm {norm} at step {config.start + step + 1}: training stopped, the "
+                f"checkpoint after {good} steps of this stage is kept; lower training.learning_rate"
             )
         rate = learning_rate(config.start + step, training)
         for group in optimizer.param_groups:
@@ -307,7 +333,9 @@ def train(job: Job) -> None:
     if config.more:
         save_file(state.tensors(weights=False), job.folder / "state.safetensors")
         job.add("state.safetensors")
-    save_model(accelerator.unwrap_model(model), folder, job.folder / "model", "float32" if config.more else config.dtype)
+    save_model(
+        accelerator.unwrap_model(model), folder, job.folder / "model", "float32" if config.more else config.dtype
+    )
     for file in sorted((job.folder / "model").iterdir()):
         job.add(f"model/{file.name}")
     job.counts |= {"steps": config.steps, "tokens": tokens, "problems": objective.population}
@@ -316,9 +344,7 @@ def train(job: Job) -> None:
 def save_model(model: PreTrainedModel, source: Path, target: Path, dtype: str) -> None:
     """A plain Hugging Face folder: weights and configuration, and the source's tokenizer files byte for byte."""
     shutil.rmtree(target, ignore_errors=True)
-    model.to(DTYPES[dtype]).save_pretrained(target)
+    model.to(dtype=DTYPES[dtype]).save_pretrained(target)  # pyright: ignore[reportCallIssue]
     for pattern in COMPANIONS:
         for file in source.glob(pattern):
             shutil.copyfile(file, target / file.name)
-
-

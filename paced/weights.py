@@ -139,13 +139,15 @@ def pass_counts(table: pd.DataFrame) -> pd.DataFrame:
             "truncated": (table["finish"] == "length").astype(int),
         }
     )
-    return flags.groupby("problem_id", sort=False, as_index=False).sum()
+    return pd.DataFrame(flags.groupby("problem_id", sort=False, as_index=False).sum())
 
 
 def nothing_left(correct: Array, known: Array, config: Config) -> str:
     """The message for a set in which no problem has positive weight: what was seen, what to change."""
     if not known.any():
-        return "no problem has a known verdict, the sampler or the verifier failed on every sample: see rollouts.parquet"
+        return (
+            "no problem has a known verdict, the sampler or the verifier failed on every sample: see rollouts.parquet"
+        )
     rates = correct[known > 0] / known[known > 0]
     seen = ", ".join(f"{int(n)} at {r:.3g}" for r, n in zip(*np.unique(rates, return_counts=True), strict=True))
     if config.scheme == "hard_filter":

@@ -15,7 +15,13 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return "?"
     s = round(seconds)
-    return f"{s} s" if s < 60 else f"{s // 60} min {s % 60:02d} s" if s < 3600 else f"{s // 3600} h {s % 3600 // 60:02d} min"
+    return (
+        f"{s} s"
+        if s < 60
+        else f"{s // 60} min {s % 60:02d} s"
+        if s < 3600
+        else f"{s // 3600} h {s % 3600 // 60:02d} min"
+    )
 
 
 def progress_line(event: dict[str, Any]) -> str:
@@ -38,7 +44,12 @@ class Display:
     def start(self) -> None:
         self._on = True
         if self._console.is_terminal:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[text]}"))
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(20),
+                TextColumn("{task.fields[text]}"),
+            )
             self._progress = Progress(*columns, console=self._console, transient=True)
             self._progress.start()
 
@@ -63,7 +74,10 @@ class Display:
                     if label not in self._lines:
                         self._lines[label] = self._progress.add_task(label, text="")
                     self._progress.update(
-                        self._lines[label], total=max(1, event["total"]), completed=event["done"], text=progress_line(event)
+                        self._lines[label],
+                        total=max(1, event["total"]),
+                        completed=event["done"],
+                        text=progress_line(event),
                     )
                 elif time.monotonic() - self._last.setdefault(label, time.monotonic()) > EVERY:
                     self._last[label] = time.monotonic()

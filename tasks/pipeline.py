@@ -60,7 +60,9 @@ class Pipeline:
         self._submitted.append(Submitted(label, future))
         return future
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             return
         flow_run = FlowRunContext.get()
@@ -69,7 +71,7 @@ class Pipeline:
         failures: list[Exception] = []
         for label, future in self._submitted:
             future.wait()
-            result = future.result(raise_on_failure=False)
+            result: Any = future.result(raise_on_failure=False)
             if isinstance(result, Ref):
                 rows.append(self._record(label, result, flow_run_id))
             elif isinstance(result, Exception):
@@ -95,7 +97,9 @@ class Pipeline:
         ran = json.loads(note.read_text()) if note.exists() else {}
         journal = Journal(self.run.folder, label)
         if not journal.finished():
-            begin_journal(journal, manifest.kind, ref.identity, manifest.config, {n: (i, "") for n, i in manifest.inputs.items()})
+            begin_journal(
+                journal, manifest.kind, ref.identity, manifest.config, {n: (i, "") for n, i in manifest.inputs.items()}
+            )
             close_journal(journal, ref)
         executed = ran.get("flow_run") == flow_run_id
         arm, _, rest = label.partition("/")
@@ -153,12 +157,17 @@ class Pipeline:
         recipe = self.run.recipe
         prefix = f"{recipe.arms[-1].name}/{recipe.seeds[0]}/train_"
         final = [r for r in rows if r["label"].startswith(prefix)][-1]
-        tags = {"identity": final["identity"], "run": self.run.name, "arm": recipe.arms[-1].name, "seed": str(recipe.seeds[0])}
+        tags = {
+            "identity": final["identity"],
+            "run": self.run.name,
+            "arm": recipe.arms[-1].name,
+            "seed": str(recipe.seeds[0]),
+        }
         self._journal.model(Path(final["path"]) / "model", recipe.name, tags)
         table = [
-            {"arm": name} | {k: f"{100 * a[k]['mean']:.1f} ({100 * a[k]['low']:.1f} to {100 * a[k]['high']:.1f})" for k in ("accuracy", "retention") if a.get(k)}
-            for name, a in self.summary["arms"].items()
-        ]  # fmt: skip
+            {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
+            for name, arm in self.summary["arms"].items()
+        ]
         create_table_artifact(table, key="results", description="Accuracy and retention, % with 95% intervals")
         for name, data in pictures.items():
             url = "data:image/png;base64," + base64.b64encode(data).decode()
@@ -181,10 +190,13 @@ def first_cause(failures: list[Exception]) -> Exception | None:
     return next(iter([*[e for e in own if e not in died], *died, *stopped, *failures]), None)
 
 
+def told(share: dict[str, float]) -> str:
+    """A mean and its interval in %."""
+    return f"{100 * share['mean']:.1f} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
+
+
 def picture(figure: Any) -> bytes:
     """A matplotlib figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
     return buffer.getvalue()
-
-

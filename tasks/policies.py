@@ -16,7 +16,7 @@ from paced.errors import CacheError, EngineError
 from paced.identity import digest
 from paced.stage import Spec, finished
 
-RETRIES, DELAYS = 2, [1, 10]
+RETRIES, DELAYS = 2, [1.0, 10.0]  # seconds
 
 
 class StageDied(EngineError):

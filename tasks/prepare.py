@@ -21,6 +21,8 @@ def prepare(run: Run, label: str, data: Data, seed: int, split: str, exclude: di
             inputs["file"] = Ref(kind="file", path=str(path), identity=file_digest(path))
         except OSError as error:
             raise DataError(f"data file {path} cannot be read: {error.strerror}") from None
-    settings = data.model_copy(update={"path": "file" if data.path else None, "seed": seed if data.seed is None else data.seed})
+    settings = data.model_copy(
+        update={"path": "file" if data.path else None, "seed": seed if data.seed is None else data.seed}
+    )
     config = {"data": settings.model_dump(mode="json"), "split": split}
     return Spec(stage="prepare", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Generator
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -42,7 +42,7 @@ def server() -> ForkServerContext:
 
 
 @contextlib.contextmanager
-def detached() -> Iterator[None]:
+def detached() -> Generator[None]:
     """Start processes that need nothing of this one's main program: without this they would import it once more."""
     main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
     try:
@@ -72,7 +72,7 @@ def end(process: ForkServerProcess, number: int) -> None:
 
 
 @contextlib.contextmanager
-def slot(home: Path, count: int) -> Iterator[None]:
+def slot(home: Path, count: int) -> Generator[None]:
     """Hold one of ``count`` slots of the host.
 
     Raises:

@@ -51,8 +51,8 @@ def stage_task(build: Callable[Concatenate[Run, str, P], Spec]) -> Task[Concaten
                 _failed.setdefault(flow_run, error)
             raise
 
-    return task(
-        body,
+    return task(  # pyright: ignore[reportCallIssue]
+        body,  # pyright: ignore[reportArgumentType]
         name=build.__name__,
         task_run_name="{label}",
         cache_policy=StageIdentity(build=build),
@@ -109,7 +109,9 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     close_journal(journal, ref)
     page.close()
     counts = read_manifest(ref.folder).counts
-    display.done(label, ", ".join([span(seconds), *(f"{counts[k]:,.0f} {k.replace('_', ' ')}" for k in SHOWN if k in counts)]))
+    display.done(
+        label, ", ".join([span(seconds), *(f"{counts[k]:,.0f} {k.replace('_', ' ')}" for k in SHOWN if k in counts)])
+    )
     return ref
 
 

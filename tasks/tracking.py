@@ -160,7 +160,9 @@ class Tracker:
                 case "input":
                     digest = entry["identity"].removeprefix("sha256:")[:32]
                     dataset = Dataset(entry["name"], digest, "paced", json.dumps({"path": entry["source"]}))
-                    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])])
+                    client.log_inputs(
+                        run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])]
+                    )
                 case "file":
                     path = Path(entry["path"])
                     if path.is_dir():

@@ -8,7 +8,9 @@ from tasks.run import Run
 from tasks.stage import stage_task
 
 
-def training_config(run: Run, objective: str, seed: int, start: int, steps: int, draw_start: int, more: bool) -> dict[str, Any]:
+def training_config(
+    run: Run, objective: str, seed: int, start: int, steps: int, draw_start: int, more: bool
+) -> dict[str, Any]:
     """Steps ``start`` to ``start + steps`` of an arm's one schedule."""
     recipe = run.recipe
     return {
@@ -51,7 +53,7 @@ def train_reverse(
     teacher: Ref,
     model: Ref,
 ) -> Spec:
-    """Weighted reverse KL against the resident teacher; a student that was trained before brings its optimizer moments."""
+    """Weighted reverse KL against the resident teacher; a student trained before brings its optimizer moments."""
     config = training_config(run, "reverse", seed, start, steps, draw_start, more)
     inputs = {"problems": problems, "weights": weights, "rollouts": samples, "teacher": teacher, "model": model}
     if model.kind == "train":

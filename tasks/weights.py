@@ -14,4 +14,6 @@ def weights(run: Run, label: str, scheme: str, rollouts: Ref) -> Spec:
     """Weight each problem by its pass rate under ``scheme``."""
     settings = run.recipe.weights.model_dump(mode="json", include=FIELDS[scheme] | {"normalise"})
     config = {"scheme": scheme, "weights": settings}
-    return Spec(stage="weights", home=run.home, config=config, inputs={"rollouts": rollouts}, runtime=run.recipe.runtime)
+    return Spec(
+        stage="weights", home=run.home, config=config, inputs={"rollouts": rollouts}, runtime=run.recipe.runtime
+    )

@@ -25,9 +25,7 @@ class Engine(Protocol):
 
     name: str
 
-    def sample(
-        self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]
-    ) -> list[Response]:
+    def sample(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:
         """Responses in the order of the requests; ``tick`` is told how many are finished.
 
         Raises:

@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 from paced.config import Sampling
 from paced.engines.base import Request, Response
 from paced.errors import EngineError
-from paced.models import Tokenizer
+from paced.models import Tokenizer, head
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> set[int]:
@@ -57,9 +57,7 @@ class TransformersEngine:
         self.model, self.tokenizer, self.rows = model, tokenizer, rows
         self.stops = sorted(stop_ids(model, tokenizer))
 
-    def sample(
-        self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]
-    ) -> list[Response]:
+    def sample(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:
         # Prompts of one length together: less padding, and the G samples of a prompt share its prefill.
         order = sorted(range(len(requests)), key=lambda i: (len(requests[i].prompt_ids), requests[i].prompt_ids, i))
         results: list[Response | None] = [None] * len(requests)
@@ -80,7 +78,7 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
-        device = self.model.get_output_embeddings().weight.device
+        device = head(self.model).weight.device
         size = self.tokenizer.size
         uniforms = torch.from_numpy(
             np.stack([np.random.default_rng(r.seed).random(sampling.max_new_tokens) for r in requests])

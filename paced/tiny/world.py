@@ -74,17 +74,24 @@ def _prompt(level: int, rng: np.random.Generator) -> str:
 
 
 def tasks(seed: int, mix: dict[int, float], exclude: frozenset[str] = frozenset()) -> Iterator[Task]:
-    """An endless stream of distinct tasks, levels drawn in proportion to ``mix``.
+    """A long stream of distinct tasks, levels drawn in proportion to ``mix``.
 
     The first n tasks of a stream do not depend on how many are taken, so a data set that grows keeps its old problems.
+
+    Raises:
+        ValueError: the levels' distinct problems are used up (level 1 has 30,780).
     """
     rng = np.random.default_rng(seed)
     levels = np.array(sorted(mix))
     shares = np.array([mix[level] for level in sorted(mix)], dtype=float)
     seen = set(exclude)
-    while True:
+    repeats = 0
+    while repeats < 10_000:
         level = int(rng.choice(levels, p=shares / shares.sum()))
         prompt = _prompt(level, rng)
+        repeats += 1
         if prompt not in seen:
+            repeats = 0
             seen.add(prompt)
             yield Task(level, prompt, working(prompt))
+    raise ValueError(f"levels {', '.join(map(str, levels))} hold no more than {len(seen)} distinct problems")

@@ -1,0 +1,51 @@
+"""Every stage run once, uninterrupted and in this process, as the flow would run it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import SMALL, TINY, Chain
+
+from paced.artifacts import Ref
+from paced.config import load_recipe
+from paced.stage import execute
+from tasks import evaluate as judge
+from tasks.prepare import prepare
+from tasks.rollouts import on_policy_samples, rollouts
+from tasks.run import Run, model_ref
+from tasks.teacher import teacher_answers
+from tasks.train import train_forward, train_reverse
+from tasks.weights import weights
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    home = tmp_path_factory.mktemp("chain")
+    recipe = load_recipe(TINY, SMALL)
+    run = Run(name="chain", home=str(home), recipe=recipe)
+    made = Chain(home, {}, {})
+
+    def add(name: str, task: Any, **arguments: Any) -> Ref:
+        made.specs[name] = task.cache_policy.build(run, name, **arguments)
+        made.refs[name] = execute(made.specs[name], lambda event: None)
+        return made.refs[name]
+
+    student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
+    benchmarks = {
+        b.name: add(f"benchmark/{b.name}", prepare, data=b.data, seed=0, split=b.name, exclude={})
+        for b in recipe.evaluation.benchmarks
+    }
+    problems = add("prepare", prepare, data=recipe.data, seed=0, split="train", exclude=benchmarks)
+    sampled = add("rollouts", rollouts, seed=0, problems=problems, model=student)
+    weighed = add("weights", weights, scheme="beta", rollouts=sampled)
+    answers = add("teacher", teacher_answers, seed=0, problems=problems, weights=weighed, teacher=teacher, student=student)
+    base = {"problems": problems, "weights": weighed}
+    model = add("train_forward", train_forward, seed=0, steps=6, more=True, answers=answers, model=student, **base)
+    samples = add("sample", on_policy_samples, seed=0, model=model, start=0, number=48, **base)
+    final = add(
+        "train_reverse", train_reverse, seed=0, start=2, steps=6, draw_start=0, more=False, samples=samples,
+        teacher=teacher, model=model, **base,
+    )  # fmt: skip
+    scores = add("evaluate", judge.evaluate, model=final, benchmarks=benchmarks)
+    add("compare", judge.compare, scores={f"{arm}/0": scores for arm in ("base", "paced", "two_stage")})
+    return made

@@ -1,0 +1,138 @@
+"""kill -9 in the middle of each stage, then the same command: resumed where it was, and the same bits at the end."""
+
+import json
+import multiprocessing
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import (
+    Chain, Command, Finished, die_at, environment, eventually, finished, processes_of, run_arguments, stages_of,
+)  # fmt: skip
+
+from paced.artifacts import read_manifest
+from paced.identity import file_digest
+from paced.stage import STAGES, Spec, execute
+from tasks.runner import detached
+
+# Each place leaves another kind of half-done work; the number is the call that does not happen any more.
+PLACES = {
+    "prepare: all but the manifest": ("prepare", "paced.stage:commit", 1, 0),
+    "rollouts: a part without its note": ("rollouts", "paced.store:write_json", 5, 3),
+    "rollouts: a part not renamed": ("rollouts", "os:fsync", 6, 2),
+    "rollouts: all but the manifest": ("rollouts", "paced.stage:commit", 1, 10),
+    "weights: all but the manifest": ("weights", "paced.stage:commit", 1, 0),
+    "teacher: a part of answers without its note": ("teacher", "paced.store:write_json", 4, 2),
+    "teacher: in the targets": ("teacher", "paced.teacher:Scorer._score", 3, None),
+    "train forward: before a checkpoint": ("train_forward", "paced.train:save_checkpoint", 2, 2),
+    "train forward: in a checkpoint": ("train_forward", "paced.train:save_file", 2, 2),
+    "train reverse: before a checkpoint": ("train_reverse", "paced.train:save_checkpoint", 2, 2),
+    "train reverse: between model and manifest": ("train_reverse", "paced.train:save_model", 1, 4),
+    "evaluate: a part without its note": ("evaluate", "paced.store:write_json", 3, 1),
+    "compare: all but the manifest": ("compare", "paced.stage:commit", 1, 0),
+}
+
+
+@pytest.fixture(scope="module")
+def context() -> Any:
+    """Processes forked from a server that has torch imported, as the flow's runner does."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["harness", *(s.program.partition(":")[0] for s in STAGES.values())])
+    return context
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file's sha256, but the manifest's, which tells times."""
+    found = (p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    return {str(p.relative_to(folder)): file_digest(p) for p in found}
+
+
+@pytest.mark.parametrize(("stage", "place", "call", "kept"), PLACES.values(), ids=PLACES)
+def test_a_killed_stage_resumes_to_the_same_bits(
+    stage: str, place: str, call: int, kept: int | None, chain: Chain, context: Any, tmp_path: Path
+) -> None:
+    """``kept``: parts of 10 problems, or steps, that the second run must not do again (None: all answers)."""
+    spec = chain.specs[stage].model_copy(update={"home": str(tmp_path)})
+    if stage.startswith("train"):  # reads what earlier stages stored
+        shutil.copytree(chain.home / "store", tmp_path / "store")
+    with detached():
+        process = context.Process(target=die_at, args=(spec.model_dump_json(), place, call))
+        process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    assert not (spec.folder / "manifest.json").exists()
+
+    events: list[dict[str, Any]] = []
+    ref = execute(spec, events.append)
+
+    whole = chain.refs[stage]
+    assert contents(ref.folder) == contents(whole.folder)
+    for folder in tmp_path.glob("store/*/*"):
+        kept_files = {name: digest for name, digest in contents(folder).items() if not name.endswith(".tmp")}
+        assert kept_files == contents(chain.home / folder.relative_to(tmp_path))
+    assert not any((tmp_path / "work").glob("*"))
+
+    counts, original = read_manifest(ref.folder).counts, read_manifest(whole.folder).counts
+    log = [e["message"] for e in events if e["event"] == "log"]
+    if stage.startswith("train"):
+        assert f"resuming at step {kept} of 6" in log
+    elif "computed" in counts:
+        samples = chain.specs[stage].config.get("samples", 1)
+        reused = original["computed"] if kept is None else kept * 10 * samples
+        assert (counts["reused"], counts["computed"]) == (reused, original["computed"] - reused)
+
+
+def parts(home: Path) -> int:
+    """How many parts of samples are committed."""
+    return sum(p.name != "collection.json" for p in home.glob("store/samples/*/*.json"))
+
+
+def test_a_stage_as_a_program(chain: Chain, tmp_path: Path) -> None:
+    """``python -m paced`` killed from outside; the second run says in JSON lines what it found."""
+    home = tmp_path / "home"
+    spec = chain.specs["rollouts"].model_copy(update={"home": str(home)})
+    (tmp_path / "spec.json").write_text(spec.model_dump_json())
+    program = [sys.executable, "-m", "paced", "rollouts", "--spec", str(tmp_path / "spec.json")]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, env=environment(home)) as process:
+        eventually(lambda: parts(home) >= 2, 120, "two parts are committed")
+        process.kill()
+    committed = parts(home)
+    assert 2 <= committed < 10
+
+    again = subprocess.run(program, capture_output=True, text=True, check=True, env=environment(home))
+
+    events = [json.loads(line) for line in again.stdout.splitlines()]
+    assert events[0]["message"] == f"rollouts: {committed * 80} of 800 samples reused, {800 - committed * 80} missing"
+    assert events[-1]["event"] == "done"
+    assert contents(spec.folder) == contents(chain.refs["rollouts"].folder)
+
+
+def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -> None:
+    """SIGKILL while it samples, Ctrl-C while it trains, then to the end: as if nothing had happened."""
+    home = tmp_path / "home"
+    command = Command(home, *run_arguments())
+    command.until(lambda: parts(home) >= 4 and stages_of(home), "it samples")
+    command.signal(signal.SIGKILL)
+    eventually(lambda: not processes_of(home), 20, "no process survives")
+    assert not list(home.glob("artifacts/rollouts/*/manifest.json"))
+
+    command = Command(home, *run_arguments())
+    forward = home / "runs" / first_run.folder.name / "journal" / "paced.0.train_forward.jsonl"
+    command.until(lambda: forward.exists() and '"metrics"' in forward.read_text(), "it trains")
+    command.signal(signal.SIGINT)
+    outcome = command.finish(60)
+    assert outcome.status == 130
+    assert outcome.err.splitlines()[-1] == "stopped: the same command goes on from what is committed"
+    assert "Traceback" not in outcome.err
+    assert "samples reused" in outcome.err
+    eventually(lambda: not processes_of(home), 20, "no process survives")
+
+    last = finished(home, Command(home, *run_arguments()).finish())
+    assert last.numbers() == first_run.numbers()
+    assert last.bits() == first_run.bits()
+    assert sum(s["cached"] for s in last.stages.values()) >= 5
+    assert not processes_of(home)

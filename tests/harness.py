@@ -1,0 +1,286 @@
+"""What the integration, fault and UI tests share: a small recipe, the ``paced`` command as a process, deadlines."""
+
+import functools
+import importlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
+
+from paced.artifacts import Ref
+from paced.stage import Spec, execute
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+TINY = ROOT / "recipes" / "tiny.yaml"
+
+# Easier problems than the recipe's, so that most are neither hopeless nor solved; many parts and checkpoints, so that
+# every stage has a middle. Both arms need the same teacher answers: no sample then depends on which arm asked first.
+SMALL = (
+    "seeds=[0]",
+    "data.problems=100",
+    "data.mix={1: 1, 2: 2, 3: 3}",
+    "training.steps=8",
+    "training.batch=8",
+    "training.warmup=2",
+    "consolidation={steps: 4, rounds: 2, rescore: 50}",
+    "evaluation.samples=1",
+    "evaluation.benchmarks.0.data.problems=48",
+    "evaluation.benchmarks.1.data.problems=16",
+    "runtime.part_problems=10",
+    "runtime.checkpoint_every=2",
+    "arms=[{name: paced, scheme: beta, schedule: forward}, {name: two_stage, scheme: beta, schedule: two_stage}]",
+)
+if "PACED_TEST_STUDENT" in os.environ:
+    SMALL += (f"student.path={os.environ['PACED_TEST_STUDENT']}",)
+
+STAGES = (
+    "benchmark/arithmetic", "benchmark/sorting", "base/evaluate", "0/prepare", "0/rollouts",
+    "paced/0/weights", "paced/0/teacher", "paced/0/train_forward", "paced/0/evaluate",
+    "two_stage/0/weights", "two_stage/0/teacher", "two_stage/0/train_forward", "two_stage/0/rescore",
+    "two_stage/0/reweight", "two_stage/0/sample_0", "two_stage/0/train_reverse_0", "two_stage/0/sample_1",
+    "two_stage/0/train_reverse_1", "two_stage/0/evaluate", "compare",
+)  # fmt: skip
+
+T = TypeVar("T")
+
+
+def eventually(condition: Callable[[], T], within: float, what: str) -> T:
+    """The first true value of ``condition``; fails when there is none in ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {within} s"
+        time.sleep(0.01)
+    return value
+
+
+def processes_of(home: Path) -> dict[int, str]:
+    """Every process that works for ``home``: whatever a command starts inherits its PACED_HOME."""
+    mark, found = f"PACED_HOME={home}".encode(), dict[int, str]()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (entry / "environ").read_bytes().split(b"\0") and (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:200]
+        except OSError:
+            continue
+    return found
+
+
+def stages_of(home: Path) -> dict[int, str]:
+    """The stage processes among them: each leads a session of its own, below the server they are forked from."""
+    return {pid: line for pid, line in processes_of(home).items() if "forkserver" in line and os.getsid(pid) == pid}
+
+
+def environment(home: Path, extra: Mapping[str, str] = {}) -> dict[str, str]:
+    """This process's environment without Prefect's and MLflow's settings."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "PACED_HOME"))}
+    return clean | {"PACED_HOME": str(home), "OMP_NUM_THREADS": "1", "COLUMNS": "200"} | extra
+
+
+class Outcome(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+class Command:
+    """A running ``paced`` command, the leader of a process group, as a shell starts it."""
+
+    def __init__(self, home: Path, *arguments: str, env: Mapping[str, str] = {}):
+        self.home = home
+        home.mkdir(parents=True, exist_ok=True)
+        number = len(list(home.parent.glob(f"{home.name}.*.out")))
+        self._out, self._err = (home.parent / f"{home.name}.{number}.{kind}" for kind in ("out", "err"))
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [str(BIN / "paced"), *arguments], stdout=out, stderr=err, env=environment(home, env), cwd=ROOT,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    def until(self, condition: Callable[[], T], what: str, within: float = 240) -> T:
+        """Wait for something to become true while the command runs."""
+
+        def either() -> T | bool:
+            value = condition()
+            assert value or self.process.poll() is None, f"ended before {what}:\n{self.err}"
+            return value
+
+        return eventually(either, within, what)  # type: ignore[return-value]
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the whole group, as a terminal sends Ctrl-C and a batch system kills."""
+        os.killpg(self.process.pid, number)
+
+    def finish(self, within: float = 300) -> Outcome:
+        self.process.wait(within)
+        return Outcome(self.process.returncode, self._out.read_text(), self.err)
+
+
+def paced(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:
+    """Run a ``paced`` command to its end."""
+    return Command(home, *arguments, env=env).finish()
+
+
+def run_arguments(*assignments: str, recipe: Path = TINY, small: tuple[str, ...] = SMALL) -> list[str]:
+    return ["run", str(recipe), *(word for a in (*small, *assignments) for word in ("--set", a))]
+
+
+class Finished(NamedTuple):
+    """A run that ended well, read back from its folder."""
+
+    folder: Path
+    outcome: Outcome
+
+    @property
+    def record(self) -> dict[str, Any]:
+        return json.loads((self.folder / "run.json").read_text())
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        return {s["label"]: s for s in self.record["stages"]}
+
+    @property
+    def home(self) -> Path:
+        return self.folder.parent.parent
+
+    def numbers(self) -> dict[str, Any]:
+        """summary.json without what may differ between two runs: times, and what was found in the store."""
+        summary = json.loads((self.folder / "summary.json").read_text())
+        for arm in summary["arms"].values():
+            arm.pop("seconds", None)
+        summary["stages"] = [(s["name"], s["identity"]) for s in summary["stages"]]
+        return summary
+
+    def bits(self) -> dict[str, str]:
+        """Stage and file -> sha256 of every file of the run's artifacts."""
+        return {f"{label}:{name}": digest for label, s in self.stages.items() for name, digest in files(Path(s["path"])).items()}
+
+
+def files(artifact: Path) -> dict[str, str]:
+    """File -> sha256 as the manifest says; the manifest's own word is checked elsewhere."""
+    return {f["name"]: f["sha256"] for f in json.loads((artifact / "manifest.json").read_text())["files"]}
+
+
+def run_paced(home: Path, *assignments: str, env: Mapping[str, str] = {}) -> Finished:
+    """``paced run`` of the small recipe, to a good end."""
+    return finished(home, paced(home, *run_arguments(*assignments), env=env))
+
+
+def finished(home: Path, outcome: Outcome) -> Finished:
+    """What a ``paced run`` that ended well has left."""
+    assert outcome.status == 0, outcome.err
+    report = next(line for line in outcome.out.splitlines() if line.startswith("report "))
+    return Finished(Path(report.split(maxsplit=1)[1]).parent, outcome)
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class Chain(NamedTuple):
+    """Stages by name, each run on its own: what was run, and what came out."""
+
+    home: Path
+    specs: dict[str, Spec]
+    refs: dict[str, Ref]
+
+
+def die_at(spec: str, place: str, call: int) -> None:
+    """Run a stage that is killed with SIGKILL as it makes a certain call: for a process of its own.
+
+    Args:
+        place: ``module:function`` or ``module:Class.method``, replaced by one that dies upon its ``call``-th call.
+    """
+    module, _, name = place.partition(":")
+    *path, last = name.split(".")
+    owner: Any = functools.reduce(getattr, path, importlib.import_module(module))
+    original, calls = getattr(owner, last), itertools.count(1)
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, last, dying)
+    execute(Spec.model_validate_json(spec), lambda event: None)
+
+
+class Server:
+    """A Prefect or MLflow server on a free port of 127.0.0.1."""
+
+    def __init__(self, arguments: list[str], path: str, env: Mapping[str, str], log: Path):
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._arguments, self._path, self._env, self._log = arguments, path, env, log
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                [*self._arguments, "--host", "127.0.0.1", "--port", str(self.port)], stdout=log, stderr=log,
+                env={**self._env, "PACED_SERVER": self.url}, start_new_session=True,
+            )  # fmt: skip
+
+        def answers() -> bool:
+            assert self.process.poll() is None, self._log.read_text()
+            try:
+                with urllib.request.urlopen(self.url + self._path, timeout=5) as answer:
+                    return answer.status == 200
+            except OSError:
+                return False
+
+        eventually(answers, 120, f"{self._arguments[0]} answers")
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End the server and its workers; for good after ten seconds."""
+        for n in (number, signal.SIGKILL):
+            try:
+                os.killpg(self.process.pid, n)
+                self.process.wait(10)
+            except (subprocess.TimeoutExpired, ProcessLookupError):
+                continue
+        self.process.wait(10)
+
+
+def mlflow_server(database: Path, log: Path) -> Server:
+    arguments = [str(BIN / "mlflow"), "server", "--backend-store-uri", f"sqlite:///{database}", "--workers", "1"]
+    arguments += ["--default-artifact-root", str(database.parent / "artifacts")]
+    env = environment(database.parent) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    return Server(arguments, "/health", env, log)
+
+
+def prefect_server(home: Path, log: Path) -> Server:
+    env = environment(home) | {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    return Server([str(BIN / "prefect"), "server", "start", "--no-services"], "/api/health", env, log)
+
+
+def serving(server: Server) -> Iterator[Server]:
+    """For fixtures: the server, stopped at the end whatever happens."""
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def need(present: bool, message: str) -> None:
+    """Skip, saying what to install; in CI fail, because there everything has to run."""
+    if not present:
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
