@@ -71,7 +71,8 @@ class Pipeline:
         failures: list[Exception] = []
         for label, future in self._submitted:
             future.wait()
-            result: Any = future.result(raise_on_failure=False)
+            # A stage that never started, because one before it failed, stays pending: it has no result.
+            result: Any = future.result(raise_on_failure=False) if future.state.is_final() else None
             if isinstance(result, Ref):
                 rows.append(self._record(label, result, flow_run_id))
             elif isinstance(result, Exception):

@@ -16,6 +16,9 @@ from paced.errors import EngineError
 from paced.models import Tokenizer, head
 
 
+NUCLEUS = 512
+
+
 def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> set[int]:
     """Every id that ends a response: the tokenizer's, and those the model's generation config adds."""
     extra = model.generation_config.eos_token_id if model.generation_config else None
@@ -34,10 +37,12 @@ def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
         scores = scores.masked_fill(scores < kth, -torch.inf)
     probabilities = scores.softmax(-1)
     if sampling.top_p < 1:
-        ordered, order = probabilities.sort(descending=False)
-        drop = ordered.cumsum(-1) <= 1 - sampling.top_p
-        drop[:, -1] = False
-        probabilities = probabilities.masked_fill(drop.scatter(-1, order, drop), 0)
+        # The few ids that hold the nucleus are found without sorting the vocabulary; a flat row sorts it after all.
+        ordered, order = probabilities.topk(min(NUCLEUS, probabilities.shape[-1]))
+        if bool((ordered.sum(-1) < sampling.top_p).any()):
+            ordered, order = probabilities.sort(descending=True)
+        keep = ordered.cumsum(-1) - ordered < sampling.top_p
+        probabilities = torch.zeros_like(probabilities).scatter(-1, order, ordered * keep)
     return probabilities
 
 
