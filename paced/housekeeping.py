@@ -1,7 +1,7 @@
 """What lies under ``PACED_HOME``: list it, verify it, remove what nothing refers to."""
 
+import fcntl
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -104,19 +104,32 @@ def selected_parts(folder: Path) -> set[str]:
 def garbage(home: Path, delete: bool) -> tuple[list[Path], int]:
     """Artifacts and work folders that no run refers to, and their bytes; removed if ``delete``.
 
-    The sample store is kept: it is what makes the next run cheap. Remove a collection by deleting its folder.
+    A run refers to the stages it has executed so far, finished or not. The sample store is kept: it is what makes the
+    next run cheap. Remove a collection by deleting its folder.
+
+    Raises:
+        CacheError: a stage is running, and what it writes would look like garbage.
     """
-    wanted = {
-        stage["path"]
-        for record in (home / "runs").glob("*/run.json")
-        for stage in json.loads(record.read_text())["stages"]
-    }
+    runs = home / "runs"
+    wanted = {stage["path"] for f in runs.glob("*/run.json") for stage in json.loads(f.read_text())["stages"]}
+    wanted |= {json.loads(f.read_text())["path"] for f in runs.glob("*/executed/*.json")}
     folders = [f for f in artifacts(home) if str(f) not in wanted]
     half = [f for f in sorted((home / "artifacts").glob("*/*")) if not (f / "manifest.json").exists()]
     bytes_ = sum(size(f) for f in folders + half)
     if delete:
-        for folder in folders:
+        for lock in (home / "locks").glob("*"):
+            if held(lock):
+                raise CacheError(f"a stage is running in {home}: collect garbage when no run is going on")
+        for folder in folders + half:
             discard(folder)
-        for folder in half:
-            shutil.rmtree(folder, ignore_errors=True)
     return folders + half, bytes_
+
+
+def held(lock: Path) -> bool:
+    """Whether a process holds a file lock."""
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -62,9 +62,7 @@ class Sampler:
         """
         job, index = self.job, self.collection.refresh()
         missing = [w for w in wanted if w.key not in index]
-        reused = len(wanted) - len(missing)
-        job.counts["reused"] = job.counts.get("reused", 0) + reused
-        job.log(f"{what}: {reused} of {len(wanted)} samples reused, {len(missing)} missing")
+        job.log(f"{what}: {len(wanted) - len(missing)} of {len(wanted)} samples reused, {len(missing)} missing")
         done, computed = 0, 0
         for part in by_problem(missing, job.runtime.part_problems):
             index = self.collection.refresh()
@@ -74,6 +72,7 @@ class Sampler:
             done += len(part)
             job.progress(done, len(missing), what)
         job.counts["computed"] = job.counts.get("computed", 0) + computed
+        job.counts["reused"] = job.counts.get("reused", 0) + len(wanted) - computed
         return [self.collection.refresh()[w.key] for w in wanted]
 
     def graded(

@@ -36,6 +36,7 @@ class Config(BaseModel):
     dtype: Precision
     privileged: bool = False
     trust_remote_code: bool = False
+    student_trust_remote_code: bool = False
 
 
 class Scorer:
@@ -115,7 +116,7 @@ def teacher(job: Job) -> None:
     config = Config.model_validate(job.spec.config)
     answers = config.answers
     ref = job.input("teacher")
-    tokenizer = Tokenizer(model_folder(job.input("student")), config.trust_remote_code)
+    tokenizer = Tokenizer(model_folder(job.input("student")), config.student_trust_remote_code)
     same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
     model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed)

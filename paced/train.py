@@ -11,6 +11,7 @@ bits.
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ class Config(BaseModel):
     teacher_dtype: Precision
     privileged: bool = False
     trust_remote_code: bool = False
+    teacher_trust_remote_code: bool = False
 
 
 class Sample(NamedTuple):
@@ -126,10 +128,10 @@ class Reverse:
 
     def __init__(self, job: Job, config: Config, tokenizer: Tokenizer, weights: dict[str, float], device: torch.device):
         folder = model_folder(job.input("teacher"))
-        same_tokens(tokenizer, Tokenizer(folder, config.trust_remote_code))
+        same_tokens(tokenizer, Tokenizer(folder, config.teacher_trust_remote_code))
         self._teacher = load_model(
             folder,
-            Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.trust_remote_code),
+            Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.teacher_trust_remote_code),
             device,
         )
         self._head = head(self._teacher).weight[: tokenizer.size].detach()
@@ -229,6 +231,9 @@ def save_checkpoint(work: Path, state: State, step: int, lines: list[str]) -> No
     temporary.mkdir(parents=True)
     save_file(state.tensors(weights=True), temporary / "state.safetensors")
     (temporary / "metrics.jsonl").write_text("".join(lines))
+    for file in temporary.iterdir():
+        with file.open("rb+") as written:
+            os.fsync(written.fileno())
     temporary.rename(final)
     for old in sorted(work.glob("checkpoint-*"))[:-1]:
         shutil.rmtree(old)

@@ -19,6 +19,7 @@ from tasks.console import display
 from tasks.journal import PARENT, Journal
 from tasks.policies import StageDied
 from tasks.run import Run
+from tasks.runner import stop_all
 from tasks.stage import begin_journal, close_journal, note_of, tracker_of
 
 
@@ -63,14 +64,20 @@ class Pipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if kind is not None:  # cancelled, or terminated by Prefect
+            stop_all()
             return
         flow_run = FlowRunContext.get()
         flow_run_id = str(flow_run.flow_run.id) if flow_run and flow_run.flow_run else ""
         rows: list[dict[str, Any]] = []
         failures: list[Exception] = []
+        try:
+            for _, future in self._submitted:
+                future.wait()
+        except BaseException:
+            stop_all()
+            raise
         for label, future in self._submitted:
-            future.wait()
             # A stage that never started, because one before it failed, stays pending: it has no result.
             result: Any = future.result(raise_on_failure=False) if future.state.is_final() else None
             if isinstance(result, Ref):

@@ -105,7 +105,9 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
         display.done(label, "stopped")
         raise
     seconds = time.monotonic() - began
-    write_json(note_of(run, label), {"label": label, "flow_run": flow_run_id(), "seconds": seconds})
+    write_json(
+        note_of(run, label), {"label": label, "flow_run": flow_run_id(), "seconds": seconds, "path": str(ref.folder)}
+    )
     close_journal(journal, ref)
     page.close()
     counts = read_manifest(ref.folder).counts

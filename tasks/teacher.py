@@ -16,6 +16,7 @@ def teacher_answers(run: Run, label: str, seed: int, problems: Ref, weights: Ref
         "dtype": model.dtype,
         "privileged": run.recipe.teacher.privileged,
         "trust_remote_code": model.trust_remote_code,
+        "student_trust_remote_code": run.recipe.student.trust_remote_code,
     }
     inputs = {"problems": problems, "weights": weights, "teacher": teacher, "student": student}
     return Spec(stage="teacher", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)

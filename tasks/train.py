@@ -25,6 +25,7 @@ def training_config(
         "teacher_dtype": recipe.teacher_model.dtype,
         "privileged": recipe.teacher.privileged,
         "trust_remote_code": recipe.student.trust_remote_code,
+        "teacher_trust_remote_code": recipe.teacher_model.trust_remote_code,
     }
 
 

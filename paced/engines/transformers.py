@@ -15,7 +15,6 @@ from paced.engines.base import Request, Response
 from paced.errors import EngineError
 from paced.models import Tokenizer, head
 
-
 NUCLEUS = 512
 
 
