@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.artifacts import Ref
@@ -17,7 +18,7 @@ from tasks.evaluate import compare, evaluate
 from tasks.pipeline import Pipeline
 from tasks.prepare import prepare
 from tasks.rollouts import on_policy_samples, rollouts
-from tasks.run import Run, model_ref, open_run
+from tasks.run import Run, model_ref, open_run, run_name
 from tasks.teacher import teacher_answers
 from tasks.train import train_forward, train_reverse
 from tasks.weights import weights
@@ -25,9 +26,16 @@ from tasks.weights import weights
 Future = PrefectFuture[Ref]
 
 
+def title() -> str:
+    """What a flow run is called: the run's name, its arms and how many seeds."""
+    recipe = Recipe.model_validate(flow_run.parameters["recipe"])
+    arms = ", ".join(arm.name for arm in recipe.arms)
+    return f"{run_name(recipe)}: {arms}" + (f" x {len(recipe.seeds)} seeds" if len(recipe.seeds) > 1 else "")
+
+
 @flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
     name="distill",
-    flow_run_name="{recipe.name}: {recipe.data.source}, seeds {recipe.seeds}",
+    flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
 def distill(recipe: Recipe, home: Path = Path(".paced")) -> dict[str, Any]:

@@ -106,7 +106,12 @@ class Pipeline:
         journal = Journal(self.run.folder, label)
         if not journal.finished():
             begin_journal(
-                journal, manifest.kind, ref.identity, manifest.config, {n: (i, "") for n, i in manifest.inputs.items()}
+                journal,
+                self.run,
+                manifest.kind,
+                ref.identity,
+                manifest.config,
+                {n: (i, "") for n, i in manifest.inputs.items()},
             )
             close_journal(journal, ref)
         executed = ran.get("flow_run") == flow_run_id
@@ -162,6 +167,12 @@ class Pipeline:
             values = {k: arm[k]["mean"] for k in ("accuracy", "retention") if arm.get(k)}
             values |= {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "seconds") if k in arm}
             self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items() if v is not None})
+        for row in rows:  # so that whole runs can be compared by their curves too
+            steps = Path(row["path"]) / "metrics.jsonl"
+            for line in steps.read_text().splitlines() if steps.exists() else ():
+                values = json.loads(line)
+                curves = {f"{row['label']}/{k}": float(values[k]) for k in ("loss", "kl_per_token")}
+                self._journal.metrics(values["step"], curves)
         recipe = self.run.recipe
         prefix = f"{recipe.arms[-1].name}/{recipe.seeds[0]}/train_"
         final = [r for r in rows if r["label"].startswith(prefix)][-1]

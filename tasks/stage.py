@@ -85,7 +85,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     began = last_flush = time.monotonic()
     journal, tracker, page = Journal(run.folder, label), tracker_of(run.folder, run.home), RunPage(label)
     sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
-    begin_journal(journal, spec.stage, spec.identity, spec.config, sources)
+    begin_journal(journal, run, spec.stage, spec.identity, spec.config, sources)
 
     def listen(event: dict[str, Any]) -> None:
         nonlocal began, last_flush
@@ -123,15 +123,36 @@ def prefixed(label: str, values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def begin_journal(
-    journal: Journal, stage: str, identity: str, config: Mapping[str, Any], inputs: Mapping[str, tuple[str, str]]
+    journal: Journal,
+    run: Run,
+    stage: str,
+    identity: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, tuple[str, str]],
 ) -> None:
     """Note once what a stage is made from; ``inputs`` maps names to (identity, path)."""
     if journal.has("begin"):
         return
-    journal.begin({"paced.stage": stage, "paced.identity": identity}, config)
+    journal.begin({"paced.stage": stage, "paced.identity": identity}, {**config, **arm_of(run, journal.label)})
     for name, (digest, path) in inputs.items():
         if name in ("problems", "file") or name.startswith("benchmark/"):
             journal.input(name, digest, path, "evaluation" if name.startswith("benchmark/") else "training")
+
+
+def arm_of(run: Run, label: str) -> dict[str, Any]:
+    """The settings of a stage's arm, so that two stages of one kind can be told apart where they are compared."""
+    name, _, rest = label.partition("/")
+    for arm in run.recipe.arms:
+        if arm.name == name:
+            kernel = run.recipe.weights.model_dump(mode="json")
+            return {
+                "arm": name,
+                "scheme": arm.scheme,
+                "schedule": arm.schedule,
+                "seed": rest.partition("/")[0],
+                "weights": kernel,
+            }
+    return {}
 
 
 def close_journal(journal: Journal, ref: Ref) -> None:

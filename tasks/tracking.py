@@ -98,8 +98,11 @@ class Tracker:
         if found:
             return found.experiment_id
         local = not self.uri.startswith("http")
+        # Without this kind the page opens on traces of language-model calls instead of runs.
         return client.create_experiment(
-            EXPERIMENT, artifact_location=(self.home / "mlflow" / "artifacts").absolute().as_uri() if local else None
+            EXPERIMENT,
+            tags={"mlflow.experimentKind": "custom_model_development"},
+            artifact_location=(self.home / "mlflow" / "artifacts").absolute().as_uri() if local else None,
         )
 
     def _run_id(self, state: dict[str, Any], label: str, tags: dict[str, str]) -> str:
