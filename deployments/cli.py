@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import paced
-from deployments import environment
+from deployments import embedded, environment
 from paced.errors import ConfigError, PacedError, Stopped
 
 
@@ -59,7 +59,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
     check_paths(recipe)
     home = environment.home()
-    environment.apply(home)
+    own_prefect = environment.apply(home)
+    wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
 
     from flows.distill import distill
     from paced.report import table
@@ -77,6 +78,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     display.start()
     try:
+        if wait:
+            wait()
         summary: dict[str, Any] = distill(recipe, home)
     except Stopped:
         print("stopped: the same command goes on from what is committed", file=sys.stderr)

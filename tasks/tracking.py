@@ -197,11 +197,12 @@ class Tracker:
         client.create_model_version(entry["name"], source, run_id, tags=entry["tags"])
 
     def links(self) -> dict[str, str]:
-        """Label -> page of its run, for a tracking server that has pages."""
+        """Label -> page of its run; a database has one once ``mlflow server`` is started on it, at port 5000."""
         state = self.state()
-        if not self.uri.startswith("http") or "experiment" not in state:
+        if "experiment" not in state:
             return {}
-        base = f"{self.uri}/#/experiments/{state['experiment']}/runs/"
+        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        base = f"{server}/#/experiments/{state['experiment']}/runs/"
         return {label: base + run["id"] for label, run in state["runs"].items()}
 
 

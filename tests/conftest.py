@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from harness import Finished, processes_of, run_paced
+from harness import Finished, Server, gone, mlflow_server, prefect_server, run_paced
 
 
 @pytest.fixture(scope="session")
@@ -13,7 +12,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of the shared runs; nothing may run in it when the session ends."""
     home = tmp_path_factory.mktemp("shared") / "home"
     yield home
-    assert not processes_of(home)
+    gone(home)
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +31,17 @@ def second_run(first_run: Finished) -> Finished:
 def alpha_run(second_run: Finished) -> Finished:
     """Another weighting in the same home."""
     return run_paced(second_run.home, "weights.alpha=2")
+
+
+@pytest.fixture(scope="session")
+def prefect_pages(alpha_run: Finished) -> Iterator[Server]:
+    """Prefect's own server, on what the shared runs have left."""
+    with prefect_server(alpha_run.home / "prefect", alpha_run.home.parent / "prefect.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mlflow_pages(alpha_run: Finished) -> Iterator[Server]:
+    """MLflow's own server, on what the shared runs have left."""
+    with mlflow_server(alpha_run.home / "mlflow" / "mlflow.db", alpha_run.home.parent / "mlflow.log") as server:
+        yield server

@@ -1,5 +1,6 @@
 """What the integration, fault and UI tests share: a small recipe, the ``paced`` command as a process, deadlines."""
 
+import copy
 import functools
 import importlib
 import itertools
@@ -11,13 +12,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import pytest
 
 from paced.artifacts import Ref
+from paced.identity import file_digest
 from paced.stage import Spec, execute
 
 ROOT = Path(__file__).parent.parent
@@ -69,11 +71,17 @@ def processes_of(home: Path) -> dict[int, str]:
     mark, found = f"PACED_HOME={home}".encode(), dict[int, str]()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (entry / "environ").read_bytes().split(b"\0") and (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z":
+            zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+            if mark in (entry / "environ").read_bytes().split(b"\0") and not zombie:
                 found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:200]
         except OSError:
             continue
     return found
+
+
+def gone(home: Path) -> None:
+    """Whatever worked for ``home`` ends by itself within seconds."""
+    eventually(lambda: not processes_of(home), 20, f"no process is left of {home}")
 
 
 def stages_of(home: Path) -> dict[int, str]:
@@ -140,14 +148,12 @@ def run_arguments(*assignments: str, recipe: Path = TINY, small: tuple[str, ...]
 
 
 class Finished(NamedTuple):
-    """A run that ended well, read back from its folder."""
+    """A run that ended well, and what its folder said then: the same command again writes there, too."""
 
     folder: Path
     outcome: Outcome
-
-    @property
-    def record(self) -> dict[str, Any]:
-        return json.loads((self.folder / "run.json").read_text())
+    record: dict[str, Any]
+    summary: dict[str, Any]
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -159,7 +165,7 @@ class Finished(NamedTuple):
 
     def numbers(self) -> dict[str, Any]:
         """summary.json without what may differ between two runs: times, and what was found in the store."""
-        summary = json.loads((self.folder / "summary.json").read_text())
+        summary = copy.deepcopy(self.summary)
         for arm in summary["arms"].values():
             arm.pop("seconds", None)
         summary["stages"] = [(s["name"], s["identity"]) for s in summary["stages"]]
@@ -167,7 +173,8 @@ class Finished(NamedTuple):
 
     def bits(self) -> dict[str, str]:
         """Stage and file -> sha256 of every file of the run's artifacts."""
-        return {f"{label}:{name}": digest for label, s in self.stages.items() for name, digest in files(Path(s["path"])).items()}
+        stages = ((label, files(Path(s["path"]))) for label, s in self.stages.items())
+        return {f"{label}:{name}": digest for label, found in stages for name, digest in found.items()}
 
 
 def files(artifact: Path) -> dict[str, str]:
@@ -184,7 +191,9 @@ def finished(home: Path, outcome: Outcome) -> Finished:
     """What a ``paced run`` that ended well has left."""
     assert outcome.status == 0, outcome.err
     report = next(line for line in outcome.out.splitlines() if line.startswith("report "))
-    return Finished(Path(report.split(maxsplit=1)[1]).parent, outcome)
+    folder = Path(report.split(maxsplit=1)[1]).parent
+    record, summary = (json.loads((folder / name).read_text()) for name in ("run.json", "summary.json"))
+    return Finished(folder, outcome, record, summary)
 
 
 def free_port() -> int:
@@ -199,6 +208,12 @@ class Chain(NamedTuple):
     home: Path
     specs: dict[str, Spec]
     refs: dict[str, Ref]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Every file's sha256, but manifests', which tell times."""
+    found = (p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
+    return {str(p.relative_to(folder)): file_digest(p) for p in found}
 
 
 def die_at(spec: str, place: str, call: int) -> None:
@@ -222,7 +237,7 @@ def die_at(spec: str, place: str, call: int) -> None:
 
 
 class Server:
-    """A Prefect or MLflow server on a free port of 127.0.0.1."""
+    """A Prefect or MLflow server on a free port of 127.0.0.1, stopped when its ``with`` block ends."""
 
     def __init__(self, arguments: list[str], path: str, env: Mapping[str, str], log: Path):
         self.port = free_port()
@@ -247,6 +262,12 @@ class Server:
 
         eventually(answers, 120, f"{self._arguments[0]} answers")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """End the server and its workers; for good after ten seconds."""
         for n in (number, signal.SIGKILL):
@@ -261,21 +282,15 @@ class Server:
 def mlflow_server(database: Path, log: Path) -> Server:
     arguments = [str(BIN / "mlflow"), "server", "--backend-store-uri", f"sqlite:///{database}", "--workers", "1"]
     arguments += ["--default-artifact-root", str(database.parent / "artifacts")]
-    env = environment(database.parent) | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    env = environment(database.parent, quiet)
     return Server(arguments, "/health", env, log)
 
 
 def prefect_server(home: Path, log: Path) -> Server:
-    env = environment(home) | {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    return Server([str(BIN / "prefect"), "server", "start", "--no-services"], "/api/health", env, log)
-
-
-def serving(server: Server) -> Iterator[Server]:
-    """For fixtures: the server, stopped at the end whatever happens."""
-    try:
-        yield server
-    finally:
-        server.stop()
+    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    env = environment(home, {"PREFECT_HOME": str(home), **quiet})
+    return Server([str(BIN / "prefect"), "server", "start"], "/api/health", env, log)
 
 
 def need(present: bool, message: str) -> None:

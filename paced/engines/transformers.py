@@ -69,7 +69,7 @@ class TransformersEngine:
         for start in range(0, len(order), self.rows):
             chosen = order[start : start + self.rows]
             try:
-                responses = self._batch([requests[i] for i in chosen], sampling)
+                responses = self._batch([requests[i] for i in chosen], sampling, lambda n, base=done: tick(base + n))
             except torch.OutOfMemoryError:
                 raise EngineError(
                     f"out of device memory sampling {self.rows} sequences at once: lower runtime.sample_rows"
@@ -81,7 +81,7 @@ class TransformersEngine:
         return [r for r in results if r is not None]
 
     @torch.inference_mode()
-    def _batch(self, requests: Sequence[Request], sampling: Sampling) -> list[Response]:
+    def _batch(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:
         device = head(self.model).weight.device
         size = self.tokenizer.size
         uniforms = torch.from_numpy(
@@ -113,6 +113,7 @@ class TransformersEngine:
             if not bool(going.all()):
                 cache.batch_select_indices(going.nonzero()[:, 0])
                 live, token, mask, position = live[going], token[going], mask[going], position[going]
+                tick(len(requests) - len(live))
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
             logits = self._forward(token[:, None], mask, position, cache)
             position = position + 1

@@ -1,6 +1,5 @@
 """Every stage run once, uninterrupted and in this process, as the flow would run it."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,8 +37,8 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     problems = add("prepare", prepare, data=recipe.data, seed=0, split="train", exclude=benchmarks)
     sampled = add("rollouts", rollouts, seed=0, problems=problems, model=student)
     weighed = add("weights", weights, scheme="beta", rollouts=sampled)
-    answers = add("teacher", teacher_answers, seed=0, problems=problems, weights=weighed, teacher=teacher, student=student)
     base = {"problems": problems, "weights": weighed}
+    answers = add("teacher", teacher_answers, seed=0, teacher=teacher, student=student, **base)
     model = add("train_forward", train_forward, seed=0, steps=6, more=True, answers=answers, model=student, **base)
     samples = add("sample", on_policy_samples, seed=0, model=model, start=0, number=48, **base)
     final = add(

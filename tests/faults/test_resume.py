@@ -11,12 +11,21 @@ from typing import Any
 
 import pytest
 from harness import (
-    Chain, Command, Finished, die_at, environment, eventually, finished, processes_of, run_arguments, stages_of,
+    Chain,
+    Command,
+    Finished,
+    contents,
+    die_at,
+    environment,
+    eventually,
+    finished,
+    gone,
+    run_arguments,
+    stages_of,
 )  # fmt: skip
 
 from paced.artifacts import read_manifest
-from paced.identity import file_digest
-from paced.stage import STAGES, Spec, execute
+from paced.stage import STAGES, execute
 from tasks.runner import detached
 
 # Each place leaves another kind of half-done work; the number is the call that does not happen any more.
@@ -43,12 +52,6 @@ def context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["harness", *(s.program.partition(":")[0] for s in STAGES.values())])
     return context
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Every file's sha256, but the manifest's, which tells times."""
-    found = (p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json")
-    return {str(p.relative_to(folder)): file_digest(p) for p in found}
 
 
 @pytest.mark.parametrize(("stage", "place", "call", "kept"), PLACES.values(), ids=PLACES)
@@ -117,7 +120,7 @@ def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -
     command = Command(home, *run_arguments())
     command.until(lambda: parts(home) >= 4 and stages_of(home), "it samples")
     command.signal(signal.SIGKILL)
-    eventually(lambda: not processes_of(home), 20, "no process survives")
+    gone(home)
     assert not list(home.glob("artifacts/rollouts/*/manifest.json"))
 
     command = Command(home, *run_arguments())
@@ -129,10 +132,10 @@ def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -
     assert outcome.err.splitlines()[-1] == "stopped: the same command goes on from what is committed"
     assert "Traceback" not in outcome.err
     assert "samples reused" in outcome.err
-    eventually(lambda: not processes_of(home), 20, "no process survives")
+    gone(home)
 
     last = finished(home, Command(home, *run_arguments()).finish())
     assert last.numbers() == first_run.numbers()
     assert last.bits() == first_run.bits()
     assert sum(s["cached"] for s in last.stages.values()) >= 5
-    assert not processes_of(home)
+    gone(home)

@@ -1,0 +1,81 @@
+"""A Prefect API for the time of one command, where PREFECT_API_URL names none.
+
+Prefect's own temporary server is a child in the terminal's process group: Ctrl-C ends it before the flow can say how it
+ended, and a killed command leaves it behind. This one has a session of its own and watches the pipe it is started with.
+"""
+
+import atexit
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+from paced.errors import EngineError
+
+PATIENCE = 120.0  # seconds for a first start on a busy machine, which creates the database
+GRACE = 10.0  # seconds to write down what it has been told
+
+
+def start(log: Path) -> Callable[[], None]:
+    """Start the server and name it in PREFECT_API_URL; call before Prefect is imported, so that it is stopped after it.
+
+    Returns:
+        a function that waits until the server answers.
+    """
+    # Bound and listening from the start: nobody else takes the port, and early requests only wait.
+    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("a") as output:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deployments.embedded", str(listener.fileno())],
+            stdin=subprocess.PIPE, stdout=output, stderr=output, pass_fds=[listener.fileno()], start_new_session=True,
+        )  # fmt: skip
+
+    def stop() -> None:
+        process.terminate()
+        try:
+            process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def wait() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                with urllib.request.urlopen(url + "/health", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.1)
+        raise EngineError(f"the embedded Prefect server did not start, see {log}; or set PREFECT_API_URL to one that runs")
+
+    atexit.register(stop)
+    os.environ["PREFECT_API_URL"] = url
+    return wait
+
+
+def main(descriptor: int) -> None:
+    """Serve on an open socket until told to stop or until the command at the other end of standard input has died."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    os.environ.pop("PREFECT_API_URL", None)  # its own address
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    config = uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,40 @@
+"""What the user waits for before anything starts, and what may import what."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+from harness import BIN, ROOT
+
+
+def best_of(command: list[str], tries: int = 5) -> float:
+    """Seconds of the fastest try: the others measure the machine's other work."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    return min(once() for _ in range(tries))
+
+
+def test_help_answers_at_once() -> None:
+    assert best_of([str(BIN / "paced"), "--help"]) < 1.0
+
+
+def test_a_flow_is_imported_at_once() -> None:
+    """Beyond what importing Prefect costs, which is not ours to change."""
+    prefect = best_of([sys.executable, "-c", "from prefect import flow, task"])
+    assert best_of([sys.executable, "-c", "import flows.distill"]) - prefect < 1.0
+
+
+@pytest.mark.parametrize("module", ["flows.distill", "deployments.cli"])
+def test_no_flow_imports_torch(module: str) -> None:
+    check = f"import sys, {module}; sys.exit(bool({{'torch', 'transformers', 'mlflow', 'vllm'}} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)
+
+
+def test_the_layers_hold() -> None:
+    result = subprocess.run([str(BIN / "lint-imports")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout

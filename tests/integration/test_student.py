@@ -1,0 +1,34 @@
+"""What a run leaves: a student that plain transformers loads, whichever Prefect server the run talked to."""
+
+from pathlib import Path
+
+import torch
+from harness import Finished, prefect_server, run_paced, serving
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+
+def final_student(run: Finished) -> Path:
+    return Path(run.stages["two_stage/0/train_reverse_1"]["path"]) / "model"
+
+
+def test_the_student_is_a_plain_folder(first_run: Finished) -> None:
+    folder = final_student(first_run)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert GenerationConfig.from_pretrained(folder).eos_token_id == tokenizer.eos_token_id
+    assert {p.suffix for p in folder.iterdir()} <= {".json", ".jinja", ".safetensors"}
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "75+6="}], tokenize=False)
+    assert text == "75+6="
+    batch = tokenizer(text, return_tensors="pt", return_token_type_ids=False)
+    with torch.no_grad():
+        answer = model.generate(**batch, max_new_tokens=56, do_sample=False)[0, batch["input_ids"].shape[1] :]
+    assert tokenizer.decode(answer, skip_special_tokens=True) == "+6=81;#81"
+
+
+def test_a_prefect_server_of_the_user_s(tmp_path: Path, first_run: Finished) -> None:
+    """With PREFECT_API_URL set the run is on that server, and the numbers are those of the embedded default."""
+    for server in serving(prefect_server(tmp_path / "prefect", tmp_path / "server.log")):
+        run = run_paced(tmp_path / "home", env={"PREFECT_API_URL": f"{server.url}/api"})
+        assert run.numbers()["arms"] == first_run.numbers()["arms"]
+        assert run.bits() == first_run.bits()
+        assert not (tmp_path / "home" / "prefect" / "server.log").exists()

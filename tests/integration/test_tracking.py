@@ -1,0 +1,174 @@
+"""MLflow: one parent run, one child a stage, whatever is retried, repeated or unreachable."""
+
+import json
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from harness import (
+    STAGES,
+    Command,
+    Finished,
+    Outcome,
+    Server,
+    finished,
+    mlflow_server,
+    paced,
+    run_arguments,
+    stages_of,
+)  # fmt: skip
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from paced.identity import file_digest
+from tasks.journal import PARENT, Journal
+from tasks.tracking import Tracker, replay
+
+
+def tracked(client: MlflowClient, name: str) -> dict[str, Run]:
+    """Label -> MLflow run, of one PACED run; fails on a second run of a label and on a lost child."""
+    experiment = client.get_experiment_by_name("paced")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id], f"tags.`paced.run` = '{name}'")
+    assert Counter(r.data.tags["paced.label"] for r in runs) == Counter([PARENT, *STAGES])
+    found = {r.data.tags["paced.label"]: r for r in runs}
+    parent = found[PARENT].info.run_id
+    assert {r.data.tags.get("mlflow.parentRunId") for label, r in found.items() if label != PARENT} == {parent}
+    assert {r.info.status for r in runs} == {"FINISHED"}
+    return found
+
+
+def check_steps(client: MlflowClient, runs: dict[str, Run], run: Finished) -> None:
+    """Every training step's every metric is there, once, and is the artifact's own number."""
+    for label, stage in run.stages.items():
+        if stage["stage"] != "train":
+            continue
+        lines = [json.loads(line) for line in (Path(stage["path"]) / "metrics.jsonl").read_text().splitlines()]
+        for key in set(lines[0]) - {"step"}:
+            history = client.get_metric_history(runs[label].info.run_id, f"{label.rpartition('/')[2]}/{key}")
+            assert sorted((m.step, m.value) for m in history if m.step) == [(x["step"], x[key]) for x in lines]
+
+
+def test_what_mlflow_holds(second_run: Finished) -> None:
+    """After the same command twice."""
+    client = MlflowClient(f"sqlite:///{second_run.home / 'mlflow' / 'mlflow.db'}")
+    runs = tracked(client, second_run.folder.name)
+
+    parent = runs[PARENT]
+    assert parent.data.params["weights.alpha"] == "1.0"
+    assert parent.data.params["data.problems"] == "100"
+    assert parent.data.params["arms.two_stage.schedule"] == "two_stage"
+    accuracy = second_run.numbers()["arms"]["two_stage"]["accuracy"]["mean"]
+    assert parent.data.metrics["two_stage/accuracy"] == pytest.approx(accuracy)
+    kept = {f.path for f in client.list_artifacts(parent.info.run_id)}
+    assert {"recipe.yaml", "report.html", "summary.json", "figures"} <= kept
+    path = client.download_artifacts(parent.info.run_id, "summary.json")
+    assert json.loads(Path(path).read_text())["arms"] == second_run.summary["arms"]
+
+    check_steps(client, runs, second_run)
+    train = runs["paced/0/train_forward"]
+    assert train.data.params["training.learning_rate"] == "0.0005"
+    assert {i.dataset.name for i in train.inputs.dataset_inputs} == {"problems"}
+    scores = runs["paced/0/evaluate"]
+    assert {i.dataset.name for i in scores.inputs.dataset_inputs} == {"benchmark/arithmetic", "benchmark/sorting"}
+    for label, stage in second_run.stages.items():
+        path = client.download_artifacts(runs[label].info.run_id, "manifest.json")
+        assert file_digest(Path(path)) == file_digest(Path(stage["path"]) / "manifest.json")
+
+    versions = [v for v in client.search_model_versions("name = 'tiny'") if v.tags["run"] == second_run.folder.name]
+    assert [v.tags["identity"] for v in versions] == [second_run.stages["two_stage/0/train_reverse_1"]["identity"]]
+
+
+class Troubled(NamedTuple):
+    """A run in which a stage process was killed, and then MLflow's server."""
+
+    run: Finished
+    server: Server
+    replayed: Outcome
+
+
+@pytest.fixture(scope="module")
+def troubled(
+    tmp_path_factory: pytest.TempPathFactory, first_run: Finished, prefect_pages: Server
+) -> Iterator[Troubled]:
+    folder = tmp_path_factory.mktemp("troubled")
+    home = folder / "home"
+    journal = home / "runs" / first_run.folder.name / "journal" / "paced.0.train_forward.jsonl"
+    (folder / "server").mkdir()
+    with mlflow_server(folder / "server" / "mlflow.db", folder / "server" / "log") as server:
+        env = {"MLFLOW_TRACKING_URI": server.url, "PREFECT_API_URL": prefect_pages.url + "/api"}
+        command = Command(home, *run_arguments(), env=env)
+        os.kill(next(iter(command.until(lambda: stages_of(home), "a stage process runs"))), signal.SIGKILL)
+        command.until(lambda: journal.exists() and '"metrics"' in journal.read_text(), "the first metric")
+        server.stop(signal.SIGKILL)
+        run = finished(home, command.finish())
+        server.start()
+        yield Troubled(run, server, paced(home, "mlflow-replay", run.folder.name, env=env))
+
+
+def test_a_killed_stage_process_is_tried_again(troubled: Troubled, first_run: Finished) -> None:
+    run = troubled.run
+    died = [line for line in run.outcome.err.splitlines() if line.endswith(": stopped")]
+    assert len(died) == 1
+    assert run.numbers() == first_run.numbers()
+    assert run.bits() == first_run.bits()
+
+
+def test_a_server_that_goes_away(troubled: Troubled) -> None:
+    """The run ends well with one warning; the replay fills the gap; a second one changes nothing."""
+    run, server = troubled.run, troubled.server
+    warnings = [line for line in run.outcome.err.splitlines() if "MLflow" in line]
+    assert len(warnings) == 1
+    assert f"paced mlflow-replay {run.folder.name}" in warnings[0]
+    assert "Traceback" not in run.outcome.err
+    assert troubled.replayed.status == 0, troubled.replayed.err
+    total = len(STAGES) + 1
+    assert troubled.replayed.out.startswith(f"{total} of {total} tracked runs complete at {server.url}")
+
+    client = MlflowClient(server.url)
+    runs = tracked(client, run.folder.name)
+    check_steps(client, runs, run)
+    assert "report.html" in {f.path for f in client.list_artifacts(runs[PARENT].info.run_id)}
+    assert len(client.search_model_versions("name = 'tiny'")) == 1
+
+
+def test_replaying_twice_and_from_the_middle(troubled: Troubled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent is not sent again, also when nothing remembers that it was."""
+    run, server = troubled.run, troubled.server
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+    total = len(STAGES) + 1
+    assert replay(run.folder, run.home) == (total, total)
+    (run.folder / "mlflow.json").unlink()
+    assert replay(run.folder, run.home) == (total, total)
+
+    client = MlflowClient(server.url)
+    check_steps(client, tracked(client, run.folder.name), run)
+    assert len(client.search_model_versions("name = 'tiny'")) == 1
+
+
+def test_half_a_journal_is_enough(troubled: Troubled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Live: some of a stage's metrics are sent, the rest follows; a line cut by a kill does no harm."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", troubled.server.url)
+    tracker, journal = Tracker(tmp_path, tmp_path, "live"), Journal(tmp_path, "stage")
+    Journal(tmp_path, PARENT).begin({}, {"a": {"b": [1, 2]}})
+    journal.begin({}, {})
+    journal.metrics(1, {"loss": 3.0})
+    assert tracker.flush("stage")
+    with journal.path.open("a") as file:
+        file.write('{"kind": "metrics", "st')
+    journal.metrics(2, {"loss": 2.0, "other": float("inf")})
+    journal.metrics(2, {"loss": 2.0})
+    journal.end("FINISHED")
+    assert tracker.flush("stage")
+
+    runs: dict[str, Any] = tracker.state()["runs"]
+    client = MlflowClient(troubled.server.url)
+    history = client.get_metric_history(runs["stage"]["id"], "loss")
+    assert [(m.step, m.value) for m in history] == [(1, 3.0), (2, 2.0)]
+    assert client.get_run(runs["stage"]["id"]).info.status == "FINISHED"
+    assert tracker.flush(PARENT)
+    assert client.get_run(runs[PARENT]["id"]).data.params == {"a.b": "[1, 2]"}
