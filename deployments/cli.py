@@ -8,7 +8,7 @@ from types import FrameType
 from typing import Any
 
 import paced
-from deployments import embedded, environment
+from deployments import environment
 from paced.errors import ConfigError, PacedError, Stopped
 
 
@@ -60,6 +60,8 @@ def run_command(arguments: argparse.Namespace) -> int:
     check_paths(recipe)
     home = environment.home()
     own_prefect = environment.apply(home)
+    from deployments import embedded
+
     wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
 
     from flows.distill import distill

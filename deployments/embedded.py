@@ -5,6 +5,7 @@ ended, and a killed command leaves it behind. This one has a session of its own 
 """
 
 import atexit
+import contextlib
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paced.errors import EngineError
+from paced.stage import exclusive
 
 PATIENCE = 120.0  # seconds for a first start on a busy machine, which creates the database
 GRACE = 10.0  # seconds to write down what it has been told
@@ -28,6 +30,9 @@ def start(log: Path) -> Callable[[], None]:
     Returns:
         a function that waits until the server answers.
     """
+    # One start at a time in a home: Prefect's servers would each create the same database.
+    turn = contextlib.ExitStack()
+    turn.enter_context(exclusive(log.with_suffix(".lock")))
     # Bound and listening from the start: nobody else takes the port, and early requests only wait.
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("a") as output:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
@@ -46,13 +51,14 @@ def start(log: Path) -> Callable[[], None]:
 
     def wait() -> None:
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline and process.poll() is None:
-            try:
-                with urllib.request.urlopen(url + "/health", timeout=5):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise EngineError(f"the embedded Prefect server did not start, see {log}; or set PREFECT_API_URL to one that runs")
+        with turn:
+            while time.monotonic() < deadline and process.poll() is None:
+                try:
+                    with urllib.request.urlopen(url + "/health", timeout=5):
+                        return
+                except OSError:
+                    time.sleep(0.1)
+        raise EngineError(f"the embedded Prefect server did not start, see {log}; or set PREFECT_API_URL")
 
     atexit.register(stop)
     os.environ["PREFECT_API_URL"] = url
@@ -63,7 +69,7 @@ def main(descriptor: int) -> None:
     """Serve on an open socket until told to stop or until the command at the other end of standard input has died."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        os.read(sys.stdin.fileno(), 1)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE)
         os._exit(1)

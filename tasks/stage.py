@@ -101,8 +101,8 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
 
     try:
         ref = run_stage(spec, run.folder / "logs" / f"{label.replace('/', '.')}.log", listen)
-    except BaseException:
-        display.done(label, "stopped")
+    except BaseException as error:
+        display.done(label, str(error) if isinstance(error, StageDied) else "stopped")
         raise
     seconds = time.monotonic() - began
     write_json(

@@ -16,6 +16,7 @@ from typing import Any
 
 from paced.artifacts import write_json
 from paced.stage import exclusive
+from tasks.console import display
 from tasks.journal import PARENT, Journal
 
 # A dead server must cost seconds, not minutes, and no usage statistics leave the machine.
@@ -23,6 +24,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 EXPERIMENT = "paced"
 BATCH = 1000  # metrics a request
@@ -55,7 +57,9 @@ class Tracker:
         """
         if not wait and (time.monotonic() < self._down_until or self._lock.locked()):
             return False
-        with self._lock, exclusive(self.folder / ".mlflow.lock"):
+        # One at a time in a home where all runs share a database file, else one at a time of a run.
+        owner = self.folder if self.uri.startswith("http") else self.home / "locks"
+        with self._lock, exclusive(owner / ".mlflow.lock"):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -65,11 +69,12 @@ class Tracker:
                 self._down_until = time.monotonic() + PAUSE
                 if not self._warned:
                     self._warned = True
-                    logger.warning(
-                        "MLflow at %s does not take what is logged (%s): the run goes on, "
-                        "'paced mlflow-replay %s' sends the rest later",
-                        self.uri, " ".join(str(error).split())[:200], self.name,
-                    )  # fmt: skip
+                    text = (
+                        f"MLflow at {self.uri} does not take what is logged ({' '.join(str(error).split())[:200]}): "
+                        f"the run goes on, 'paced mlflow-replay {self.name}' sends the rest later"
+                    )
+                    logger.warning(text)
+                    display.say(f"warning: {text}")
                 return False
 
     def state(self) -> dict[str, Any]:

@@ -154,6 +154,7 @@ class Finished(NamedTuple):
     outcome: Outcome
     record: dict[str, Any]
     summary: dict[str, Any]
+    bits: dict[str, str]  # stage and file -> sha256 of every file of the run's artifacts
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -171,16 +172,6 @@ class Finished(NamedTuple):
         summary["stages"] = [(s["name"], s["identity"]) for s in summary["stages"]]
         return summary
 
-    def bits(self) -> dict[str, str]:
-        """Stage and file -> sha256 of every file of the run's artifacts."""
-        stages = ((label, files(Path(s["path"]))) for label, s in self.stages.items())
-        return {f"{label}:{name}": digest for label, found in stages for name, digest in found.items()}
-
-
-def files(artifact: Path) -> dict[str, str]:
-    """File -> sha256 as the manifest says; the manifest's own word is checked elsewhere."""
-    return {f["name"]: f["sha256"] for f in json.loads((artifact / "manifest.json").read_text())["files"]}
-
 
 def run_paced(home: Path, *assignments: str, env: Mapping[str, str] = {}) -> Finished:
     """``paced run`` of the small recipe, to a good end."""
@@ -193,7 +184,8 @@ def finished(home: Path, outcome: Outcome) -> Finished:
     report = next(line for line in outcome.out.splitlines() if line.startswith("report "))
     folder = Path(report.split(maxsplit=1)[1]).parent
     record, summary = (json.loads((folder / name).read_text()) for name in ("run.json", "summary.json"))
-    return Finished(folder, outcome, record, summary)
+    bits = {f"{s['label']}:{k}": v for s in record["stages"] for k, v in contents(Path(s["path"])).items()}
+    return Finished(folder, outcome, record, summary, bits)
 
 
 def free_port() -> int:

@@ -136,6 +136,6 @@ def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -
 
     last = finished(home, Command(home, *run_arguments()).finish())
     assert last.numbers() == first_run.numbers()
-    assert last.bits() == first_run.bits()
+    assert last.bits == first_run.bits
     assert sum(s["cached"] for s in last.stages.values()) >= 5
     gone(home)

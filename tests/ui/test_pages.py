@@ -1,0 +1,86 @@
+"""Both web pages in a real browser: two runs side by side in MLflow, and a flow run with its artifacts in Prefect."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+from harness import Finished, Server, need
+from mlflow import MlflowClient
+
+from tasks.journal import PARENT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+)  # fmt: skip
+PATIENCE = 90_000  # milliseconds for a page to show something, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator["Page"]:
+    """A browser page that reaches nothing but this machine."""
+    need(CHROMIUM.exists(), f"{CHROMIUM} is missing: apt-get install chromium")
+    need(importlib.util.find_spec("playwright") is not None, "playwright is missing: pip install playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1500, "height": 1400})
+        page.set_default_timeout(PATIENCE)
+        yield page
+        browser.close()
+
+
+def run_ids(server: Server, name: str) -> dict[str, str]:
+    """Label -> MLflow run id."""
+    client = MlflowClient(server.url)
+    experiment = client.get_experiment_by_name("paced")
+    assert experiment
+    runs = client.search_runs([experiment.experiment_id], f"tags.`paced.run` = '{name}'")
+    return {r.data.tags["paced.label"]: r.info.run_id for r in runs}
+
+
+def compare_page(server: Server, runs: list[str]) -> str:
+    return f"{server.url}/#/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(json.dumps(['1']))}"
+
+
+def test_two_runs_side_by_side(
+    page: "Page", mlflow_pages: Server, first_run: Finished, alpha_run: Finished, tmp_path: Path
+) -> None:
+    first, second = (run_ids(mlflow_pages, run.folder.name) for run in (first_run, alpha_run))
+
+    page.goto(compare_page(mlflow_pages, [first[PARENT], second[PARENT]]))
+    row = page.get_by_role("row").filter(has_text="weights.alpha")
+    row.wait_for()
+    assert re.findall(r"\d\.\d", row.inner_text()) == ["1.0", "2.0"]
+    page.get_by_text("paced/0/train_forward/loss", exact=True).first.wait_for()
+    page.screenshot(path=tmp_path / "runs.png", full_page=True)
+
+    stage = "two_stage/0/train_forward"
+    page.goto(compare_page(mlflow_pages, [first[stage], second[stage]]))
+    page.get_by_text("train_forward/kl_per_token").first.wait_for()
+    page.screenshot(path=tmp_path / "stages.png", full_page=True)
+
+
+def test_the_run_page(page: "Page", prefect_pages: Server, alpha_run: Finished, tmp_path: Path) -> None:
+    page.goto(f"{prefect_pages.url}/runs")
+    link = page.get_by_role("link", name=re.compile("^tiny")).first
+    link.wait_for()
+    page.screenshot(path=tmp_path / "runs.png")
+    link.click()
+    page.get_by_text("Artifacts", exact=True).first.click()
+    page.get_by_text("results").first.wait_for()
+    page.get_by_text("levels").first.wait_for()
+    page.screenshot(path=tmp_path / "artifacts.png", full_page=True)
+    page.get_by_text("results").first.click()
+    page.get_by_role("cell", name="two_stage").first.wait_for()
+    page.screenshot(path=tmp_path / "table.png")
