@@ -24,7 +24,7 @@ test: setup
 
 lint: setup
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 # Rebuild the two checkpoints of the tiny world from their seeds, in about 25 minutes on two cores.

@@ -125,7 +125,9 @@ class Tracker:
             if label != PARENT:
                 tags = tags | {"mlflow.parentRunId": self._run_id(state, PARENT, {})}
             title = self.name if label == PARENT else label
-            run_id = client.create_run(state["experiment"], tags=tags | mine, run_name=title).info.run_id
+            # It began when that was noted, not now that the server is told.
+            began = next((e["time"] for e in Journal(self.folder, label).entries() if e["kind"] == "begin"), None)
+            run_id = client.create_run(state["experiment"], began, tags | mine, title).info.run_id
         state["runs"][label] = {"id": run_id, "sent": 0}
         return run_id
 

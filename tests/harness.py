@@ -241,7 +241,7 @@ class Server:
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 [*self._arguments, "--host", "127.0.0.1", "--port", str(self.port)], stdout=log, stderr=log,
-                env={**self._env, "PACED_SERVER": self.url}, start_new_session=True,
+                env={**self._env, "PREFECT_SERVER_UI_API_URL": self.url + "/api"}, start_new_session=True,
             )  # fmt: skip
 
         def answers() -> bool:
