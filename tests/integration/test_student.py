@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from harness import Finished, prefect_server, run_paced, serving
+from harness import Finished, prefect_server, run_paced
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 
@@ -27,7 +27,7 @@ def test_the_student_is_a_plain_folder(first_run: Finished) -> None:
 
 def test_a_prefect_server_of_the_user_s(tmp_path: Path, first_run: Finished) -> None:
     """With PREFECT_API_URL set the run is on that server, and the numbers are those of the embedded default."""
-    for server in serving(prefect_server(tmp_path / "prefect", tmp_path / "server.log")):
+    with prefect_server(tmp_path / "prefect", tmp_path / "server.log") as server:
         run = run_paced(tmp_path / "home", env={"PREFECT_API_URL": f"{server.url}/api"})
         assert run.numbers()["arms"] == first_run.numbers()["arms"]
         assert run.bits() == first_run.bits()
