@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from paced.stage import exclusive
+
 PARENT = "run"  # the journal of the parent run
 
 
@@ -22,7 +24,8 @@ class Journal:
     def __init__(self, folder: Path, label: str):
         self.label = label
         self.path = folder / "journal" / f"{label.replace('/', '.')}.jsonl"
-        self._noted: set[tuple[str, int]] | None = None
+        self._noted: set[tuple[str, int]] = set()
+        self._size = 0  # of the file, when ``_noted`` was complete
 
     def entries(self) -> list[dict[str, Any]]:
         """All complete lines; a last line cut by a kill is left out."""
@@ -60,12 +63,15 @@ class Journal:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Note values at a step; a value already noted (a resumed stage repeats some) is not noted again."""
-        if self._noted is None:
-            self._noted = {(k, e["step"]) for e in self.entries() if e["kind"] == "metrics" for k in e["values"]}
-        new = {k: v for k, v in values.items() if (k, step) not in self._noted}
-        if new:
-            self._noted |= {(k, step) for k in new}
-            self._append({"kind": "metrics", "step": step, "values": new})
+        with exclusive(self.path.with_suffix(".lock")):  # the same recipe may be running twice
+            size = self.path.stat().st_size if self.path.exists() else 0
+            if size != self._size:
+                self._noted = {(k, e["step"]) for e in self.entries() if e["kind"] == "metrics" for k in e["values"]}
+            new = {k: v for k, v in values.items() if (k, step) not in self._noted}
+            if new:
+                self._noted |= {(k, step) for k in new}
+                self._append({"kind": "metrics", "step": step, "values": new})
+            self._size = self.path.stat().st_size if self.path.exists() else 0
 
     def input(self, name: str, identity: str, source: str, context: str) -> None:
         self._append({"kind": "input", "name": name, "identity": identity, "source": source, "context": context})

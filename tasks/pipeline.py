@@ -51,8 +51,9 @@ class Pipeline:
             "paced.student": recipe.student.path,
             "paced.teacher": recipe.teacher_model.path,
         }
-        self._journal.begin(tags, recipe.model_dump(mode="json", exclude={"runtime"}))
-        self._journal.file(self.run.folder / "recipe.yaml")
+        if not self._journal.has("begin"):
+            self._journal.begin(tags, recipe.model_dump(mode="json", exclude={"runtime"}))
+            self._journal.file(self.run.folder / "recipe.yaml")
         return self
 
     def add(self, task: Task[Any, Ref], label: str, **arguments: Any) -> PrefectFuture[Ref]:

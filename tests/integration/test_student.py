@@ -1,9 +1,9 @@
-"""What a run leaves: a student that plain transformers loads, whichever Prefect server the run talked to."""
+"""What a run leaves: a student that plain transformers loads."""
 
 from pathlib import Path
 
 import torch
-from harness import Finished, prefect_server, run_paced
+from harness import Finished
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 
@@ -23,12 +23,3 @@ def test_the_student_is_a_plain_folder(first_run: Finished) -> None:
     with torch.no_grad():
         answer = model.generate(**batch, max_new_tokens=56, do_sample=False)[0, batch["input_ids"].shape[1] :]
     assert tokenizer.decode(answer, skip_special_tokens=True) == "+6=81;#81"
-
-
-def test_a_prefect_server_of_the_user_s(tmp_path: Path, first_run: Finished) -> None:
-    """With PREFECT_API_URL set the run is on that server, and the numbers are those of the embedded default."""
-    with prefect_server(tmp_path / "prefect", tmp_path / "server.log") as server:
-        run = run_paced(tmp_path / "home", env={"PREFECT_API_URL": f"{server.url}/api"})
-        assert run.numbers()["arms"] == first_run.numbers()["arms"]
-        assert run.bits() == first_run.bits()
-        assert not (tmp_path / "home" / "prefect" / "server.log").exists()

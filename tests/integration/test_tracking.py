@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,9 +110,16 @@ def troubled(
         yield Troubled(run, server, paced(home, "mlflow-replay", run.folder.name, env=env))
 
 
-def test_a_killed_stage_process_is_tried_again(troubled: Troubled, first_run: Finished) -> None:
+def test_a_killed_stage_process_is_tried_again(troubled: Troubled, first_run: Finished, prefect_pages: Server) -> None:
     run = troubled.run
     assert run.outcome.err.count("died (signal 9)") == 1
+    # PREFECT_API_URL names a server of the user's: the run is there, and it has started none of its own.
+    assert not (run.home / "prefect" / "server.log").exists()
+    flows = json.dumps({"flow_runs": {"name": {"like_": run.folder.name}, "state": {"name": {"any_": ["Completed"]}}}})
+    url = f"{prefect_pages.url}/api/flow_runs/count"
+    request = urllib.request.Request(url, flows.encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer) == 3  # the first run, the same command again, this one
     assert run.numbers() == first_run.numbers()
     assert run.bits == first_run.bits
 

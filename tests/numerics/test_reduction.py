@@ -42,10 +42,10 @@ class Teacher:
         self.taken = [torch.tensor(s.response) for s in samples]
 
     def divergence(self, name: str, samples: Sequence[Sample]) -> Divergence:
-        logits = torch.cat([self.logits[s.index] for s in samples])
+        logits = torch.cat([self.logits[s.place] for s in samples])
         if name == "reverse":
             return lambda z, rows: reverse_kl(z, logits[rows])
-        taken = torch.cat([self.taken[s.index] for s in samples])
+        taken = torch.cat([self.taken[s.place] for s in samples])
         ids, logprobs, tail = decode(encode(logits, taken, 0.8, 8), torch.device("cpu"), torch.float64)
         return lambda z, rows: bucketed_forward_kl(z, ids[rows], logprobs[rows], tail[rows])
 

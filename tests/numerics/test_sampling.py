@@ -104,10 +104,10 @@ def test_a_request_draws_the_same_in_any_batch(model: PreTrainedModel, tokens: T
     requests = [Request(PROMPTS[i % 6], 1000 + i) for i in range(24)]
     told: list[int] = []
     whole = engine(model, tokens, 64).sample(requests, Sampling(max_new_tokens=12), told.append)
-    assert told == [24]
+    assert told[-1] == 24 and told == sorted(told)  # as sequences finish
     for rows in (1, 5):
         assert engine(model, tokens, rows).sample(requests, Sampling(max_new_tokens=12), told.append) == whole
-    assert told[-5:] == [5, 10, 15, 20, 24]
+    assert {5, 10, 15, 20, 24} <= set(told)  # and as batches end
     order = np.random.default_rng(0).permutation(24)[:13]
     assert ask(engine(model, tokens, 7), [requests[i] for i in order], max_new_tokens=12) == [whole[i] for i in order]
     # A longer limit continues a cut response, and leaves a finished one alone.
