@@ -6,6 +6,7 @@ ended, and a killed command leaves it behind. This one has a session of its own 
 
 import atexit
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from paced.errors import EngineError
@@ -33,6 +35,7 @@ def start(log: Path) -> Callable[[], None]:
     # One start at a time in a home: Prefect's servers would each create the same database.
     turn = contextlib.ExitStack()
     turn.enter_context(exclusive(log.with_suffix(".lock")))
+    began = datetime.now(UTC).isoformat()
     # Bound and listening from the start: nobody else takes the port, and early requests only wait.
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("a") as output:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
@@ -42,6 +45,10 @@ def start(log: Path) -> Callable[[], None]:
         )  # fmt: skip
 
     def stop() -> None:
+        with contextlib.suppress(OSError):
+            deadline = time.monotonic() + GRACE
+            while process.poll() is None and unsettled(url, began) and time.monotonic() < deadline:
+                time.sleep(0.1)
         process.terminate()
         try:
             process.wait(GRACE)
@@ -63,6 +70,19 @@ def start(log: Path) -> Callable[[], None]:
     atexit.register(stop)
     os.environ["PREFECT_API_URL"] = url
     return wait
+
+
+def unsettled(url: str, since: str) -> int:
+    """How many stages of completed flow runs the server still holds for unfinished.
+
+    Task states reach it as events that it writes down seconds later, and ending it loses those.
+    """
+    started = {"start_time": {"after_": since}, "state": {"type": {"any_": ["COMPLETED"]}}}
+    open_ = {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}
+    question = json.dumps({"flow_runs": started, "task_runs": open_}).encode()
+    request = urllib.request.Request(url + "/task_runs/count", question, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=5) as answer:
+        return int(answer.read())
 
 
 def main(descriptor: int) -> None:
