@@ -88,7 +88,8 @@ class Pipeline:
         failure = first_cause(failures)
         self._write(rows, "completed" if failure is None else "failed", failure)
         cached = sum(r["cached"] for r in rows)
-        display.say(f"{len(rows)} of {len(self._submitted)} stages done: {cached} cached, {len(rows) - cached} computed")
+        done = f"{len(rows)} of {len(self._submitted)} stages done"
+        display.say(f"{done}: {cached} cached, {len(rows) - cached} computed")
         if failure is None:
             self._publish(rows)
         if failure is not None or not self._nothing_new(rows):
