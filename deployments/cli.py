@@ -98,7 +98,7 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def check_paths(recipe: Any) -> None:
-    """Say at once which model folder or data file is not there.
+    """Say at once which model folder or file is not there.
 
     Raises:
         ConfigError: with the field path.
@@ -109,9 +109,10 @@ def check_paths(recipe: Any) -> None:
             raise ConfigError(f"{field}: model folder {path} does not exist")
     files = {"data.path": recipe.data.path}
     files |= {f"evaluation.benchmarks.{i}.data.path": b.data.path for i, b in enumerate(recipe.evaluation.benchmarks)}
+    files["runtime.accelerate"] = recipe.runtime.accelerate
     for field, path in files.items():
         if path is not None and not Path(path).is_file():
-            raise ConfigError(f"{field}: data file {path} does not exist")
+            raise ConfigError(f"{field}: file {path} does not exist")
 
 
 def run_folder(name: str) -> Path:
