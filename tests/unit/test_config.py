@@ -100,7 +100,7 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("data.mix.9=1", "data: mix must name levels 0 to 6"),
         ("data.instruction=Think.", "data: instruction"),
         ("data.source=gsm8k", "data: source 'gsm8k' needs path"),
-        ("data={source: jsonl, path: x, mix: {1: 1}}", "data: mix has no effect"),
+        ("data={source: table, path: x, mix: {1: 1}}", "data: mix has no effect"),
         ("weights.low=0.9", "weights: low (0.9) is above high (0.8)"),
         ("training.warmup=60", "training: warmup (60) must be below steps (60)"),
         ("evaluation.benchmarks.0.retention=true", "evaluation: benchmarks need one that is not a retention"),
