@@ -76,8 +76,6 @@ def clean(problems: Iterable[Problem], data: Data, index: Index | None, unique: 
     written: Counter[str] = Counter()
     hits: list[Hit] = []
     contaminated: Counter[tuple[str, bool]] = Counter()
-    kept: list[Problem] = []
-    rejected: list[dict[str, str]] = []
 
     def reason(problem: Problem) -> tuple[str, str] | None:
         if problem.fault:
@@ -101,12 +99,16 @@ def clean(problems: Iterable[Problem], data: Data, index: Index | None, unique: 
             return "conflict", f"conflicting golds: {', '.join(sorted({p.gold for p in conflicts[key]}))}"
         if unique and problem.where not in first:
             return "duplicate", f"repeats {groups[key][0].where}"
-        if not problem.choices and grade_gold(data.source, problem.gold, problem.question).outcome != "correct":
-            return "gold", f"verifier rejects gold {problem.gold!r}"
         return None
 
-    for problem in problems:
-        why = reason(problem)
+    reasons = [reason(problem) for problem in problems]
+    doubtful = [p for p, why in zip(problems, reasons, strict=True) if why is None and not p.choices]
+    unverifiable = {p.where for p, good in zip(doubtful, verifiable(data.source, doubtful), strict=True) if not good}
+    kept: list[Problem] = []
+    rejected: list[dict[str, str]] = []
+    for problem, why in zip(problems, reasons, strict=True):
+        if why is None and problem.where in unverifiable:
+            why = "gold", f"verifier rejects gold {problem.gold!r}"
         if why is None:
             kept.append(problem)
         else:
@@ -126,6 +128,11 @@ def clean(problems: Iterable[Problem], data: Data, index: Index | None, unique: 
         "decontamination": index and overlaps(index, hits, contaminated),
     }
     return Cleaned(kept, rejected, report)
+
+
+def verifiable(source: str, problems: Sequence[Problem]) -> list[bool]:
+    """Whether each gold answer passes its own verifier; one that does not would make every sample wrong."""
+    return [grade_gold(source, p.gold, p.question).outcome == "correct" for p in problems]
 
 
 def overlaps(index: Index, hits: Sequence[Hit], contaminated: Mapping[tuple[str, bool], int]) -> dict[str, Any]:

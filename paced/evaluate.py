@@ -40,9 +40,14 @@ def evaluate(job: Job) -> None:
     chooser = Chooser(job, about, tokenizer, lambda: sampler.model)
     table: list[Row] = []
     result: dict[str, Any] = {}
-    for name in sorted(name for name in job.spec.inputs if name.startswith("benchmark/")):
-        benchmark = name.partition("/")[2]
-        problems = problems_of(job.input(name))
+    benchmarks = {
+        name.partition("/")[2]: problems_of(job.input(name))
+        for name in sorted(job.spec.inputs)
+        if name.startswith("benchmark/")
+    }
+    # Sampling first: an engine with memory of its own gives it back before likelihoods need the model here.
+    for benchmark in sorted(benchmarks, key=lambda b: (bool(benchmarks[b][0]["choices"]), b)):
+        problems = benchmarks[benchmark]
         if problems[0]["choices"]:
             rows = [
                 {"problem_id": p["problem_id"], "level": p["level"], "subject": p["subject"], "sample_index": 0} | row

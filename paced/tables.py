@@ -118,5 +118,6 @@ SCORES = pa.schema(
         "tokens": pa.int32(),
         "finish": pa.string(),  # stop, length, error; scored: a choice compared by log-likelihood
         "verdict": pa.string(),
+        "logprobs": pa.list_(pa.float64()),  # of a multiple-choice problem's continuations; else null
     }
 )
