@@ -36,13 +36,13 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.problems:prepare", 1, False),
+    "prepare": Stage("paced.problems:prepare", 2, False),
     "rollouts": Stage("paced.rollouts:rollouts", 1, True),
     "weights": Stage("paced.weights:weights", 1, False),
     "teacher": Stage("paced.teacher:teacher", 1, True),
     "train": Stage("paced.train:train", 1, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 1, True),
-    "compare": Stage("paced.compare:compare", 1, False),
+    "evaluate": Stage("paced.evaluate:evaluate", 2, True),
+    "compare": Stage("paced.compare:compare", 2, False),
 }
 
 
