@@ -139,7 +139,7 @@ def test_the_command(tmp_path: Path) -> None:
     done = paced(home, "data", file, "--source", "math", "--against", math500, "--set", "max_characters=2000")
     assert done.status == 0, done.err
     words = [line.split() for line in done.out.splitlines() if line.strip()]
-    assert [w[1] for w in words if w[0] == "dsr_sub_train"][0] == "1,209"
+    assert next(w[1] for w in words if w[0] == "dsr_sub_train") == "1,209"
     assert [w[1:4] for w in words if w[0] == "math500_test"][1] == ["500", "0", "0"]  # in the second table
     assert "empty: 1, first dsr_sub_train.parquet:row" in done.out
 
