@@ -121,7 +121,7 @@ def data_command(arguments: argparse.Namespace) -> int:
         if Path(arguments.what).suffix in (".jsonl", ".parquet", ".zip", ".csv") or Path(arguments.what).is_dir():
             raise ConfigError(f"{arguments.what} is no recipe: say how the file is laid out, with --source")
         recipe = load_recipe(Path(arguments.what), changes)
-        check_data(recipe)
+        check_files(recipe)
         training, decontamination = recipe.data, recipe.decontamination
         benchmarks = {b.name: b.data for b in recipe.evaluation.benchmarks}
         name, seed = "train", recipe.seeds[0]
@@ -152,7 +152,7 @@ def data_command(arguments: argparse.Namespace) -> int:
 
 
 def check_paths(recipe: Any) -> None:
-    """Say at once which model folder or data file is not there.
+    """Say at once which model folder or file is not there.
 
     Raises:
         ConfigError: with the field path.
@@ -161,20 +161,21 @@ def check_paths(recipe: Any) -> None:
     for field, path in named.items():
         if path is not None and not Path(path).is_dir():
             raise ConfigError(f"{field}: model folder {path} does not exist")
-    check_data(recipe)
+    check_files(recipe)
 
 
-def check_data(recipe: Any) -> None:
-    """Say at once which data file is not there.
+def check_files(recipe: Any) -> None:
+    """Say at once which file is not there.
 
     Raises:
         ConfigError: with the field path.
     """
     files = {"data.path": recipe.data.path}
     files |= {f"evaluation.benchmarks.{i}.data.path": b.data.path for i, b in enumerate(recipe.evaluation.benchmarks)}
+    files["runtime.accelerate"] = recipe.runtime.accelerate
     for field, path in files.items():
         if path is not None and not path.startswith("hub:") and not Path(path).exists():
-            raise ConfigError(f"{field}: data file {path} does not exist")
+            raise ConfigError(f"{field}: file {path} does not exist")
 
 
 def run_folder(name: str) -> Path:

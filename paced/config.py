@@ -238,6 +238,9 @@ class Training(Section):
     clip: float = Field(default=1.0, gt=0, description="Largest gradient norm.")
     reduction: Literal["sequence", "token"] = "sequence"
     micro_batch_tokens: PositiveInt = Field(default=4096, description="Padded tokens in one forward pass.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations twice instead of keeping them: a third slower, far less memory."
+    )
 
     @model_validator(mode="after")
     def _warm(self) -> Self:
@@ -310,6 +313,9 @@ class Runtime(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = Field(default=None, description="CPU threads a process; torch's choice if not set.")
+    accelerate: str | None = Field(
+        default=None, description="Train on several devices: an accelerate configuration file, see recipes/accelerate/."
+    )
     processes: PositiveInt = Field(default=1, description="Stage processes at once on this host.")
     sample_rows: PositiveInt = Field(default=64, description="Sequences sampled at once.")
     part_problems: PositiveInt = Field(default=256, description="Problems a stored part: what a kill can cost.")

@@ -53,7 +53,7 @@ def refused(spec: Spec) -> str:
         ("weights.alpha=-1", "weights.alpha: Input should be greater than or equal to 0, got -1"),
         ("weights.beta=-0.5", "weights.beta: Input should be greater than or equal to 0, got -0.5"),
         ("rollouts.samples=1", "rollouts.samples: Input should be greater than or equal to 2, got 1"),
-        ("data={source: table, path: nowhere.jsonl}", "data.path: data file nowhere.jsonl does not exist"),
+        ("data={source: table, path: nowhere.jsonl}", "data.path: file nowhere.jsonl does not exist"),
         ("student.path=nowhere", "student.path: model folder nowhere does not exist"),
         ("training.stepz=3", "training.stepz: unknown key"),
     ],
