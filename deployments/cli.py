@@ -121,7 +121,7 @@ def data_command(arguments: argparse.Namespace) -> int:
         if Path(arguments.what).suffix in (".jsonl", ".parquet", ".zip", ".csv") or Path(arguments.what).is_dir():
             raise ConfigError(f"{arguments.what} is no recipe: say how the file is laid out, with --source")
         recipe = load_recipe(Path(arguments.what), changes)
-        check_files(recipe)
+        check_data(recipe)
         training, decontamination = recipe.data, recipe.decontamination
         benchmarks = {b.name: b.data for b in recipe.evaluation.benchmarks}
         name, seed = "train", recipe.seeds[0]
@@ -161,10 +161,10 @@ def check_paths(recipe: Any) -> None:
     for field, path in named.items():
         if path is not None and not Path(path).is_dir():
             raise ConfigError(f"{field}: model folder {path} does not exist")
-    check_files(recipe)
+    check_data(recipe)
 
 
-def check_files(recipe: Any) -> None:
+def check_data(recipe: Any) -> None:
     """Say at once which file is not there.
 
     Raises:
