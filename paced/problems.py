@@ -18,7 +18,7 @@ from paced.identity import digest
 from paced.stage import Job
 from paced.tables import PROBLEMS
 from paced.tiny.world import tasks
-from paced.verify import grade_gold
+from paced.verify import Sample, Verifier
 
 
 class Problem(NamedTuple):
@@ -97,6 +97,7 @@ def _normal(question: str) -> str:
 def _read(data: Data, path: Path, rejected: list[dict[str, str]]) -> list[Problem]:
     """All usable problems of a file, in an order that depends on the seed and each problem alone."""
     places: dict[str, str] = {}
+    read: list[Problem] = []
     kept: list[Problem] = []
     for problem in READERS[data.source](path):
         if problem.key in places:
@@ -106,7 +107,11 @@ def _read(data: Data, path: Path, rejected: list[dict[str, str]]) -> list[Proble
             rejected.append({"where": problem.where, "reason": f"repeats {places[problem.key]}"})
             continue
         places[problem.key] = problem.where
-        if grade_gold(data.source, problem.gold, problem.question).outcome == "correct":
+        read.append(problem)
+    with Verifier() as verifier:
+        verdicts = verifier.grade_golds([Sample(data.source, "", p.gold, p.question) for p in read])
+    for problem, verdict in zip(read, verdicts, strict=True):
+        if verdict.outcome == "correct":
             kept.append(problem)
         else:
             rejected.append({"where": problem.where, "reason": f"verifier rejects gold {problem.gold!r}"})
