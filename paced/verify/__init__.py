@@ -40,35 +40,40 @@ class Verdict(NamedTuple):
     worker: bool = False  # did a worker process decide?
 
 
-def written_working(sample: Sample) -> Verdict:
+Step = tuple[Verdict, Case | None]  # a verdict, and what a worker is to judge if the cheap rules do not decide
+
+
+def written_working(sample: Sample) -> Step:
     """The tiny world: the whole working must be right, because its last number alone can be guessed."""
     try:
         expected = working(sample.question)
     except ValueError:
-        return Verdict("wrong", sample.response, "no prompt of this world")
+        return Verdict("wrong", sample.response, "no prompt of this world"), None
     right = sample.response == expected == sample.gold
-    return Verdict("correct" if right else "wrong", sample.response, "the whole working")
+    return Verdict("correct" if right else "wrong", sample.response, "the whole working"), None
 
 
-def mathematics(sample: Sample) -> Verdict | Case:
-    """Everything else: the response's final answer, if cheap rules decide it, or what a worker is to judge."""
+def mathematics(sample: Sample) -> Step:
+    """Everything else: the response's final answer against the gold answer."""
     if not sample.gold.strip():
-        return Verdict("wrong", None, "the gold answer is empty")
+        return Verdict("wrong", None, "the gold answer is empty"), None
     found = extract(sample.response)
     if isinstance(found, NoAnswer):
-        return Verdict("wrong", None, found.reason)
+        return Verdict("wrong", None, found.reason), None
+    verdict = Verdict("unknown", found.text, where=found.where)
     case = Case(found.parts, sample.gold, listed(sample.question))
     try:
-        return _said(judge(case, Cheap()))._replace(extracted=found.text, where=found.where)
+        decision = judge(case, Cheap())
     except Undecided:
-        return case
+        return verdict._replace(worker=True), case
+    return verdict._replace(outcome=_outcome(decision), reason=decision.rule), None
 
 
-def _said(decision: Decision) -> Verdict:
-    return Verdict("correct" if decision.correct else "wrong", None, decision.rule)
+def _outcome(decision: Decision | None) -> Outcome:
+    return "unknown" if decision is None else "correct" if decision.correct else "wrong"
 
 
-VERIFIERS: dict[str, Callable[[Sample], Verdict | Case]] = {"tiny": written_working}  # all others: mathematics
+VERIFIERS: dict[str, Callable[[Sample], Step]] = {"tiny": written_working}  # all others: mathematics
 
 
 class Verifier:
@@ -96,16 +101,14 @@ class Verifier:
         cases: dict[int, Case] = {}
         for index, sample in enumerate(samples):
             began = time.perf_counter()
-            verdict = _cheap(sample)
-            if isinstance(verdict, Case):
-                cases[index] = verdict
-                verdict = Verdict("unknown", ", ".join(verdict.parts), worker=True)
+            verdict, case = _cheap(sample)
+            if case:
+                cases[index] = case
             verdicts.append(verdict._replace(seconds=time.perf_counter() - began))
         for index, outcome in zip(cases, self._pool.judge(list(cases.values())), strict=True):
             v = verdicts[index]
-            said = _said(outcome.decision) if outcome.decision else Verdict("unknown", None, outcome.reason)
             verdicts[index] = v._replace(
-                outcome=said.outcome, reason=said.reason, seconds=v.seconds + outcome.seconds
+                outcome=_outcome(outcome.decision), reason=outcome.reason, seconds=v.seconds + outcome.seconds
             )
         return verdicts
 
@@ -138,11 +141,11 @@ def gold_response(source: str, gold: str) -> str:
     return gold if source == "tiny" else f"\\boxed{{{gold}}}"
 
 
-def _cheap(sample: Sample) -> Verdict | Case:
+def _cheap(sample: Sample) -> Step:
     if sample.finish == "error":
-        return Verdict("unknown", None, "the sample failed")
+        return Verdict("unknown", None, "the sample failed"), None
     if sample.finish == "length":
-        return Verdict("wrong", None, "cut by the token limit")
+        return Verdict("wrong", None, "cut by the token limit"), None
     return VERIFIERS.get(sample.source, mathematics)(sample)
 
 

@@ -125,7 +125,7 @@ def _texts(a: Node, g: Node, answer: str, gold: str, engine: Engine) -> Decision
     reals = [n[0] == "seq" and n == read(r"\mathbb{R}") or w.replace(" ", "") in all_reals for n, w in ((a, first), (g, second))]
     if all(reals):
         return Decision(True, "all real numbers")
-    if a[0] == "text" and g[0] == "text" or not _mathematical(answer, a) or not _mathematical(gold, g):
+    if not _mathematical(answer, a) or not _mathematical(gold, g):
         return Decision(False, "different words")
     return Decision(engine.outside(answer, gold), "outside the grammar: math-verify")
 
@@ -267,7 +267,7 @@ class Comparison:
             ratio, other = (a, g) if a[0] == "colon" else (g, a)
             if len(ratio[1]) == 1:  # "9 a.m." against "9" or "9:00"
                 return self.quantities(ratio[1][0], other)
-            if len(ratio[1]) != 2 or ratio[2] or _clock(ratio):
+            if len(ratio[1]) != 2 or ratio[2] or _clock(ratio) is not None:
                 return False
             self.rule = "a ratio as a fraction"
             quotient = _quotient(ratio)
@@ -283,7 +283,7 @@ class Comparison:
             return False
         if self.in_order(list(a[1]), list(g[1])):
             return True
-        if times[0] is not None or times[1] is not None:
+        if times[0] is not None and times[1] is not None:
             return False
         self.rule = "the same ratio"
         return all(

@@ -64,7 +64,7 @@ _HEDGED = re.compile(
 )
 _REASONING = 60  # characters of prose between two answers that make the first a step on the way
 _GUESSES = 6  # different boxed answers in one response: no answer any more
-_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATH = re.compile(r"(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<!\\)\$((?:[^$\n\\]|\\.)+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|__([^_\n]{1,200})__")
 _SENTENCE_END = re.compile(r"(?<![ap]\.m)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n")
 _NUMBER = re.compile(
@@ -104,7 +104,7 @@ def _boxes(text: str) -> list[_Statement]:
                 found.append(_Statement(start, end + 1, text[at + 1 : end]))
         elif bare := _BARE.match(text, at):
             found.append(_Statement(start, bare.end(), bare[0]))
-    return [s for s in found if s.content.strip()]
+    return found
 
 
 def _prose(text: str) -> str:
@@ -172,7 +172,7 @@ def answer_in(sentence: str, marked: bool = False) -> str | None:
     """
     sentence = sentence.strip().removeprefix("**" if sentence.count("**") % 2 else "").strip("_ \t")
     sentence = OPENING.sub("", sentence)
-    if not sentence or re.search(r"\\(?:boxed|fbox)", sentence):
+    if not sentence or re.search(r"\\(?:boxed|fbox)|\b(?:not|isn't|cannot|can't)\b", sentence):
         return None
     if _readable(sentence) or _label(sentence) or re.match(r"\(?[A-J][).:]\s", sentence):
         return sentence
@@ -283,6 +283,8 @@ def extract(response: str) -> Found | NoAnswer:
     if not text:
         return NoAnswer("no text" if thought < 0 else "nothing after the thinking section")
     boxes = _boxes(text)
+    if boxes and not boxes[-1].content.strip():
+        return NoAnswer("the last box is empty")
     if boxes:
         parts = _together(text, boxes)
         if len({_key(b.content) for b in boxes[-60:]}) >= _GUESSES and len(boxes) > 2 * len(parts):

@@ -128,7 +128,8 @@ def tidy(text: str) -> str:
     if len(text) > LONGEST:
         raise Unreadable(f"longer than {LONGEST} characters")
     text = _HTML.sub(" ", plain_unicode(text))
-    text = _HALF.sub(r" \1m", unwrapped(text))
+    text = re.sub(r"(?<=[\w)}])\*\*(?=[\w({-])", "^", text) if "**" in text else text  # Python's power
+    text = _HALF.sub(r" \1m", text)
     text = _RENAMED.sub(_renamed, text)
     text = _THOUSANDS.sub("", text)
     text = _SPACES.sub(" ", text)

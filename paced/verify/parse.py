@@ -65,7 +65,7 @@ def _tokens(source: str) -> list[Token]:
             closed = closing(source, opened)
             if closed is None:
                 raise Unreadable("a brace is not closed")
-            found += _texts(source[opened + 1 : closed], spaced)
+            found += _texts(source[opened + 1 : closed], spaced, bool(found) and found[-1].kind == "number")
             position = closed + 1
         elif text not in _TEXTS:
             measured = bool(found) and (found[-1].kind in ("number", "text") or found[-1].text in ("}", ")"))
@@ -75,9 +75,13 @@ def _tokens(source: str) -> list[Token]:
 
 def _prose(word: str, measured: bool) -> bool:
     """Is a run of letters outside ``\\text{}`` a word or a unit, and no product of variables?"""
-    if word in FUNCTIONS or word in _PLAIN or word.lower() in _SEPARATORS or (word.isupper() and word.lower() != "pm"):
+    if word in FUNCTIONS or word in _PLAIN or word.lower() in _SEPARATORS:
         return False
     if measured and (word.lower() in ("am", "pm") or (len(word) > 1 and word.lower() in UNITS)):
+        return True
+    if word.isupper():
+        return False
+    if word == "to":
         return True
     return len(word) > 2 and word not in "abcdefghijklmnopqrstuvwxyz"
 
@@ -88,9 +92,11 @@ def _skip(source: str, position: int) -> int:
     return position
 
 
-def _texts(content: str, spaced: bool) -> list[Token]:
+def _texts(content: str, spaced: bool, measured: bool) -> list[Token]:
     """Words set as text; numbers, letters and lists inside ``\\text{}`` are mathematics all the same."""
     content = content.strip(" ~")
+    if measured and content.lower() in UNITS:
+        return [Token("text", content, spaced)]
     if not re.fullmatch(r"[A-Za-z][A-Za-z .'/-]+", content):
         return _tokens(content)
     return [Token("text", w.strip("."), spaced) for w in content.split() if w != "."]
@@ -479,6 +485,8 @@ class _Parser:
                 break
             parts.append(self.power())
         argument = parts[0] if len(parts) == 1 else _product(parts)
+        if argument[0] == "unit" and argument[2].dimension == "angle":
+            argument = _product([argument[1], ("c", "pi"), ("n", Fraction(1, 180), "")])
         if power == ("n", Fraction(-1), "-1") or (power and power[0] == "n" and power[1] == -1):
             name, power = "arc" + name, None
         if name == "exp":
