@@ -15,6 +15,7 @@ from paced.verify.parse import Node
 
 _BITS = 60_000  # of an exact integer
 _TERMS = 400
+_LOST = 1e25  # terms so much larger than the result leave too few digits to call two values equal
 Monomial = tuple[tuple[Any, Fraction], ...]
 Form = dict[Monomial, Fraction]
 _ONE: Monomial = ()
@@ -359,7 +360,7 @@ def differ(a: Node, b: Node, library: Any, tolerance: float, certain: float) -> 
         scale, noise = max(abs(x), abs(y)), max(first.largest, second.largest)
         if abs(x - y) > certain * scale and abs(x - y) > tolerance * noise:
             return True
-        if abs(x - y) > tolerance * noise:
+        if abs(x - y) > tolerance * noise or noise > _LOST * max(scale, 1):
             return None
         equal += 1
     return False if equal >= (3 if variables else 1) else None

@@ -9,7 +9,7 @@ from math_verify import parse as parse_outside
 from math_verify import verify as verify_outside
 from math_verify.parser import LatexExtractionConfig
 
-from paced.verify.algebra import TooLarge, Undecided, differ, equal
+from paced.verify.algebra import TooLarge, Undecided, differ, equal, names
 from paced.verify.parse import Node
 
 _DIGITS = 120
@@ -52,6 +52,8 @@ class Exact:
         apart = differ(a, b, mpmath.mp, 1e-60, 1e-50)
         if apart is not None:
             return not apart
+        if not names(a) and not names(b):
+            raise Undecided("too large or too close to evaluate")
         difference = sympy.simplify(_symbolic(a) - _symbolic(b))
         if difference == 0:
             return True

@@ -21,6 +21,7 @@ from paced.verify.units import REFUSED, UNITS, unit
 Node = tuple[Any, ...]
 
 _DEPTH = 40
+_TOKENS = 1_200
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:\.\d+)|\d{1,3}(?:,\d{3})+(?!,?\d)|\d+\.?"
 _TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<command>\\(?:[a-zA-Z]+|.))|(?P<word>[a-zA-Z]+)|(?P<other>\S))")
 _TEXTS = set(r"\text \textbf \textit \textrm \textnormal \texttt \textsf \textup \mbox \hbox \mathrm \mathbf \mathit".split())
@@ -681,4 +682,23 @@ def parse(text: str) -> Node:
     Raises:
         Unreadable: the grammar does not cover it, or it is nested too deep.
     """
-    return _Parser(_tokens(tidy(text))).whole()
+    tokens = _tokens(tidy(text))
+    if len(tokens) > _TOKENS:
+        raise Unreadable(f"more than {_TOKENS} symbols")
+    try:
+        node = _Parser(tokens).whole()
+    except RecursionError:
+        raise Unreadable("nested too deep") from None
+    if _deeper(node, 2 * _DEPTH):
+        raise Unreadable("nested too deep")
+    return node
+
+
+def _deeper(node: Node, limit: int) -> bool:
+    """Is a structure nested deeper than ``limit``? Level by level, without recursion."""
+    level: list[Any] = [node]
+    for _ in range(limit):
+        level = [x for n in level for x in n if isinstance(x, tuple)]
+        if not level:
+            return False
+    return True

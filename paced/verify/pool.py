@@ -1,4 +1,4 @@
-"""Worker processes that can be killed: an answer that takes too long costs one verdict, not the run."""
+"""Worker processes: what one answer can cost is one verdict, not the run (see ``worker.py``)."""
 
 import contextlib
 import json
@@ -16,9 +16,8 @@ from paced.errors import VerifierError
 from paced.verify.compare import Decision
 from paced.verify.judge import Case
 
-SECONDS = 1.8  # of wall time in a worker; with the cheap rules before it an answer stays below two
+_CASE = 30.0  # seconds for a case; the worker's own limit is far below, this one is for a worker that hangs itself
 _START = 120.0  # seconds until a worker has imported its libraries, on a busy machine
-_CASES = 2_000  # a worker is replaced after so many: sympy's caches grow
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 
@@ -45,7 +44,7 @@ class _Worker:
         assert self.process.stdout
         self.input, self.output = self.process.stdin, self.process.stdout
         self.began = time.monotonic()
-        self.ready, self.done, self.buffer = False, 0, b""
+        self.ready, self.buffer = False, b""
         self.task: tuple[int, Case] | None = None
 
     def give(self, index: int, case: Case) -> bool:
@@ -115,7 +114,7 @@ class Pool:
         for worker in [w for w in self._workers if w.ready and w.task is None]:
             if not waiting:
                 return
-            if worker.done >= _CASES or worker.process.poll() is not None:
+            if worker.process.poll() is not None:
                 self._drop(worker)  # the next round starts another
                 continue
             task = waiting.popleft()
@@ -127,7 +126,7 @@ class Pool:
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.output, selectors.EVENT_READ, worker)
-            limits = [w.began + (SECONDS if w.ready else _START) for w in self._workers if w.task or not w.ready]
+            limits = [w.began + (_CASE if w.ready else _START) for w in self._workers if w.task or not w.ready]
             ready = selector.select(max(0.0, min(limits, default=0.0) - time.monotonic()))
         for key, _ in ready:
             worker: _Worker = key.data
@@ -142,10 +141,10 @@ class Pool:
                     correct = line["correct"]
                     decision = None if correct is None else Decision(correct, line["rule"])
                     outcomes[worker.task[0]] = Outcome(decision, line["rule"], time.monotonic() - worker.began)
-                    worker.task, worker.done = None, worker.done + 1
+                    worker.task = None
         now = time.monotonic()
-        for worker in [w for w in self._workers if w.ready and w.task and now > w.began + SECONDS]:
-            self._lost(worker, outcomes, f"took longer than {SECONDS} s")
+        for worker in [w for w in self._workers if w.ready and w.task and now > w.began + _CASE]:
+            self._lost(worker, outcomes, f"took longer than {_CASE:.0f} s")
         if any(not w.ready and now > w.began + _START for w in self._workers):
             raise VerifierError(f"a verifier process was not ready after {_START:.0f} s: is the machine overloaded?")
 
