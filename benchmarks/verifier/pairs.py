@@ -134,8 +134,18 @@ def statements(draw: random.Random, number: int) -> Iterator[dict[str, Any]]:
         ]
         yield {"response": draw.choice(right), "gold": str(n), "label": "correct", "category": "statements"}
         yield {"response": draw.choice(false), "gold": str(n), "label": "wrong", "category": "statements"}
-        yield {"response": f"The day is {day}.\n\n**Answer:** {day}", "gold": rf"\text{{{day}}}", "label": "correct", "category": "statements"}
-        yield {"response": f"The day after {day}.\n\nAnswer: {other}", "gold": rf"\text{{{day}}}", "label": "wrong", "category": "statements"}
+        yield {
+            "response": f"The day is {day}.\n\n**Answer:** {day}",
+            "gold": rf"\text{{{day}}}",
+            "label": "correct",
+            "category": "statements",
+        }
+        yield {
+            "response": f"The day after {day}.\n\nAnswer: {other}",
+            "gold": rf"\text{{{day}}}",
+            "label": "wrong",
+            "category": "statements",
+        }
 
 
 def choices(draw: random.Random, number: int) -> Iterator[dict[str, Any]]:
@@ -167,7 +177,9 @@ def make(data: Path, seed: int, each: int, held_out: bool) -> list[dict[str, Any
     assert SMALL
     found: dict[tuple[str, bool], list[dict[str, Any]]] = defaultdict(list)
     for category, rewrite in (HELD_OUT if held_out else CATEGORIES).items():
-        drawn = every if rewrite(every[0], draw) == [] or not all(rewrite(g, draw) for g in every[:20]) else every[:each]
+        drawn = (
+            every if rewrite(every[0], draw) == [] or not all(rewrite(g, draw) for g in every[:20]) else every[:each]
+        )
         seen: set[tuple[str, str]] = set()
         for round_ in range(3):
             for gold in drawn:
@@ -176,7 +188,11 @@ def make(data: Path, seed: int, each: int, held_out: bool) -> list[dict[str, Any
                 for g, answer, right in rewrite(gold, draw):
                     if len(found[category, right]) < each and (g, answer) not in seen:
                         seen.add((g, answer))
-                        pair = {"response": _response(answer, draw), "gold": g, "label": "correct" if right else "wrong"}
+                        pair = {
+                            "response": _response(answer, draw),
+                            "gold": g,
+                            "label": "correct" if right else "wrong",
+                        }
                         found[category, right].append(pair | {"category": category})
             assert round_ >= 0
     pairs = [p for rows in found.values() for p in rows]

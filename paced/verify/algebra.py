@@ -179,7 +179,12 @@ def _called(name: str, arguments: tuple[Node, ...]) -> Form:
         if name in ("floor", "ceil"):
             rounded = math.floor(n) if name == "floor" else math.ceil(n)
             return {_ONE: Fraction(rounded)} if rounded else {}
-        if name == "binom" and (k := values[1]) is not None and n.denominator == k.denominator == 1 and 0 <= k <= n <= 2_000:
+        if (
+            name == "binom"
+            and (k := values[1]) is not None
+            and n.denominator == k.denominator == 1
+            and 0 <= k <= n <= 2_000
+        ):
             return {_ONE: Fraction(math.comb(n.numerator, k.numerator))}
     return {((("call", name, *(_frozen(f) for f in forms)), Fraction(1)),): Fraction(1)}
 
@@ -229,9 +234,7 @@ def names(node: Any) -> set[str]:
     return found.union(*(names(part) for part in node))
 
 
-_KNOWN = set(
-    "! abs floor ceil binom log sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arccot".split()
-)
+_KNOWN = set("! abs floor ceil binom log sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arccot".split())
 _STEPS = {"!", "floor", "ceil", "binom"}  # of whole numbers
 
 
@@ -326,15 +329,18 @@ class Evaluator:
                 return m.mpf(random.Random(repr(seed)).uniform(0.5, 2))
 
 
-def _points(variables: set[str], discrete: bool) -> list[dict[str, float]]:
-    """Points to compare at: of mixed signs; whole numbers where functions of whole numbers occur."""
+def _points(variables: set[str], discrete: bool, signed: bool) -> list[dict[str, float]]:
+    """Points to compare at: positive; of mixed signs where ``|x|`` occurs; whole for functions of whole numbers.
+
+    A radius or a length is positive, so that the root of r^2 is r.
+    """
     draw = random.Random("points")
     ordered = sorted(variables)
     if discrete:
         return [{v: float(draw.randint(6, 14)) for v in ordered} for _ in range(8)]
     return [
         {v: draw.choice(signs) * draw.uniform(0.3, 2.5) for v in ordered}
-        for signs in ([1], [1], [1], [-1, 1], [-1, 1], [-1])
+        for signs in ([1], [1], [1], *([[-1, 1], [-1, 1], [-1]] if signed else [[1]]))
     ]
 
 
@@ -347,8 +353,8 @@ def differ(a: Node, b: Node, library: Any, tolerance: float, certain: float) -> 
     """
     variables = names(a) | names(b)
     free = {v for v in variables if not v.endswith("()")} | {r"\infty"}
-    equal = 0
-    for point in _points(free, _discrete(a) or _discrete(b)) if variables else [{r"\infty": 3.7e5}]:
+    equal, signed = 0, "abs" in _calls(a) | _calls(b)
+    for point in _points(free, _discrete(a) or _discrete(b), signed) if variables else [{r"\infty": 3.7e5}]:
         at = {k: library.mpf(v) for k, v in point.items()}
         first, second = Evaluator(library, at), Evaluator(library, at)
         try:
@@ -364,6 +370,13 @@ def differ(a: Node, b: Node, library: Any, tolerance: float, certain: float) -> 
             return None
         equal += 1
     return False if equal >= (3 if variables else 1) else None
+
+
+def _calls(node: Any) -> set[str]:
+    if not isinstance(node, tuple):
+        return set()
+    found = {node[1]} if node[:1] == ("f",) else set[str]()
+    return found.union(*(_calls(part) for part in node))
 
 
 def _constants(node: Any) -> set[str]:

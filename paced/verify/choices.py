@@ -10,6 +10,7 @@ from paced.verify.notation import Unreadable, tidy
 _LISTED = re.compile(
     r"(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf|textbf)\s*\{\s*\(?([A-J])[).]?\s*\}|\(([A-J])\)|(?:^|\n|\s\s)\s*([A-J])[.):](?=\s))[.):~\s]*"
 )
+_EDGES = re.compile(r"^(?:\\ |[\s$~])+|(?:\\q?quad|\\hspace\{[^}]*\}|\\\\|\\ |[\s$~,;])+$")
 _LABELLED = re.compile(
     r"(?:the\s+)?(?:option|choice|answer)?\s*(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf)\s*\{)?\s*(?:\(([A-J])\)|([A-J])[).:]?)\s*[.:]?\s*\}?\s*(.*)",
     re.IGNORECASE | re.DOTALL,
@@ -29,10 +30,10 @@ def listed(question: str) -> dict[str, str]:
     letters = ["".join(filter(None, m.groups())) for m in marks]
     for start in range(len(letters) - 1, -1, -1):
         run = letters[start:]
-        if run[0] == "A" and len(run) >= 2 and run == [chr(65 + i) for i in range(len(run))]:
+        if run[0] == "A" and len(run) >= 3 and run == [chr(65 + i) for i in range(len(run))]:
             ends = [m.start() for m in marks[start + 1 :]] + [len(question)]
             texts = [question[-20_000:][m.end() : e] for m, e in zip(marks[start:], ends, strict=True)]
-            return {k: re.sub(r"(?:\\q?quad|\\hspace\{[^}]*\}|[\s$~\\])+$", "", t).strip() for k, t in zip(run, texts, strict=True)}
+            return {k: _EDGES.sub("", t) for k, t in zip(run, texts, strict=True)}
     return {}
 
 

@@ -122,7 +122,10 @@ def _texts(a: Node, g: Node, answer: str, gold: str, engine: Engine) -> Decision
     if len(listed[1]) > 1 and listed[0] == listed[1]:
         return Decision(True, "the same words in another order")
     all_reals = {"allrealnumbers", "allreals", "realnumbers", "allrealx"}
-    reals = [n[0] == "seq" and n == read(r"\mathbb{R}") or w.replace(" ", "") in all_reals for n, w in ((a, first), (g, second))]
+    reals = [
+        n[0] == "seq" and n == read(r"\mathbb{R}") or w.replace(" ", "") in all_reals
+        for n, w in ((a, first), (g, second))
+    ]
     if all(reals):
         return Decision(True, "all real numbers")
     if not _mathematical(answer, a) or not _mathematical(gold, g):
@@ -143,6 +146,8 @@ class Comparison:
 
     def top(self, a: Node, g: Node) -> Decision:
         a, g = self.plain(a), self.plain(g)
+        letters = names(a), names(g)
+        a, g = _spelled(a, letters[1]), _spelled(g, letters[0])
         correct = self.same(a, g)
         return Decision(correct, self.rule)
 
@@ -286,9 +291,7 @@ class Comparison:
         if times[0] is not None and times[1] is not None:
             return False
         self.rule = "the same ratio"
-        return all(
-            self._equal(("*", (a[1][i], g[1][0])), ("*", (g[1][i], a[1][0]))) for i in range(1, len(a[1]))
-        )
+        return all(self._equal(("*", (a[1][i], g[1][0])), ("*", (g[1][i], a[1][0]))) for i in range(1, len(a[1])))
 
     # Relations
 
@@ -451,6 +454,14 @@ def _both_signs(node: Node) -> list[Node]:
     return [node] if plus == node else [plus, minus]
 
 
+def _spelled(node: Node, others: set[str]) -> Node:
+    """``RC`` as the product of R and C where the other side has these as letters of their own."""
+    if node[:1] == ("v",):
+        apart = len(node[1]) > 1 and node[1].isupper() and set(node[1]) <= others
+        return ("*", tuple(("v", c) for c in node[1])) if apart else node
+    return tuple(_spelled(x, others) if isinstance(x, tuple) and not isinstance(x, Unit) else x for x in node)
+
+
 def _value(node: Node, for_gold: bool = False) -> Node:
     """What a chain of equations comes to: its last side; before an approximation, with ``for_gold``."""
     if node[0] != "rel":
@@ -545,8 +556,15 @@ def _bounded(node: Node) -> bool:
     """Surely an interval: brackets of two kinds, an infinite end, or ``x in ...``."""
     if node[0] == "rel" and "in" in node:
         return len(node) == 4 and _bounded_or_seq(node[3])
-    return node[0] == "seq" and len(node[2]) == 2 and (
-        node[1] == "[" != node[3] or node[1] + node[3] in ("[)", "(]", "[]") or _INFINITY in node[2] or _BELOW in node[2]
+    return (
+        node[0] == "seq"
+        and len(node[2]) == 2
+        and (
+            node[1] == "[" != node[3]
+            or node[1] + node[3] in ("[)", "(]", "[]")
+            or _INFINITY in node[2]
+            or _BELOW in node[2]
+        )
     )
 
 

@@ -1,6 +1,7 @@
 """What only a worker does: compare at 120 digits, and ask sympy and math-verify where that does not decide."""
 
 import logging
+import re
 from typing import Any
 
 import mpmath
@@ -13,6 +14,7 @@ from paced.verify.algebra import TooLarge, Undecided, differ, equal, names
 from paced.verify.parse import Node
 
 _DIGITS = 120
+_OUTSIDE = 400  # characters that math-verify is asked to read
 _FUNCTIONS: dict[str, Any] = {
     "!": sympy.factorial, "abs": sympy.Abs, "floor": sympy.floor, "ceil": sympy.ceiling, "binom": sympy.binomial,
     "log": sympy.log, "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "arccot": sympy.acot,
@@ -63,21 +65,24 @@ class Exact:
 
     def outside(self, answer: str, gold: str) -> bool:
         """math-verify, for what the grammar does not cover; its own time limits use signals and stay off."""
+        if len(answer) > _OUTSIDE:
+            raise Undecided(f"outside the grammar, and longer than {_OUTSIDE} characters")
+        # It drops what it cannot read; an answer that shares only the rest with the gold is not the gold.
+        if _letters(gold) != _letters(answer):
+            return False
         logging.disable(logging.CRITICAL)
         config = (LatexExtractionConfig(),)
         expected, given = (
             parse_outside(f"${text.strip().strip('$')}$", config, parsing_timeout=None, raise_on_error=False)  # pyright: ignore
             for text in (gold, answer)
         )
-        if len(expected) < 2 or len(given) < 2:
-            raise Undecided("math-verify reads no answer")
-        # It drops what it cannot read; an answer that shares only the rest with the gold is not the gold.
-        letters = [_letters(text) for text in (gold, answer)]
-        return letters[0] == letters[1] and verify_outside(expected, given, strict=True, timeout_seconds=None)  # pyright: ignore
+        if len(expected) < 2:
+            raise Undecided("neither the grammar nor math-verify reads the gold answer")
+        if len(given) < 2:
+            return False
+        return bool(verify_outside(expected, given, strict=True, timeout_seconds=None))  # pyright: ignore
 
 
 def _letters(text: str) -> set[str]:
-    import re
-
     text = re.sub(r"\\(?:text|mathrm|operatorname)\s*\{[^{}]*\}", " ", text)
     return set(re.findall(r"[A-Za-z]", re.sub(r"\\[a-zA-Z]+", " ", text)))

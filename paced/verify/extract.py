@@ -49,8 +49,13 @@ _AFTER = re.compile(
     r"(?P<sign>:|=|：|是|为|\b(?:is|are|was|be|equals|would be|should be|must be)\b)(?P<rest>[\s*_:：]{0,12})",
     re.IGNORECASE,
 )
-_TITLE = re.compile(r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|[*_]{2})?(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t]*[*_:.]{0,4}[ \t]*\n+", re.IGNORECASE)
-_DENIED = re.compile(r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE)
+_TITLE = re.compile(
+    r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|[*_]{2})?(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t]*[*_:.]{0,4}[ \t]*\n+",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(
+    r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE
+)
 # Between two answers: what takes the first back, and what leaves both standing.
 _REVOKED = re.compile(
     r"\b(?:wait|correct(?:ion|ed|ing)?|actually|sorry|mistake|incorrect|wrong|re-?check\w*|instead|should|no|not|hmm|apolog\w+|"
@@ -64,9 +69,13 @@ _HEDGED = re.compile(
 )
 _REASONING = 60  # characters of prose between two answers that make the first a step on the way
 _GUESSES = 6  # different boxed answers in one response: no answer any more
-_MATH = re.compile(r"(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<!\\)\$((?:[^$\n\\]|\\.)+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_MATH = re.compile(
+    r"(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<!\\)\$((?:[^$\n\\]|\\.)+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
+)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|__([^_\n]{1,200})__")
-_SENTENCE_END = re.compile(r"(?<![ap]\.m)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n")
+_SENTENCE_END = re.compile(
+    r"(?<![ap]\.m)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n"
+)
 _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![)\]}])[-+−–])?(?:\\?\$\s?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
     r"(?:\s?/\s?\d+(?:\.\d+)?)?(?:\s?\\?%)?(?![\w^_/])"
@@ -104,7 +113,7 @@ def _boxes(text: str) -> list[_Statement]:
                 found.append(_Statement(start, end + 1, text[at + 1 : end]))
         elif bare := _BARE.match(text, at):
             found.append(_Statement(start, bare.end(), bare[0]))
-    return found
+    return [s for s in found if s.content.strip()] or found
 
 
 def _prose(text: str) -> str:
@@ -161,6 +170,14 @@ OPENING = re.compile(
 )
 
 
+_HEADED = re.compile(r"^\*\*[^*\n]{1,40}(?:[:：]\*\*|\*\*[:：])\s*(?=\S)")
+
+
+def _formula(line: str) -> bool:
+    """Is a line mathematics and nothing else?"""
+    return bool(re.search(r"[\d\\=]", line)) and _readable(line)
+
+
 def _label(text: str) -> bool:
     return bool(re.fullmatch(r"\W{0,4}(?:\\text(?:bf)?\{)?\(?[A-J]\)?\}?\W{0,3}", text))
 
@@ -171,12 +188,16 @@ def answer_in(sentence: str, marked: bool = False) -> str | None:
     With ``marked`` it is what follows "the answer is", and what it begins with is the answer.
     """
     sentence = sentence.strip().removeprefix("**" if sentence.count("**") % 2 else "").strip("_ \t")
-    sentence = OPENING.sub("", sentence)
+    sentence = OPENING.sub("", _HEADED.sub("", sentence))
     if not sentence or re.search(r"\\(?:boxed|fbox)|\b(?:not|isn't|cannot|can't)\b", sentence):
         return None
     if _readable(sentence) or _label(sentence) or re.match(r"\(?[A-J][).:]\s", sentence):
         return sentence
-    if marked and (first := _NUMBER.match(sentence)) and not re.match(r"[^.]{0,30}?[-+*/=×÷^<>]", sentence[first.end() :]):
+    if (
+        marked
+        and (first := _NUMBER.match(sentence))
+        and not re.match(r"[^.]{0,30}?[-+*/=×÷^<>]", sentence[first.end() :])
+    ):
         return first[0] + _time_tail(sentence[first.end() :])
     bold = [a or b for a, b in _BOLD.findall(sentence)]
     if len(bold) == 1 and (_readable(bold[0]) or not re.search(r"\d", sentence.replace(bold[0], ""))):
@@ -196,14 +217,22 @@ def answer_in(sentence: str, marked: bool = False) -> str | None:
     if contents and marked and pieces[0].start() == 0:
         return contents[0]
     if contents:
-        said = [c for c, m in zip(contents, pieces, strict=True) if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*[*_]*$", sentence[: m.start()])]
+        said = [
+            c
+            for c, m in zip(contents, pieces, strict=True)
+            if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*[*_]*$", sentence[: m.start()])
+        ]
         return said[-1] if said else None
     if "=" in sentence and _readable(right := sentence.rpartition("=")[2]):
         return right
     numbers = [m for m in _NUMBER.finditer(sentence)]
     if len({m[0] for m in numbers}) == 1:
         return numbers[-1][0].strip() + _time_tail(sentence[numbers[-1].end() :])
-    said = [m for m in numbers if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$", sentence[: m.start()])]
+    said = [
+        m
+        for m in numbers
+        if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$", sentence[: m.start()])
+    ]
     if said:
         return said[-1][0].strip()
     if not numbers:
@@ -229,7 +258,7 @@ def _statements(text: str) -> list[_Statement]:
         rest = after.end()
         if re.match(r"(?:not|n't)\b", text[rest : rest + 4]):
             continue
-        bold = "**" in after["rest"] and not text[: rest].count("**") % 2 == 0
+        bold = text.count("**", text.rfind("\n", 0, mark.start()) + 1, rest) % 2 == 1  # opened before the answer
         sentence = _sentence(text, rest)
         if not sentence.strip("*_ \t$"):
             continue
@@ -254,9 +283,9 @@ def _last_value(block: str) -> str | None:
     display = re.search(r"(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])[\s.*]*$", block, re.DOTALL)
     if display:
         return display[1] or display[2]
-    line = block.splitlines()[-1].strip().lstrip("-*>• \t") if block.splitlines() else ""
+    line = re.sub(r"^(?:[-*>•]\s+)+", "", block.splitlines()[-1].strip()) if block.strip() else ""
     line = OPENING.sub("", line)
-    if _readable(line):
+    if _formula(line):
         return line
     masked = _MATH.sub(lambda m: "x" * len(m[0]), line)
     ends = [m.end() for m in _SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
@@ -269,7 +298,7 @@ def _finished(text: str) -> bool:
     if last.endswith((".", "!", "?", "。", "$", "\\]", "\\)", "**", "```", "</answer>")):
         return True
     line = last.rpartition("\n")[2]
-    return bool(line) and _readable(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))
+    return _formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))
 
 
 def extract(response: str) -> Found | NoAnswer:

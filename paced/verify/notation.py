@@ -33,7 +33,7 @@ _SPACES = re.compile(
     r"(?![a-zA-Z])\.?|(?<!\\)\\[,;:!> ]|~|\\phantom(?=\s*[^\s{])|\\(?:hspace|vspace|phantom|hphantom)\{[^{}]{0,40}\}"
 )
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\s?\\!\s?,?\s?|\\[,;: ]\s?|~|,\\[,;: ]\s?)(?=\d{3}(?!\d))")
-_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,])")
+_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,]|\s?/)")
 _RENAMED = re.compile(
     r"\\(?:[dtc]frac|[dt]binom|leq(?:slant|q)?|geq(?:slant|q)?|lt|gt|neq|lbrace|rbrace|lbrack|rbrack|lvert|rvert|vert|mid"
     r"|varnothing|colon|ast|bigcup|union|land|wedge|lor|vee|degree|textdegree|textdollar|dots|cdots|varphi"
@@ -52,6 +52,7 @@ _WRAPPERS = (
     ("*", "*"), ('"', '"'), ("<answer>", "</answer>"),
 )  # fmt: skip
 _BOXES = re.compile(r"\\(?:boxed|fbox|framebox|mbox|text|textbf|mathbf|mathrm|textrm|bf|rm|boldsymbol|bm)\s*(?=\{)")
+_ALIGNED = re.compile(r"\\(?:begin|end)\s*\{(?:align(?:ed|\*)?|gathered|split|equation\*?)\}")
 _HALF = re.compile(r"(?i)(?<=[\d\s{])([ap])\.?\s?m\.?(?![a-z])")
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|sub|center)\s*/?>")
 
@@ -130,6 +131,8 @@ def tidy(text: str) -> str:
     text = _HTML.sub(" ", plain_unicode(text))
     text = re.sub(r"(?<=[\w)}])\*\*(?=[\w({-])", "^", text) if "**" in text else text  # Python's power
     text = _HALF.sub(r" \1m", text)
+    if (aligned := _ALIGNED.sub(" ", text)) != text:
+        text = unwrapped(aligned.replace("&", " "))
     text = _RENAMED.sub(_renamed, text)
     text = _THOUSANDS.sub("", text)
     text = _SPACES.sub(" ", text)

@@ -115,7 +115,9 @@ def explain(pair: Pair, verdict: Verdict) -> str:
     lines.append(f"  extracted  {shown}" + (f"   (from {verdict.where})" if verdict.where else ""))
     lines.append(f"  gold       {_short(pair.sample.gold)}")
     if verdict.extracted is not None:
-        lines.append(f"  compared   {_short(spoken(read(verdict.extracted)))}   with   {_short(spoken(read(pair.sample.gold)))}")
+        lines.append(
+            f"  compared   {_short(spoken(read(verdict.extracted)))}   with   {_short(spoken(read(pair.sample.gold)))}"
+        )
     by = "a worker process" if verdict.worker else "the cheap rules"
     lines.append(f"  decided    {verdict.reason}   (by {by}, {verdict.seconds:.3f} s)")
     return "\n".join(lines)

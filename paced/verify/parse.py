@@ -24,8 +24,12 @@ _DEPTH = 40
 _TOKENS = 1_200
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:\.\d+)|\d{1,3}(?:,\d{3})+(?!,?\d)|\d+\.?"
 _TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<command>\\(?:[a-zA-Z]+|.))|(?P<word>[a-zA-Z]+)|(?P<other>\S))")
-_TEXTS = set(r"\text \textbf \textit \textrm \textnormal \texttt \textsf \textup \mbox \hbox \mathrm \mathbf \mathit".split())
-_TEXTS |= set(r"\mathsf \mathtt \mathcal \mathscr \operatorname \emph \bf \rm \it \bm \boldsymbol \boxed \fbox \underline".split())
+_TEXTS = set(
+    r"\text \textbf \textit \textrm \textnormal \texttt \textsf \textup \mbox \hbox \mathrm \mathbf \mathit".split()
+)
+_TEXTS |= set(
+    r"\mathsf \mathtt \mathcal \mathscr \operatorname \emph \bf \rm \it \bm \boldsymbol \boxed \fbox \underline".split()
+)
 _GREEK = set(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega Gamma "
     "Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar odot".split()
@@ -82,7 +86,7 @@ def _prose(word: str, measured: bool) -> bool:
         return True
     if word.isupper():
         return False
-    if word == "to":
+    if word.lower() in ("to", "no", "of"):
         return True
     return len(word) > 2 and word not in "abcdefghijklmnopqrstuvwxyz"
 
@@ -209,7 +213,9 @@ class _Parser:
         """Words that come next, as a unit's name; None if something else comes."""
         start, words = self.at, list[str]()
         while (token := self.peek()).text.lower() not in _SEPARATORS and (
-            token.kind == "text" or words and (token.kind == "word" and len(token.text) > 1 or token.text in ("/", "-", "."))
+            token.kind == "text"
+            or words
+            and (token.kind == "word" and len(token.text) > 1 or token.text in ("/", "-", "."))
         ):
             words.append(self.take().text)
         if not words:
@@ -252,7 +258,7 @@ class _Parser:
             elif (self.peek().text == r"\frac" or self._slashed()) and mixed and len(parts) == 1:
                 fraction = self.fraction()
                 if fraction[0] == "n" and 0 < fraction[1] < 1:
-                    parts = [("n", parts[0][1] + fraction[1], "")]
+                    parts = [self.marked(("n", parts[0][1] + fraction[1], ""))]
                 else:
                     parts.append(fraction)
             elif self.begins():
@@ -291,9 +297,12 @@ class _Parser:
     def power(self, explicit: bool = False) -> Node:
         if explicit and (sign := self.accept("-", "+", r"\pm", r"\mp")):
             return _signed(sign, self.power(explicit=True))
-        node = self.atom()
+        return self.marked(self.atom())
+
+    def marked(self, node: Node) -> Node:
+        """What stands behind a factor: powers, factorials, percent, primes, degrees."""
         while True:
-            if self.accept("^", "**"):
+            if self.accept("^"):
                 node = self.raised(node)
             elif self.accept("!"):
                 node = ("f", "!", node)
@@ -528,7 +537,18 @@ class _Parser:
                 inside = self.items((r"\rfloor", r"\rceil"))
                 self.expect(r"\rfloor" if name == "lfloor" else r"\rceil")
                 return ("f", name[1:], inside)
-            case "angle" | "triangle" | "overline" | "vec" | "hat" | "bar" | "overrightarrow" | "widehat" | "dot" | "ddot":
+            case (
+                "angle"
+                | "triangle"
+                | "overline"
+                | "vec"
+                | "hat"
+                | "bar"
+                | "overrightarrow"
+                | "widehat"
+                | "dot"
+                | "ddot"
+            ):
                 parts = [self.plain_group()]
                 while name in ("angle", "triangle") and self.peek().kind == "word":
                     parts.append(self.take().text + self.subscript())
