@@ -57,7 +57,7 @@ WORKINGS = [
     "We start with 17 and 25, so 17 + 25 = 42. Next, we divide by 6 and get 7.\n\n",
     "Let $x$ be the unknown. Then $3x + 4 = 19$ gives a first relation, and $x^2 - 13x + 31$ is another.\n\n",
     "**Step 1:** There are 613 cases.\n**Step 2:** Of these, 29 are excluded, as $613 = 29 \\cdot 21 + 4$.\n\n",
-    "By the given conditions,\n\\begin{align*}\na &= 12.7 \\\\\nb &= \\frac{331}{7}\n\\end{align*}\nand we simplify.\n\n",
+    "By the given conditions,\n\\begin{align*}\na &= 12.7 \\\\\nb &= \\frac{331}{7}\n\\end{align*}\nso it is.\n\n",
     "",
 ]
 
@@ -113,9 +113,9 @@ def statements(draw: random.Random, number: int) -> Iterator[dict[str, Any]]:
             f"The value is\n$$x = {n}.$$",
             f"Therefore, the answer is:\n\n**{n}**",
             f"\\boxed {n}",
-            f"Step 1 gives \\boxed{{{wrong}}}, which we use in the next step to find the length of the other side of the figure"
-            f" by the theorem of Pythagoras: \\boxed{{{n}}}",
-        ]  # fmt: skip
+            f"Step 1 gives \\boxed{{{wrong}}}, which we use in the next step to find the length of the other side of"
+            f" the figure by the theorem of Pythagoras: \\boxed{{{n}}}",
+        ]
         false = [
             f"\\boxed{{{n}}}. Wait, that's not right. \\boxed{{{wrong}}}",
             f"\\boxed{{{wrong}}} \\boxed{{{wrong + 1}}} \\boxed{{{n}}}",
@@ -160,11 +160,16 @@ def choices(draw: random.Random, number: int) -> Iterator[dict[str, Any]]:
         for k, label in ((i, "correct"), (j, "wrong")):
             said = draw.choice(
                 [
-                    f"\\boxed{{\\text{{({'ABCDE'[k]})}}}}", f"The answer is ({'ABCDE'[k]}).", f"\\boxed{{{'ABCDE'[k]}}}", f"\\boxed{{{values[k]}}}",
-                    f"Answer: {'ABCDE'[k]}. {values[k]}", f"The correct answer is **{'ABCDE'[k]}**.", f"**Answer: ({'ABCDE'[k]}) {values[k]}**",
+                    f"\\boxed{{\\text{{({'ABCDE'[k]})}}}}",
+                    f"The answer is ({'ABCDE'[k]}).",
+                    f"\\boxed{{{'ABCDE'[k]}}}",
+                    f"\\boxed{{{values[k]}}}",
+                    f"Answer: {'ABCDE'[k]}. {values[k]}",
+                    f"The correct answer is **{'ABCDE'[k]}**.",
+                    f"**Answer: ({'ABCDE'[k]}) {values[k]}**",
                     f"The correct option is \\boxed{{\\textbf{{({'ABCDE'[k]})}}\\ {values[k]}}}",
                 ]
-            )  # fmt: skip
+            )
             gold = draw.choice(["ABCDE"[i], f"\\text{{({'ABCDE'[i]})}}"]) if draw.random() < 0.6 else str(values[i])
             yield {"response": said, "gold": gold, "question": question, "label": label, "category": "choices"}
 

@@ -13,7 +13,7 @@ from math import comb, factorial
 Triple = tuple[str, str, bool]
 Draw = random.Random
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-SMALL = "zero one two three four five six seven eight nine ten eleven twelve".split()
+SMALL = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 
 def _digits(n: int, zero: str) -> str:
@@ -26,11 +26,31 @@ def integers(gold: str, draw: Draw) -> list[Triple]:
     n = int(gold)
     comma = f"{n:,}"
     right = [
-        comma, comma.replace(",", "{,}"), comma.replace(",", r"\,"), comma.replace(",", r",\!"), f"{n}.0", f"{n}.00",
-        rf"\frac{{{2 * n}}}{{2}}", rf"{n}\text{{ units}}", f"x = {n}", rf"\text{{{n}}}", rf"\mathbf{{{n}}}", rf"\boldsymbol{{{n}}}",
-        _digits(n, "０"), f"{n}.", rf"{{{n}}}", rf"\displaystyle {n}", f"{n} ", rf"\left({n}\right)", rf"N = {n}",
-        rf"{n - 7} + 7 = {n}", rf"3 \cdot {n} - 2 \cdot {n}", str(n).replace("-", "−"), rf"\mathrm{{{n}}}", f"n={n}",
-    ]  # fmt: skip
+        comma,
+        comma.replace(",", "{,}"),
+        comma.replace(",", r"\,"),
+        comma.replace(",", r",\!"),
+        f"{n}.0",
+        f"{n}.00",
+        rf"\frac{{{2 * n}}}{{2}}",
+        rf"{n}\text{{ units}}",
+        f"x = {n}",
+        rf"\text{{{n}}}",
+        rf"\mathbf{{{n}}}",
+        rf"\boldsymbol{{{n}}}",
+        _digits(n, "０"),
+        f"{n}.",
+        rf"{{{n}}}",
+        rf"\displaystyle {n}",
+        f"{n} ",
+        rf"\left({n}\right)",
+        rf"N = {n}",
+        rf"{n - 7} + 7 = {n}",
+        rf"3 \cdot {n} - 2 \cdot {n}",
+        str(n).replace("-", "−"),
+        rf"\mathrm{{{n}}}",
+        f"n={n}",
+    ]
     if 0 <= n <= 12:
         right += [SMALL[n], rf"\text{{{SMALL[n]}}}"]
     if n and n % 1000 == 0:
@@ -43,11 +63,28 @@ def integers(gold: str, draw: Draw) -> list[Triple]:
             f"{head}×10^{zeros}",
         ]
     wrong = [
-        str(n + 1), str(n - 1), f"{n}.5", rf"\frac{{{n}}}{{3}}" if n else "3", f"{n}, {n + 1}", rf"{n} \text{{ or }} {n + 2}",
-        f"{n}{n}" if n > 0 else "77", rf"\frac{{{2 * n + 1}}}{{2}}", rf"{n}\pi" if n else r"\pi", f"({n}, {n})", f"{n} + x",
-        f"x > {n}", rf"{n}i" if n else "i", f"{n}.01", f"[{n}, {n + 5})", rf"\pm {n}" if n else r"\pm 1", f"{n} + 1",
-        rf"{n} \pm 1", rf"\text{{not }} {n}", "", rf"\{{{n}, {n + 3}\}}",
-    ]  # fmt: skip
+        str(n + 1),
+        str(n - 1),
+        f"{n}.5",
+        rf"\frac{{{n}}}{{3}}" if n else "3",
+        f"{n}, {n + 1}",
+        rf"{n} \text{{ or }} {n + 2}",
+        f"{n}{n}" if n > 0 else "77",
+        rf"\frac{{{2 * n + 1}}}{{2}}",
+        rf"{n}\pi" if n else r"\pi",
+        f"({n}, {n})",
+        f"{n} + x",
+        f"x > {n}",
+        rf"{n}i" if n else "i",
+        f"{n}.01",
+        f"[{n}, {n + 5})",
+        rf"\pm {n}" if n else r"\pm 1",
+        f"{n} + 1",
+        rf"{n} \pm 1",
+        rf"\text{{not }} {n}",
+        "",
+        rf"\{{{n}, {n + 3}\}}",
+    ]
     if n:
         wrong += [str(-n), f"{n}0", rf"\frac{{1}}{{{n + 1}}}", f"{n / 10:g}" if n % 10 else str(n // 10)]
     if abs(n) > 1:
@@ -65,10 +102,19 @@ def fractions(gold: str, draw: Draw) -> list[Triple]:
     sign, a, b = match[1], int(match[2]), int(match[3])
     k = draw.randint(2, 9)
     right = [
-        rf"{sign}\dfrac{{{a}}}{{{b}}}", rf"{sign}\tfrac{{{a}}}{{{b}}}", f"{sign}{a}/{b}", rf"{sign}\frac{{{a * k}}}{{{b * k}}}",
-        rf"\frac{{{sign}{a}}}{{{b}}}", rf"x = {sign}\frac{{{a}}}{{{b}}}", rf"{sign}\frac{{ {a} }}{{ {b} }}", rf"\left({sign}\frac{{{a}}}{{{b}}}\right)",
-        rf"{sign}\frac{{{a}}}{{{b}}}\text{{ units}}", rf"{sign}{a} \div {b}", rf"{sign}{a} \cdot \frac{{1}}{{{b}}}", f"{sign}{a} / {b}",
-    ]  # fmt: skip
+        rf"{sign}\dfrac{{{a}}}{{{b}}}",
+        rf"{sign}\tfrac{{{a}}}{{{b}}}",
+        f"{sign}{a}/{b}",
+        rf"{sign}\frac{{{a * k}}}{{{b * k}}}",
+        rf"\frac{{{sign}{a}}}{{{b}}}",
+        rf"x = {sign}\frac{{{a}}}{{{b}}}",
+        rf"{sign}\frac{{ {a} }}{{ {b} }}",
+        rf"\left({sign}\frac{{{a}}}{{{b}}}\right)",
+        rf"{sign}\frac{{{a}}}{{{b}}}\text{{ units}}",
+        rf"{sign}{a} \div {b}",
+        rf"{sign}{a} \cdot \frac{{1}}{{{b}}}",
+        f"{sign}{a} / {b}",
+    ]
     if a < 10 and b < 10:
         right += [rf"{sign}\frac{a}{b}", rf"{sign}\frac {a}{b}", rf"{sign}\frac{{{a}}}{b}"]
     if a > b and a % b:
@@ -83,10 +129,17 @@ def fractions(gold: str, draw: Draw) -> list[Triple]:
     else:
         right += [f"{sign}{a // b}.\\overline{{{_period(a, b)}}}"] if b in (3, 9, 11, 7, 99) and a % b else []
     wrong = [
-        rf"{sign}\frac{{{a + 1}}}{{{b}}}", rf"{sign}\frac{{{a}}}{{{b + 1}}}", rf"{sign}\frac{{{a}}}{{{b}}}\pi", rf"\frac{{{a}}}{{{b}}}, \frac{{{a + 1}}}{{{b}}}",
-        rf"{'' if sign else '-'}\frac{{{a}}}{{{b}}}", f"{sign}{a}" if b > 1 else "0.5", rf"{sign}\frac{{{a}}}{{{b}}} + 1", rf"\frac{{\sqrt{{{a + 1}}}}}{{{b}}}" if Fraction(a + 1) != a * a or sign else "0.3",
-        f"({a}, {b})", rf"\frac{{{a}x}}{{{b}}}",
-    ]  # fmt: skip
+        rf"{sign}\frac{{{a + 1}}}{{{b}}}",
+        rf"{sign}\frac{{{a}}}{{{b + 1}}}",
+        rf"{sign}\frac{{{a}}}{{{b}}}\pi",
+        rf"\frac{{{a}}}{{{b}}}, \frac{{{a + 1}}}{{{b}}}",
+        rf"{'' if sign else '-'}\frac{{{a}}}{{{b}}}",
+        f"{sign}{a}" if b > 1 else "0.5",
+        rf"{sign}\frac{{{a}}}{{{b}}} + 1",
+        rf"\frac{{\sqrt{{{a + 1}}}}}{{{b}}}" if Fraction(a + 1) != a * a or sign else "0.3",
+        f"({a}, {b})",
+        rf"\frac{{{a}x}}{{{b}}}",
+    ]
     if a != b:
         wrong.append(rf"{sign}\frac{{{b}}}{{{a}}}" if a else "1")
     if 10**6 % b:
@@ -317,7 +370,7 @@ def unions(gold: str, draw: Draw) -> list[Triple]:
         rf"({b}, \infty)",
         rf"(-\infty, {a + 1}) \cup ({b + 1}, \infty)",
         f"x > {b}",
-        rf"(-\infty, \infty)",
+        r"(-\infty, \infty)",
     ]
     if a == b:
         right += [rf"x \neq {a}", rf"\mathbb{{R}} \setminus \{{{a}\}}"]
@@ -787,24 +840,66 @@ def trigonometry(_: str, draw: Draw) -> list[Triple]:
 def expressions(_: str, draw: Draw) -> list[Triple]:
     gold, right, wrong = draw.choice(
         [
-            (r"\frac{n(n+1)}{2}", [r"\frac{n^2+n}{2}", r"\binom{n+1}{2}", r"\frac12 n(n+1)", r"n(n+1)/2", r"\frac{n^2}{2}+\frac{n}{2}"], [r"\frac{n(n-1)}{2}", r"\binom{n}{2}", r"\frac{n^2+1}{2}", r"n(n+1)"]),
-            (r"2^{n}-n-1", [r"2^n - (n+1)", r"-n-1+2^n", r"2 \cdot 2^{n-1} - n - 1", r"2^n-1-n"], [r"2^{n-1}-n-1", r"2^n-n+1", r"n^2-n-1", r"2^n-n"]),
-            (r"\frac{1}{a+b}", [r"(a+b)^{-1}", r"\frac{1}{b+a}", r"\frac{a}{a^2+ab}", r"1/(a+b)"], [r"\frac1a+\frac1b", r"1/a+b", r"\frac{1}{a-b}", r"a+b"]),
-            (r"e^{2t}-e^{-t}", [r"\exp(2t)-\exp(-t)", r"e^{2t}-\frac{1}{e^{t}}", r"\frac{e^{3t}-1}{e^t}", r"-e^{-t}+e^{2t}"], [r"e^{2t}+e^{-t}", r"e^{2t}-e^{t}", r"e^{t}", r"2e^{t}-e^{-t}"]),
-            (r"\left\lfloor \frac{n}{2} \right\rfloor", [r"\lfloor n/2 \rfloor", r"\lfloor 0.5 n \rfloor", r"\lceil \frac{n-1}{2} \rceil"], [r"\lceil n/2 \rceil", r"\frac{n}{2}", r"\lfloor n/2 \rfloor + 1", r"\lfloor n/3 \rfloor"]),
+            (
+                r"\frac{n(n+1)}{2}",
+                [r"\frac{n^2+n}{2}", r"\binom{n+1}{2}", r"\frac12 n(n+1)", r"n(n+1)/2", r"\frac{n^2}{2}+\frac{n}{2}"],
+                [r"\frac{n(n-1)}{2}", r"\binom{n}{2}", r"\frac{n^2+1}{2}", r"n(n+1)"],
+            ),
+            (
+                r"2^{n}-n-1",
+                [r"2^n - (n+1)", r"-n-1+2^n", r"2 \cdot 2^{n-1} - n - 1", r"2^n-1-n"],
+                [r"2^{n-1}-n-1", r"2^n-n+1", r"n^2-n-1", r"2^n-n"],
+            ),
+            (
+                r"\frac{1}{a+b}",
+                [r"(a+b)^{-1}", r"\frac{1}{b+a}", r"\frac{a}{a^2+ab}", r"1/(a+b)"],
+                [r"\frac1a+\frac1b", r"1/a+b", r"\frac{1}{a-b}", r"a+b"],
+            ),
+            (
+                r"e^{2t}-e^{-t}",
+                [r"\exp(2t)-\exp(-t)", r"e^{2t}-\frac{1}{e^{t}}", r"\frac{e^{3t}-1}{e^t}", r"-e^{-t}+e^{2t}"],
+                [r"e^{2t}+e^{-t}", r"e^{2t}-e^{t}", r"e^{t}", r"2e^{t}-e^{-t}"],
+            ),
+            (
+                r"\left\lfloor \frac{n}{2} \right\rfloor",
+                [r"\lfloor n/2 \rfloor", r"\lfloor 0.5 n \rfloor", r"\lceil \frac{n-1}{2} \rceil"],
+                [r"\lceil n/2 \rceil", r"\frac{n}{2}", r"\lfloor n/2 \rfloor + 1", r"\lfloor n/3 \rfloor"],
+            ),
         ]
-    )  # fmt: skip
+    )
     return [(gold, draw.choice(right), True), (gold, draw.choice(wrong), False)]
 
 
 CATEGORIES: dict[str, Callable[[str, Draw], list[Triple]]] = {
-    "integers": integers, "fractions": fractions, "decimals": decimals, "surds": surds, "multiples of pi": multiples_of_pi,
-    "tuples": tuples, "lists": lists, "intervals": intervals, "unions": unions, "matrices": matrices, "lines": lines,
-    "polynomials": polynomials, "percents": percents, "degrees": degrees, "money": money, "measured": measured,
-    "times": times, "bases": bases, "words": words, "letters": letters, "plus-minus": plus_minus, "scientific": scientific,
+    "integers": integers,
+    "fractions": fractions,
+    "decimals": decimals,
+    "surds": surds,
+    "multiples of pi": multiples_of_pi,
+    "tuples": tuples,
+    "lists": lists,
+    "intervals": intervals,
+    "unions": unions,
+    "matrices": matrices,
+    "lines": lines,
+    "polynomials": polynomials,
+    "percents": percents,
+    "degrees": degrees,
+    "money": money,
+    "measured": measured,
+    "times": times,
+    "bases": bases,
+    "words": words,
+    "letters": letters,
+    "plus-minus": plus_minus,
+    "scientific": scientific,
     "ratios": ratios,
-}  # fmt: skip
+}
 HELD_OUT: dict[str, Callable[[str, Draw], list[Triple]]] = {
-    "complex numbers": complex_numbers, "powers": powers, "counting": counting, "logarithms": logarithms,
-    "trigonometry": trigonometry, "expressions": expressions,
-}  # fmt: skip
+    "complex numbers": complex_numbers,
+    "powers": powers,
+    "counting": counting,
+    "logarithms": logarithms,
+    "trigonometry": trigonometry,
+    "expressions": expressions,
+}

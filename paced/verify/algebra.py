@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from paced.verify.parse import Node
+from paced.verify.nodes import Node
 
 _BITS = 60_000  # of an exact integer
 _TERMS = 400
@@ -260,7 +260,7 @@ class Evaluator:
     def __call__(self, node: Node) -> Any:
         value = self._value(node)
         size = abs(value)
-        if not size < 1e300 and self.library.isinf(size) or self.library.isnan(size):
+        if (not size < 1e300 and self.library.isinf(size)) or self.library.isnan(size):
             raise TooLarge("no finite value")
         self.largest = max(self.largest, size)
         return value

@@ -1,19 +1,21 @@
 """Is an answer the gold answer? Rules by the kind of answer; docs/verifier.md states them.
 
-Rules are written once, over an :class:`Engine` that says whether two expressions are equal. In the parent it answers from
-normal forms or raises :class:`Undecided`; in a worker it answers at many digits (``exact.py``).
+Rules are written once, over an :class:`Engine` that says whether two expressions are equal. In the parent it answers
+from normal forms or raises :class:`Undecided`; in a worker it answers at many digits (``exact.py``).
 """
 
+import contextlib
 import re
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 from paced.verify.algebra import Undecided, approximate, equal, form, names, number
+from paced.verify.nodes import PLAIN_EXPRESSIONS, Node
 from paced.verify.notation import Unreadable, tidy
-from paced.verify.parse import WORDS, Node, parse
+from paced.verify.parse import WORDS, parse
+from paced.verify.regions import TURNED, Range, bounded, inequality, list_of_inequalities, region
 from paced.verify.units import Unit
 
-_EXPRESSIONS = ("n", "v", "c", "+", "*", "^", "f")
 _ITEMS = 60  # of a list: more are no answer
 _NOTHING = set(
     "nosolution nosolutions norealsolution norealsolutions nosolutionexists none emptyset theemptyset empty "
@@ -60,10 +62,8 @@ def read(text: str) -> Node:
 
 def words(text: str) -> str:
     """A text as it is compared: letters and digits of its LaTeX, without case, articles and marks."""
-    try:
+    with contextlib.suppress(Unreadable):
         text = tidy(text)
-    except Unreadable:
-        pass
     text = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf|textit|operatorname|textnormal)\s*\{([^{}]*)\}", r" \1 ", text)
     text = re.sub(r"\s+", " ", text).strip(" .,;:!?")
     plain = re.fullmatch(r"[\w .,'&()/-]*", text)
@@ -123,7 +123,7 @@ def _texts(a: Node, g: Node, answer: str, gold: str, engine: Engine) -> Decision
         return Decision(True, "the same words in another order")
     all_reals = {"allrealnumbers", "allreals", "realnumbers", "allrealx"}
     reals = [
-        n[0] == "seq" and n == read(r"\mathbb{R}") or w.replace(" ", "") in all_reals
+        (n[0] == "seq" and n == read(r"\mathbb{R}")) or w.replace(" ", "") in all_reals
         for n, w in ((a, first), (g, second))
     ]
     if all(reals):
@@ -166,12 +166,12 @@ class Comparison:
     # Structures
 
     def same(self, a: Node, g: Node) -> bool:
-        regions = [_region(n) for n in (a, g)]
-        if any(n[0] in ("cup", "minus") or _inequality(n) or _list_of_inequalities(n) for n in (a, g)):
+        regions = [region(n) for n in (a, g)]
+        if any(n[0] in ("cup", "minus") or inequality(n) or list_of_inequalities(n) for n in (a, g)):
             if regions[0] is not None and regions[1] is not None:
                 return self.same_region(regions[0], regions[1])
             return a[0] == g[0] == "rel" and self.inequalities(a, g)
-        if _bounded(g) and regions[0] is not None and regions[1] is not None and (_bounded(a) or a[0] == "seq"):
+        if bounded(g) and regions[0] is not None and regions[1] is not None and (bounded(a) or a[0] == "seq"):
             return self.same_region(regions[0], regions[1])
         if g[0] == "rel" or a[0] == "rel":
             return self.relations(a, g)
@@ -256,7 +256,7 @@ class Comparison:
         if "matrix" in (a[0], g[0]):
             matrix, other = (a, g) if a[0] == "matrix" else (g, a)
             column = [x for row in matrix[1] for x in row]
-            if other[0] != "seq" or len(matrix[1]) > 1 and len(matrix[1][0]) > 1 or len(column) == 1:
+            if other[0] != "seq" or (len(matrix[1]) > 1 and len(matrix[1][0]) > 1) or len(column) == 1:
                 return False
             entries = list(other[2])
             return self.in_order(column, entries) if matrix is a else self.in_order(entries, column)
@@ -278,13 +278,13 @@ class Comparison:
             quotient = _quotient(ratio)
             return self.quantities(quotient, other) if ratio is a else self.quantities(other, quotient)
         times = [_clock(n) for n in (a, g)]
-        if times[0] is not None and times[1] is not None and (a[2] or g[2] or len(a[1]) != len(g[1])):
+        first, second = times
+        if first is not None and second is not None and (a[2] or g[2] or len(a[1]) != len(g[1])):
             self.rule = "the same time of day"
-            first, second = times
             if a[2] and g[2]:
                 return first == second
-            return first == second or abs(first - second) == 12 * 3600 and (not a[2] or a[1][0][1] < 13)
-        if len(a[1]) != len(g[1]) or a[2] and g[2] and a[2] != g[2]:
+            return first == second or (abs(first - second) == 12 * 3600 and (not a[2] or a[1][0][1] < 13))
+        if len(a[1]) != len(g[1]) or (a[2] and g[2] and a[2] != g[2]):
             return False
         if self.in_order(list(a[1]), list(g[1])):
             return True
@@ -332,7 +332,7 @@ class Comparison:
         """``l = r`` and ``l' = r'`` are the same equation if the differences have a constant ratio."""
         if len(a) != 4 or len(g) != 4 or a[2] != "=" or g[2] != "=":
             return False
-        if any(s[0] not in _EXPRESSIONS for s in (a[1], a[3], g[1], g[3])):
+        if any(s[0] not in PLAIN_EXPRESSIONS for s in (a[1], a[3], g[1], g[3])):
             return self.same(a[1], g[1]) and self.same(a[3], g[3])
         self.rule = "the same equation up to a factor"
         return self.proportional(_difference(a), _difference(g)) is not None
@@ -357,17 +357,17 @@ class Comparison:
 
     def inequalities(self, a: Node, g: Node) -> bool:
         """Inequalities that are no range of one variable: the same sign and proportional differences."""
-        if len(a) != 4 or len(g) != 4 or any(s[0] not in _EXPRESSIONS for s in (a[1], a[3], g[1], g[3])):
+        if len(a) != 4 or len(g) != 4 or any(s[0] not in PLAIN_EXPRESSIONS for s in (a[1], a[3], g[1], g[3])):
             return False
         strict = [n[2] in ("<", ">") for n in (a, g)]
-        if strict[0] != strict[1] or a[2] not in _TURNED or g[2] not in _TURNED:
+        if strict[0] != strict[1] or a[2] not in TURNED or g[2] not in TURNED:
             return False
-        sides = [_difference(n if n[2] in ("<", "<=") else (n[0], n[3], _TURNED[n[2]], n[1])) for n in (a, g)]
+        sides = [_difference(n if n[2] in ("<", "<=") else (n[0], n[3], TURNED[n[2]], n[1])) for n in (a, g)]
         self.rule = "the same inequality up to a positive factor"
         ratio = self.proportional(sides[0], sides[1])
         return ratio is not None and ratio > 0
 
-    def same_region(self, a: "list[_Range]", g: "list[_Range]") -> bool:
+    def same_region(self, a: list[Range], g: list[Range]) -> bool:
         self.rule = "the same set of numbers"
         if len(a) != len(g):
             return False
@@ -414,7 +414,7 @@ class Comparison:
     def numbers(self, a: Node, g: Node) -> bool:
         if "based" in (a[0], g[0]):
             return _based(a, g)
-        if a[0] not in _EXPRESSIONS or g[0] not in _EXPRESSIONS:
+        if a[0] not in PLAIN_EXPRESSIONS or g[0] not in PLAIN_EXPRESSIONS:
             return False
         if self.rule.startswith("structures"):
             self.rule = "values compared"
@@ -428,20 +428,6 @@ class Comparison:
             half = Fraction(1, 2) * Fraction(10) ** -places
             return abs(Fraction(at) - g[1]) <= half
         return self._equal(a, g)
-
-
-_TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-
-
-class _Range(NamedTuple):
-    left: Node
-    left_closed: bool
-    right: Node
-    right_closed: bool
-
-
-_INFINITY: Node = ("c", "inf")
-_BELOW: Node = ("*", (("n", Fraction(-1), ""), _INFINITY))
 
 
 def _both_signs(node: Node) -> list[Node]:
@@ -544,123 +530,6 @@ def _sampled_ratio(a: Node, g: Node) -> Fraction | None:
     return ratio if ratio and abs(float(ratio) - quotient) < 1e-9 * abs(quotient) else None
 
 
-def _inequality(node: Node) -> bool:
-    return node[0] == "rel" and any(s in ("<", ">", "<=", ">=", "!=") for s in node[2::2])
-
-
-def _list_of_inequalities(node: Node) -> bool:
-    return node[0] == "list" and all(_inequality(x) for x in node[1])
-
-
-def _bounded(node: Node) -> bool:
-    """Surely an interval: brackets of two kinds, an infinite end, or ``x in ...``."""
-    if node[0] == "rel" and "in" in node:
-        return len(node) == 4 and _bounded_or_seq(node[3])
-    return (
-        node[0] == "seq"
-        and len(node[2]) == 2
-        and (
-            node[1] == "[" != node[3]
-            or node[1] + node[3] in ("[)", "(]", "[]")
-            or _INFINITY in node[2]
-            or _BELOW in node[2]
-        )
-    )
-
-
-def _bounded_or_seq(node: Node) -> bool:
-    return node[0] in ("seq", "cup", "minus")
-
-
-def _region(node: Node) -> "list[_Range] | None":
-    """A set of real numbers as sorted ranges: from intervals, unions, inequalities in one variable."""
-    match node[0]:
-        case "seq":
-            if len(node[2]) != 2 or any(x[0] not in _EXPRESSIONS for x in node[2]):
-                return None
-            return [_Range(node[2][0], node[1] == "[", node[2][1], node[3] == "]")]
-        case "set":
-            points = [_Range(x, True, x, True) for x in node[1] if x[0] in _EXPRESSIONS and not names(x)]
-            return _sorted(points) if len(points) == len(node[1]) else None
-        case "cup":
-            parts = [_region(p) for p in node[1]]
-            return _sorted([r for p in parts if p for r in p]) if all(p is not None for p in parts) else None
-        case "minus":
-            whole, points = _region(node[1]), _region(node[2])
-            if whole is None or points is None or len(whole) != 1:
-                return None
-            return _without(whole[0], points)
-        case "list":
-            parts = [_region(p) for p in node[1]]
-            if any(p is None for p in parts):
-                return None
-            if node[2] == "and" and len(parts) == 2 and all(p and len(p) == 1 for p in parts):
-                (low,), (high,) = parts  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
-                if low.left == _BELOW:
-                    low, high = high, low
-                if low.right == _INFINITY and high.left == _BELOW:
-                    return [_Range(low.left, low.left_closed, high.right, high.right_closed)]
-            return _sorted([r for p in parts if p for r in p])
-        case "rel":
-            return _chain(node)
-        case _:
-            return None
-
-
-def _chain(node: Node) -> "list[_Range] | None":
-    sides, signs = node[1::2], node[2::2]
-    if signs == ("in",):
-        return _region(sides[1]) if sides[0][0] in ("v", "f") else None
-    if len(signs) == 2 and set(signs) <= {"<", "<="} or len(signs) == 2 and set(signs) <= {">", ">="}:
-        if names(sides[0]) or names(sides[2]) or sides[1][0] not in ("v", "f"):
-            return None
-        low, high = (sides[0], sides[2]) if "<" in signs[0] else (sides[2], sides[0])
-        first, last = signs if "<" in signs[0] else signs[::-1]
-        return [_Range(low, "=" in first, high, "=" in last)]
-    if len(signs) != 1:
-        return None
-    (sign,), (left, right) = signs, sides
-    if left[0] not in ("v", "f"):
-        left, right, sign = right, left, _TURNED.get(sign, sign)
-    if left[0] not in ("v", "f") or names(right):
-        return None
-    if sign == "!=":
-        return _without(_Range(_BELOW, False, _INFINITY, False), [_Range(right, True, right, True)])
-    if sign in ("<", "<="):
-        return [_Range(_BELOW, False, right, sign == "<=")]
-    return [_Range(right, sign == ">=", _INFINITY, False)] if sign in (">", ">=") else None
-
-
-def _place(end: Node) -> float:
-    if end == _INFINITY:
-        return float("inf")
-    if end == _BELOW:
-        return float("-inf")
-    value = approximate(end)
-    return 0.0 if value is None else value
-
-
-def _sorted(ranges: "list[_Range]") -> "list[_Range]":
-    """In order, neighbours that touch joined."""
-    joined: list[_Range] = []
-    for r in sorted(ranges, key=lambda r: (_place(r.left), _place(r.right))):
-        if joined and joined[-1].right == r.left and (joined[-1].right_closed or r.left_closed):
-            joined[-1] = joined[-1]._replace(right=r.right, right_closed=r.right_closed or (r.left == r.right))
-        else:
-            joined.append(r)
-    return joined
-
-
-def _without(whole: _Range, points: "list[_Range]") -> "list[_Range] | None":
-    if any(p.left != p.right for p in points):
-        return None
-    pieces, rest = list[_Range](), whole
-    for p in points:
-        pieces.append(_Range(rest.left, rest.left_closed, p.left, False))
-        rest = _Range(p.left, False, rest.right, rest.right_closed)
-    return [*pieces, rest]
-
-
 def _clock(node: Node) -> float | None:
     """Seconds after midnight of what can be a time: hours up to 24, two-digit minutes below 60."""
     parts = [number(p) for p in node[1]]
@@ -708,6 +577,6 @@ def _decimal(node: Node) -> int | None:
         return None
     mantissa, _, exponent = node[2].partition("e")
     whole, _, places = mantissa.lstrip("-").partition(".")
-    if len((whole + places).lstrip("0")) < 2 or not places.strip("0") and not exponent:
+    if len((whole + places).lstrip("0")) < 2 or (not places.strip("0") and not exponent):
         return None
     return len(places) - int(exponent or 0)

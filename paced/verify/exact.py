@@ -11,14 +11,22 @@ from math_verify import verify as verify_outside
 from math_verify.parser import LatexExtractionConfig
 
 from paced.verify.algebra import TooLarge, Undecided, differ, equal, names
-from paced.verify.parse import Node
+from paced.verify.nodes import Node
 
 _DIGITS = 120
 _OUTSIDE = 400  # characters that math-verify is asked to read
 _FUNCTIONS: dict[str, Any] = {
-    "!": sympy.factorial, "abs": sympy.Abs, "floor": sympy.floor, "ceil": sympy.ceiling, "binom": sympy.binomial,
-    "log": sympy.log, "arcsin": sympy.asin, "arccos": sympy.acos, "arctan": sympy.atan, "arccot": sympy.acot,
-}  # fmt: skip
+    "!": sympy.factorial,
+    "abs": sympy.Abs,
+    "floor": sympy.floor,
+    "ceil": sympy.ceiling,
+    "binom": sympy.binomial,
+    "log": sympy.log,
+    "arcsin": sympy.asin,
+    "arccos": sympy.acos,
+    "arctan": sympy.atan,
+    "arccot": sympy.acot,
+}
 
 
 def _symbolic(node: Node) -> Any:

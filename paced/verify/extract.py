@@ -5,6 +5,7 @@ In this order: the last ``\\boxed{}``; the last ``####`` line; the last "answer 
 pass over the text is linear, over at most the last ``WINDOW`` characters.
 """
 
+import itertools
 import re
 from typing import NamedTuple
 
@@ -58,13 +59,13 @@ _DENIED = re.compile(
 )
 # Between two answers: what takes the first back, and what leaves both standing.
 _REVOKED = re.compile(
-    r"\b(?:wait|correct(?:ion|ed|ing)?|actually|sorry|mistake|incorrect|wrong|re-?check\w*|instead|should|no|not|hmm|apolog\w+|"
-    r"error|let me|let's|double-check|re-?evaluat\w*|however|but|check|verify|oops|rather|revis\w+|re-?examin\w*)\b",
+    r"\b(?:wait|correct(?:ion|ed|ing)?|actually|sorry|mistake|incorrect|wrong|re-?check\w*|instead|should|no|"
+    r"not|hmm|apolog\w+|error|let me|let's|double-check|re-?evaluat\w*|however|but|check|verify|oops|rather|revis\w+|re-?examin\w*)\b",
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
-    r"\b(?:or|alternative(?:ly)?|maybe|perhaps|possibl[ey]|possibility|could(?: also)? be|might(?: also)? be|guess(?:es)?|"
-    r"another (?:answer|option|candidate|guess)|either)\b",
+    r"\b(?:or|alternative(?:ly)?|maybe|perhaps|possibl[ey]|possibility|could(?: also)? be|might(?: also)? be|"
+    r"guess(?:es)?|another (?:answer|option|candidate|guess)|either)\b",
     re.IGNORECASE,
 )
 _REASONING = 60  # characters of prose between two answers that make the first a step on the way
@@ -205,7 +206,7 @@ def answer_in(sentence: str, marked: bool = False) -> str | None:
     pieces = [m for m in _MATH.finditer(sentence)]
     contents = [next(g for g in m.groups() if g) for m in pieces]
     if len(contents) > 1:
-        gaps = [sentence[a.end() : b.start()] for a, b in zip(pieces, pieces[1:], strict=False)]
+        gaps = [sentence[a.end() : b.start()] for a, b in itertools.pairwise(pieces)]
         if all(re.fullmatch(r"[\s,;&]*(?:and|or)?[\s,]*", g) for g in gaps):
             return ", ".join(contents)
     if len(contents) == 1:

@@ -22,7 +22,7 @@ _SYMBOLS = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
-    "Δ": r"\Delta ", "Ω": r"\Omega ", "∣": "|", "√": r"\surd ",
+    "Δ": r"\Delta ", "Ω": r"\Omega ", "∣": "|",
 }  # fmt: skip
 _VULGAR = {c: tuple(unicodedata.normalize("NFKC", c).split("⁄")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _TABLE = str.maketrans(_SYMBOLS | {c: rf"\frac{{{a}}}{{{b}}}" for c, (a, b) in _VULGAR.items()})

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TextIO
 
 from paced.errors import DataError
 from paced.verify import Sample, Verdict, Verifier, read
+from paced.verify.nodes import spoken
 
 _TOGETHER = 512  # pairs in memory
 _LABELS = ("correct", "wrong")
@@ -126,37 +127,6 @@ def explain(pair: Pair, verdict: Verdict) -> str:
 def _short(text: str, limit: int = 160) -> str:
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit // 2]} ... {text[-limit // 2 :]}"
-
-
-def spoken(node: Any) -> str:
-    """A structure as a person reads it."""
-    if not isinstance(node, tuple):
-        return str(node)
-    match node[:1]:
-        case ("n",):
-            return str(node[1])
-        case ("v",) | ("c",):
-            return str(node[1])
-        case ("text",):
-            return f"words {node[1]!r}"
-        case ("+",):
-            return "(" + " + ".join(spoken(p) for p in node[1]) + ")"
-        case ("*",):
-            return " * ".join(spoken(p) for p in node[1])
-        case ("^",):
-            return f"{spoken(node[1])}^{spoken(node[2])}"
-        case ("unit",):
-            return f"{spoken(node[1])} [{node[2].words or node[2].dimension}]"
-        case ("list",):
-            return "list " + ", ".join(spoken(p) for p in node[1])
-        case ("set",):
-            return "set {" + ", ".join(spoken(p) for p in node[1]) + "}"
-        case ("seq",):
-            return node[1] + ", ".join(spoken(p) for p in node[2]) + node[3]
-        case ("based",):
-            return f"{node[1]} in base {node[2]}"
-        case _:
-            return f"{node[0]}(" + ", ".join(spoken(p) for p in node[1:]) + ")"
 
 
 def grade_file(source: Path, out: Path, explained: TextIO | None = None) -> str:

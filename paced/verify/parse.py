@@ -2,114 +2,41 @@
 
 Nothing is guessed: what the grammar does not cover is :class:`Unreadable`, and no part of it passes for the whole.
 
-Nodes are tuples, the first item naming the kind.
-Numbers: ``n`` (value, as written), ``v`` name, ``c`` constant (pi, e, i, inf), ``+`` and ``*`` (parts),
-``^`` (base, exponent), ``f`` (name, arguments), ``pm`` (sign), ``based`` (digits, base).
-Answers: ``list`` (items, joined by), ``set`` (items), ``seq`` (open, items, close), ``matrix`` (rows), ``cup`` (parts),
-``minus`` (set, set), ``rel`` (sides and signs in turn), ``colon`` (parts, am or pm), ``unit`` (node, unit),
-``text`` (words).
 """
 
 import re
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
-from paced.verify.notation import Unreadable, closing, tidy
-from paced.verify.units import REFUSED, UNITS, unit
-
-Node = tuple[Any, ...]
+from paced.verify.nodes import EXPRESSIONS, Node, letter, number, product, signed
+from paced.verify.notation import Unreadable, tidy
+from paced.verify.tokens import FUNCTIONS, PLAIN, SEPARATORS, Token, tokens
+from paced.verify.units import REFUSED, unit
 
 _DEPTH = 40
-_TOKENS = 1_200
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:\.\d+)|\d{1,3}(?:,\d{3})+(?!,?\d)|\d+\.?"
-_TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<command>\\(?:[a-zA-Z]+|.))|(?P<word>[a-zA-Z]+)|(?P<other>\S))")
-_TEXTS = set(
-    r"\text \textbf \textit \textrm \textnormal \texttt \textsf \textup \mbox \hbox \mathrm \mathbf \mathit".split()
-)
-_TEXTS |= set(
-    r"\mathsf \mathtt \mathcal \mathscr \operatorname \emph \bf \rm \it \bm \boldsymbol \boxed \fbox \underline".split()
-)
 _GREEK = set(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega Gamma "
     "Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar odot".split()
 )
-FUNCTIONS = set(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp max min gcd lcm det arccot deg".split()
-)
-_RELATIONS = {"=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", r"\ne": "!=", r"\approx": "~", r"\in": "in",
-              r"\equiv": "=", r"\to": "->", r"\simeq": "~", r"\mapsto": "->", r"\rightarrow": "->", r"\sim": "~"}  # fmt: skip
-_SEPARATORS = {",": ",", ";": ",", "and": "and", "or": "or", "&": "and"}
+_RELATIONS = {
+    "=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", r"\ne": "!=", r"\approx": "~", r"\in": "in",
+    r"\equiv": "=", r"\to": "->", r"\simeq": "~", r"\mapsto": "->", r"\rightarrow": "->", r"\sim": "~",
+}  # fmt: skip
 _CLOSERS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
 _EIGHT = dict(zip("two three four five six seven eight nine ten".split(), "23456789", strict=False)) | {"ten": "10"}
-WORDS = {w: n for n, w in enumerate(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty".split()
-)} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}  # fmt: skip
-_PLAIN = {"sqrt": r"\sqrt", "pi": r"\pi", "infinity": r"\infty", "infty": r"\infty", "inf": r"\infty", "oo": r"\infty"}
-
-
-class Token(NamedTuple):
-    """``kind``: number, command, word (letters that may be variables), text (words set as text), other."""
-
-    kind: str
-    text: str
-    spaced: bool = False
-
-
-def _tokens(source: str) -> list[Token]:
-    found: list[Token] = []
-    position, end = 0, len(source.rstrip())
-    while position < end:
-        match = _TOKEN.match(source, position)
-        assert match
-        kind, text = str(match.lastgroup), match[match.lastgroup or 0]
-        spaced = match.start(kind) > position
-        position = match.end()
-        if text in _TEXTS and (opened := _skip(source, position)) < end and source[opened] == "{":
-            closed = closing(source, opened)
-            if closed is None:
-                raise Unreadable("a brace is not closed")
-            found += _texts(source[opened + 1 : closed], spaced, bool(found) and found[-1].kind == "number")
-            position = closed + 1
-        elif text not in _TEXTS:
-            measured = bool(found) and (found[-1].kind in ("number", "text") or found[-1].text in ("}", ")"))
-            found.append(Token("text" if kind == "word" and _prose(text, measured) else kind, text, spaced))
-    return found
-
-
-def _prose(word: str, measured: bool) -> bool:
-    """Is a run of letters outside ``\\text{}`` a word or a unit, and no product of variables?"""
-    if word in FUNCTIONS or word in _PLAIN or word.lower() in _SEPARATORS:
-        return False
-    if measured and (word.lower() in ("am", "pm") or (len(word) > 1 and word.lower() in UNITS)):
-        return True
-    if word.isupper():
-        return False
-    if word.lower() in ("to", "no", "of"):
-        return True
-    return len(word) > 2 and word not in "abcdefghijklmnopqrstuvwxyz"
-
-
-def _skip(source: str, position: int) -> int:
-    while position < len(source) and source[position] == " ":
-        position += 1
-    return position
-
-
-def _texts(content: str, spaced: bool, measured: bool) -> list[Token]:
-    """Words set as text; numbers, letters and lists inside ``\\text{}`` are mathematics all the same."""
-    content = content.strip(" ~")
-    if measured and content.lower() in UNITS:
-        return [Token("text", content, spaced)]
-    if not re.fullmatch(r"[A-Za-z][A-Za-z .'/-]+", content):
-        return _tokens(content)
-    return [Token("text", w.strip("."), spaced) for w in content.split() if w != "."]
+WORDS = {
+    word: number
+    for number, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
 
 
 class _Parser:
-    def __init__(self, tokens: list[Token]):
-        self.tokens, self.at, self.depth, self.brackets = tokens, 0, 0, 0
+    def __init__(self, found: list[Token]):
+        self.tokens, self.at, self.depth, self.brackets = found, 0, 0, 0
 
     # Tokens
 
@@ -147,11 +74,11 @@ class _Parser:
         if self.depth > _DEPTH:
             raise Unreadable(f"nested deeper than {_DEPTH}")
         found, joined = [self.item()], ","
-        while (token := self.peek()).text.lower() in _SEPARATORS:
+        while (token := self.peek()).text.lower() in SEPARATORS:
             self.at += 1
             if joined == "," or token.text.lower() not in (",", ";"):
-                joined = _SEPARATORS[token.text.lower()]
-            if self.peek().text.lower() in _SEPARATORS:  # ", and"
+                joined = SEPARATORS[token.text.lower()]
+            if self.peek().text.lower() in SEPARATORS:  # ", and"
                 continue
             if self.peek().kind == "end" or self.peek().text in closers:
                 break
@@ -212,10 +139,9 @@ class _Parser:
     def words(self) -> str | None:
         """Words that come next, as a unit's name; None if something else comes."""
         start, words = self.at, list[str]()
-        while (token := self.peek()).text.lower() not in _SEPARATORS and (
+        while (token := self.peek()).text.lower() not in SEPARATORS and (
             token.kind == "text"
-            or words
-            and (token.kind == "word" and len(token.text) > 1 or token.text in ("/", "-", "."))
+            or (words and ((token.kind == "word" and len(token.text) > 1) or token.text in ("/", "-", ".")))
         ):
             words.append(self.take().text)
         if not words:
@@ -240,20 +166,20 @@ class _Parser:
         sign = self.accept("+", "-", r"\pm", r"\mp")
         while True:
             term = self.term()
-            parts.append(_signed(sign, term))
+            parts.append(signed(sign, term))
             sign = self.accept("+", "-", r"\pm", r"\mp")
             if sign is None:
                 return parts[0] if len(parts) == 1 else ("+", tuple(parts))
-            if any(p[0] not in _EXPRESSIONS for p in parts):
+            if any(p[0] not in EXPRESSIONS for p in parts):
                 raise Unreadable("arithmetic on what is no number")
 
     def term(self) -> Node:
         parts = [self.power(explicit=True)]
         mixed = parts[0][0] == "n" and parts[0][1].denominator == 1 and self.peek(-1).kind == "number"
         while True:
-            if operator := self.accept("*", r"\cdot", r"\times"):
+            if self.accept("*", r"\cdot", r"\times"):
                 parts.append(self.power(explicit=True))
-            elif operator := self.accept("/", r"\div"):
+            elif self.accept("/", r"\div"):
                 parts.append(("^", self.power(explicit=True), ("n", Fraction(-1), "")))
             elif (self.peek().text == r"\frac" or self._slashed()) and mixed and len(parts) == 1:
                 fraction = self.fraction()
@@ -265,7 +191,7 @@ class _Parser:
                 parts.append(self.power())
             else:
                 break
-        return parts[0] if len(parts) == 1 else _product(parts)
+        return parts[0] if len(parts) == 1 else product(parts)
 
     def _slashed(self) -> bool:
         """A fraction such as ``1/8`` after a blank: "3 1/8"."""
@@ -275,13 +201,13 @@ class _Parser:
     def fraction(self) -> Node:
         if self.peek().kind == "number":
             top, _, bottom = self.take(), self.take(), self.take()
-            parts = [_number(top.text), _number(bottom.text)]
+            parts = [number(top.text), number(bottom.text)]
         else:
             self.take()
             parts = [self.argument(), self.argument()]
         if parts[0][0] == parts[1][0] == "n" and parts[1][1] != 0:
             return ("n", parts[0][1] / parts[1][1], "")
-        return _product([parts[0], ("^", parts[1], ("n", Fraction(-1), ""))])
+        return product([parts[0], ("^", parts[1], ("n", Fraction(-1), ""))])
 
     def begins(self) -> bool:
         """Does a factor begin here without an operator?"""
@@ -289,14 +215,14 @@ class _Parser:
         if kind == "number":
             return self.peek(-1).kind != "number"
         if kind == "word":
-            return text.lower() not in _SEPARATORS and text not in ("U", "or", "and")
+            return text.lower() not in SEPARATORS and text not in ("U", "or", "and")
         if kind == "command":
             return text not in _RELATIONS and text not in _STOPS
         return text in ("(", "[", "{") or (text == "|" and self.brackets == 0)
 
     def power(self, explicit: bool = False) -> Node:
         if explicit and (sign := self.accept("-", "+", r"\pm", r"\mp")):
-            return _signed(sign, self.power(explicit=True))
+            return signed(sign, self.power(explicit=True))
         return self.marked(self.atom())
 
     def marked(self, node: Node) -> Node:
@@ -332,7 +258,7 @@ class _Parser:
     def script(self) -> Node:
         """What ``^`` raises to: a group, a signed number or one symbol."""
         if sign := self.accept("-", "+"):
-            return _signed(sign, self.script())
+            return signed(sign, self.script())
         if self.peek().text == "{":
             return self.group()
         node = self.atom()
@@ -351,10 +277,10 @@ class _Parser:
             return self.group()
         if token.kind == "number" and len(token.text) > 1:
             self.tokens[self.at] = Token("number", token.text[1:])
-            return _number(token.text[0])
+            return number(token.text[0])
         if token.kind == "word" and len(token.text) > 1:
             self.tokens[self.at] = Token("word", token.text[1:])
-            return _letter(token.text[0])
+            return letter(token.text[0])
         return self.atom()
 
     def atom(self) -> Node:
@@ -384,14 +310,14 @@ class _Parser:
             first, *rest = text.split(",")
             for r in reversed(rest):
                 self.tokens[self.at : self.at] = [Token("other", ","), Token("number", r)]
-            return _number(first)
+            return number(first)
         nxt = self.peek()
         if nxt.kind == "word" and not nxt.spaced and re.fullmatch(r"[eE]\d*", nxt.text):
             sign = self.peek(1).text if self.peek(1).text in ("+", "-") else ""
             digits = self.peek(1 + bool(sign))
             if digits.kind == "number" and digits.text.isdigit() and len(digits.text) <= 3 and not digits.spaced:
                 self.at += 2 + bool(sign)
-                return _number(text, int(sign + digits.text))
+                return number(text, int(sign + digits.text))
         if nxt.kind == "word" and nxt.text in ("th", "st", "nd", "rd") and not nxt.spaced:
             self.at += 1
         elif nxt.kind == "word" and not nxt.spaced and self.peek(1).text == "_":  # 152A_{11}
@@ -410,7 +336,7 @@ class _Parser:
             if base is None:
                 raise Unreadable("a number with an index that is no base")
             return ("based", text.upper().replace(",", ""), base)
-        return _number(text)
+        return number(text)
 
     def base(self) -> int | None:
         self.expect("_")
@@ -443,7 +369,7 @@ class _Parser:
 
     def text(self, token: Token) -> Node:
         if len(token.text) == 1:
-            return _letter(token.text + self.subscript())
+            return letter(token.text + self.subscript())
         if token.text.isupper():
             return ("v", token.text)
         raise Unreadable(f"text {token.text!r}")
@@ -453,15 +379,15 @@ class _Parser:
         text = token.text
         if text in FUNCTIONS:
             return self.function(text)
-        if text in _PLAIN:
-            return self.command(_PLAIN[text])
+        if text in PLAIN:
+            return self.command(PLAIN[text])
         if len(text) > 1 and text.isupper():
             return ("v", text)
-        parts = [_letter(c) for c in text[:-1]]
+        parts = [letter(c) for c in text[:-1]]
         last = text[-1] + self.subscript()
         call = self.call(last)
-        node = call or _letter(last)
-        return _product([*parts, node]) if parts else node
+        node = call or letter(last)
+        return product([*parts, node]) if parts else node
 
     def call(self, name: str) -> Node | None:
         """``f(x)``: a name before one symbol or number in brackets; anything else in brackets is a factor."""
@@ -494,17 +420,17 @@ class _Parser:
             if self.peek().text.lstrip("\\") in FUNCTIONS or self.peek().text in ("(", "["):
                 break
             parts.append(self.power())
-        argument = parts[0] if len(parts) == 1 else _product(parts)
+        argument = parts[0] if len(parts) == 1 else product(parts)
         if argument[0] == "unit" and argument[2].dimension == "angle":
-            argument = _product([argument[1], ("c", "pi"), ("n", Fraction(1, 180), "")])
+            argument = product([argument[1], ("c", "pi"), ("n", Fraction(1, 180), "")])
         if power == ("n", Fraction(-1), "-1") or (power and power[0] == "n" and power[1] == -1):
             name, power = "arc" + name, None
         if name == "exp":
             node: Node = ("^", ("c", "e"), argument)
         elif base is not None:
-            node = _product([("f", "log", argument), ("^", ("f", "log", base), ("n", Fraction(-1), ""))])
+            node = product([("f", "log", argument), ("^", ("f", "log", base), ("n", Fraction(-1), ""))])
         elif name == "lg":
-            node = _product([("f", "log", argument), ("^", ("f", "log", _number("10")), ("n", Fraction(-1), ""))])
+            node = product([("f", "log", argument), ("^", ("f", "log", number("10")), ("n", Fraction(-1), ""))])
         else:
             node = ("f", "log" if name == "ln" else name, argument)
         return ("^", node, power) if power else node
@@ -613,7 +539,7 @@ class _Parser:
         """Is what follows arithmetic, so that a comma in a number parts thousands: ``(1,000 + 5)``?"""
         ahead, seen = 0, False
         while (token := self.peek(ahead)).text not in (")", "]", "") and ahead < 12:
-            seen = seen or token.text in ("+", "-", "*", r"\times", r"\cdot", "/") and ahead > 0
+            seen = seen or (token.text in ("+", "-", "*", r"\times", r"\cdot", "/") and ahead > 0)
             if token.text in (",", "(", "["):
                 return False
             ahead += 1
@@ -644,55 +570,10 @@ class _Parser:
         return ("matrix", tuple(tuple(r) for r in rows))
 
 
-_EXPRESSIONS = ("n", "v", "c", "+", "*", "^", "f", "pm", "unit", "based")
 _STOPS = {
     r"\cup", r"\setminus", r"\backslash", r"\}", r"\rangle", r"\rfloor", r"\rceil", "\\\\", r"\end", r"\cr", r"\%",
     r"\pm", r"\mp", r"\cdot", r"\times", r"\div", r"\circ", r"\prime", r"\cap", r"\hline",
 }  # fmt: skip
-
-
-def _number(text: str, exponent: int = 0) -> Node:
-    digits = text.replace(",", "").rstrip(".")
-    value = Fraction(digits if not digits.startswith(".") else "0" + digits)
-    written = digits + (f"e{exponent}" if exponent else "")
-    return ("n", value * Fraction(10) ** exponent, written if "." in digits or exponent else "")
-
-
-def _letter(name: str) -> Node:
-    return ("c", name) if name in ("e", "i") else ("v", name)
-
-
-def _signed(sign: str | None, node: Node) -> Node:
-    if sign in (None, "+"):
-        return node
-    if sign == "-":
-        if node[0] == "n":
-            return ("n", -node[1], "-" + node[2] if node[2] else "")
-        if node[0] == "unit":
-            return ("unit", _signed(sign, node[1]), node[2])
-        if node[0] == "based":
-            return ("based", "-" + node[1], node[2])
-        return _product([("n", Fraction(-1), ""), node])
-    return _product([("pm", 1 if sign == r"\pm" else -1), node])
-
-
-def _product(parts: list[Node]) -> Node:
-    """A product; scalars go into a matrix, units stay outside."""
-    measures = [p[2] for p in parts if p[0] == "unit"]
-    parts = [p[1] if p[0] == "unit" else p for p in parts]
-    arrays = [p for p in parts if p[0] in ("matrix", "seq")]
-    if len(arrays) > 1 or any(p[0] not in (*_EXPRESSIONS, "matrix", "seq") for p in parts) or len(measures) > 1:
-        raise Unreadable("a product of what are no numbers")
-    if arrays:
-        scale = [p for p in parts if p is not arrays[0]]
-        if arrays[0][0] == "seq":
-            opened, items, closed = arrays[0][1:]
-            if (opened, closed) != ("(", ")"):
-                raise Unreadable("a product with an interval")
-            return ("seq", opened, tuple(_product([*scale, x]) for x in items), closed)
-        return ("matrix", tuple(tuple(_product([*scale, x]) for x in row) for row in arrays[0][1]))
-    node = ("*", tuple(parts))
-    return ("unit", node, measures[0]) if measures else node
 
 
 @lru_cache(maxsize=20_000)
@@ -702,11 +583,8 @@ def parse(text: str) -> Node:
     Raises:
         Unreadable: the grammar does not cover it, or it is nested too deep.
     """
-    tokens = _tokens(tidy(text))
-    if len(tokens) > _TOKENS:
-        raise Unreadable(f"more than {_TOKENS} symbols")
     try:
-        node = _Parser(tokens).whole()
+        node = _Parser(tokens(tidy(text))).whole()
     except RecursionError:
         raise Unreadable("nested too deep") from None
     if _deeper(node, 2 * _DEPTH):

@@ -35,9 +35,12 @@ class _Worker:
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "paced.verify.worker"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": path}, start_new_session=True,
-            )  # fmt: skip
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True,
+            )
         except OSError as error:
             raise VerifierError(f"no verifier process can be started: {error.strerror}") from None
         assert self.process.stdin

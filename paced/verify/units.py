@@ -38,7 +38,8 @@ UNITS = {
 # Words of the same sound as something that would change the answer: "5 or more" is not 5.
 REFUSED = set(
     "not no less more fewer least most than below above minus plus times over under except if or and at between none "
-    "thousand million billion trillion hundred dozen half third quarter cannot undefined infinitely squared cubed".split()
+    "thousand million billion trillion hundred dozen half third quarter cannot undefined infinitely squared "
+    "cubed".split()
 )
 
 

@@ -32,22 +32,77 @@ def graded(verifier: Verifier, response: str, gold: str, question: str = "") -> 
 ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
     "integer": (
         "1234",
-        ["1,234", "1{,}234", r"1\,234", r"1,\!234", "1 234", "+1234", "1234.0", "01234", "１２３４", r"\text{1234}", "x = 1234",
-         r"\frac{2468}{2}", r"1.234 \times 10^3", "1.234e3", r"1234\text{ apples}", r"1234^{\text{th}}", "2000 - 766 = 1234"],
-        ["1235", "-1234", "1234.5", "1,2,3,4", "12,34", "1234 or 1235", "12340", r"\pm 1234", r"1234\pi", r"1234^2", "x > 1234",
-         r"\text{not } 1234", r"1234\text{ or more}", r"\text{at least } 1234", "", "1.234"],
+        [
+            "1,234",
+            "1{,}234",
+            r"1\,234",
+            r"1,\!234",
+            "1 234",
+            "+1234",
+            "1234.0",
+            "01234",
+            "１２３４",
+            r"\text{1234}",
+            "x = 1234",
+            r"\frac{2468}{2}",
+            r"1.234 \times 10^3",
+            "1.234e3",
+            r"1234\text{ apples}",
+            r"1234^{\text{th}}",
+            "2000 - 766 = 1234",
+        ],
+        [
+            "1235",
+            "-1234",
+            "1234.5",
+            "1,2,3,4",
+            "12,34",
+            "1234 or 1235",
+            "12340",
+            r"\pm 1234",
+            r"1234\pi",
+            r"1234^2",
+            "x > 1234",
+            r"\text{not } 1234",
+            r"1234\text{ or more}",
+            r"\text{at least } 1234",
+            "",
+            "1.234",
+        ],
     ),
     "fraction": (
         r"\frac{1}{3}",
-        [r"\dfrac13", r"\tfrac{1}3", "1/3", r"\frac{-2}{-6}", "⅓", r"0.\overline{3}", r"1 \div 3", r"3^{-1}", r"x=\frac{1}{3}"],
+        [
+            r"\dfrac13",
+            r"\tfrac{1}3",
+            "1/3",
+            r"\frac{-2}{-6}",
+            "⅓",
+            r"0.\overline{3}",
+            r"1 \div 3",
+            r"3^{-1}",
+            r"x=\frac{1}{3}",
+        ],
         ["0.33", "0.3333333333", r"\frac{3}{1}", r"-\frac13", r"33\%", "1,3", "(1,3)", r"\frac{1}{3}\pi"],
     ),
-    "mixed number": (r"3\frac{1}{8}", ["25/8", "3 1/8", "3.125", "3⅛", r"\frac{25}{8}"], ["3/8", "3.12", "31/8", r"8\frac13"]),
-    "rounded": ("8.25", ["8.25", "8.246", r"2\sqrt{17}", r"\frac{33}{4}", "8.250", r"\approx 8.25"], ["8.2", "8.24", "8", "8.256", "82.5"]),
+    "mixed number": (
+        r"3\frac{1}{8}",
+        ["25/8", "3 1/8", "3.125", "3⅛", r"\frac{25}{8}"],
+        ["3/8", "3.12", "31/8", r"8\frac13"],
+    ),
+    "rounded": (
+        "8.25",
+        ["8.25", "8.246", r"2\sqrt{17}", r"\frac{33}{4}", "8.250", r"\approx 8.25"],
+        ["8.2", "8.24", "8", "8.256", "82.5"],
+    ),
     "exact with a point": ("27.0", ["27", "27.00", r"\frac{54}{2}"], ["27.04", "26.96", "28"]),
     "one digit": ("0.5", ["1/2", ".5", "0.50"], ["0.51", "0.46", "5"]),
     "leading zeros": ("025", ["25", "025", "25.0"], ["0.25", "52", "250"]),
-    "root": (r"2\sqrt{3}", ["√12", "2√3", r"\sqrt3 \cdot 2", r"\frac{6}{\sqrt{3}}", "2*sqrt(3)"], ["3.46", r"3\sqrt2", r"\sqrt{6}", r"2\sqrt[3]{3}"]),
+    "root": (
+        r"2\sqrt{3}",
+        ["√12", "2√3", r"\sqrt3 \cdot 2", r"\frac{6}{\sqrt{3}}", "2*sqrt(3)"],
+        ["3.46", r"3\sqrt2", r"\sqrt{6}", r"2\sqrt[3]{3}"],
+    ),
     "nested root": (r"\frac{\sqrt{2+\sqrt{3}}}{2}", [r"\frac{\sqrt6+\sqrt2}{4}"], [r"\frac{\sqrt6-\sqrt2}{4}"]),
     "large": ("2^{2008}-2", [r"2(2^{2007}-1)", r"-2+4^{1004}"], ["2^{2008}", "2^{2007}-2", "2^{2008}-3"]),
     "tiny difference": (r"\frac{1}{2004!}", [r"\frac{2005}{2005!}"], [r"\frac{1}{2006!}", "0"]),
@@ -55,7 +110,11 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
     "expression": (r"\frac{n(n+1)}{2}", [r"\binom{n+1}{2}", r"\frac{n^2+n}{2}"], [r"\binom{n}{2}", "n(n+1)"]),
     "absolute value": ("|x|", [r"\sqrt{x^2}"], ["x", "-x"]),
     "complex": ("2-3i", ["-3i+2", r"\frac{13}{2+3i}"], ["2+3i", "2", "3-2i"]),
-    "equation": ("y = 2x + 1", ["2x+1=y", "2x - y + 1 = 0", "2x+1", "4x - 2y = -2"], ["y = 2x - 1", "x = 2y + 1", "y > 2x + 1"]),
+    "equation": (
+        "y = 2x + 1",
+        ["2x+1=y", "2x - y + 1 = 0", "2x+1", "4x - 2y = -2"],
+        ["y = 2x - 1", "x = 2y + 1", "y > 2x + 1"],
+    ),
     "value of a name": ("x = 5", ["5", "x=5", "5 = x"], ["y = 5", "x = 6", "x > 5"]),
     "chain": ("5", ["x = 2 + 3 = 5", "a + b = 5"], ["5 + 1 = 6", "x \\ne 5"]),
     "function": ("f(x)=2x", ["f(n) = 2n", "2x", "y = 2x"], ["f(x)=2", "g(x)=2x", "f(n)=2x+1"]),
@@ -64,25 +123,58 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
     "general inequality": (r"s^2 \le 8r^2", [r"8r^2 \geq s^2", r"2s^2 \le 16 r^2"], [r"s^2 \ge 8r^2", "s^2 < 8r^2"]),
     "interval": ("[2,12)", [r"2 \le x < 12", r"x \in [2, 12)"], ["(2,12)", "[2,12]", "[2,13)", "(2,12]"]),
     "union": (
-        r"(-\infty,3)\cup(3,\infty)", [r"x \neq 3", r"(3,∞) ∪ (-∞,3)", r"\mathbb{R}\setminus\{3\}", r"x<3 \text{ or } x>3"],
+        r"(-\infty,3)\cup(3,\infty)",
+        [r"x \neq 3", r"(3,∞) ∪ (-∞,3)", r"\mathbb{R}\setminus\{3\}", r"x<3 \text{ or } x>3"],
         [r"(-\infty,3]\cup[3,\infty)", r"x \neq 2", r"\mathbb{R}", "x > 3"],
     ),
-    "list": ("1, -2", ["-2, 1", r"\{1,-2\}", r"1 \text{ and } -2", r"x=1 \text{ or } x=-2", "x = -2, 1", "1; -2"], ["1", "1, 2", "1, -2, 3", "-1"]),
+    "list": (
+        "1, -2",
+        ["-2, 1", r"\{1,-2\}", r"1 \text{ and } -2", r"x=1 \text{ or } x=-2", "x = -2, 1", "1; -2"],
+        ["1", "1, 2", "1, -2, 3", "-1"],
+    ),
     "several names": ("a=2, b=3", ["b=3, a=2", "(2,3)"], ["a=3, b=2", "a=2"]),
-    "plus-minus": (r"1 \pm \sqrt{5}", [r"1-\sqrt5, 1+\sqrt5", "1±√5", r"\frac{2\pm\sqrt{20}}{2}"], [r"1+\sqrt{5}", r"\pm\sqrt5", r"5\pm 1"]),
+    "plus-minus": (
+        r"1 \pm \sqrt{5}",
+        [r"1-\sqrt5, 1+\sqrt5", "1±√5", r"\frac{2\pm\sqrt{20}}{2}"],
+        [r"1+\sqrt{5}", r"\pm\sqrt5", r"5\pm 1"],
+    ),
     "set": (r"\{4,5,7\}", [r"\{7,4,5\}", "4,5,7", r"\{4,5,7,7\}"], [r"\{4,5\}", "(4,5)", r"\{4,5,8\}"]),
-    "pair": ("(2,-1)", [r"\left(2, -1\right)", "2, -1", "x=2, y=-1", "(x,y)=(2,-1)"], ["(-1,2)", "-1, 2", "[2,-1]", "(2,-1,0)", "2"]),
+    "pair": (
+        "(2,-1)",
+        [r"\left(2, -1\right)", "2, -1", "x=2, y=-1", "(x,y)=(2,-1)"],
+        ["(-1,2)", "-1, 2", "[2,-1]", "(2,-1,0)", "2"],
+    ),
     "pairs": ("(1,2),(3,4)", ["(3,4),(1,2)", r"\{(1,2),(3,4)\}"], ["(1,2)", "(2,1),(3,4)", "(1,2,3,4)"]),
     "large coordinates": ("(100,101)", ["(100, 101)"], ["100101", "(101,100)"]),
-    "vector": (r"\begin{pmatrix} 6 \\ -17 \end{pmatrix}", ["(6,-17)", r"\begin{bmatrix}6\\-17\end{bmatrix}", r"\langle 6, -17\rangle"], [r"\begin{pmatrix} 6 & -17 \end{pmatrix}", "(-17,6)", "(6,17)"]),
-    "matrix": (r"\begin{pmatrix} 1/5 & 4/5 \\ 0 & 1 \end{pmatrix}", [r"\frac15\begin{bmatrix} 1 & 4 \\ 0 & 5 \end{bmatrix}"], [r"\begin{pmatrix} 1/5 & 0 \\ 4/5 & 1 \end{pmatrix}"]),
+    "vector": (
+        r"\begin{pmatrix} 6 \\ -17 \end{pmatrix}",
+        ["(6,-17)", r"\begin{bmatrix}6\\-17\end{bmatrix}", r"\langle 6, -17\rangle"],
+        [r"\begin{pmatrix} 6 & -17 \end{pmatrix}", "(-17,6)", "(6,17)"],
+    ),
+    "matrix": (
+        r"\begin{pmatrix} 1/5 & 4/5 \\ 0 & 1 \end{pmatrix}",
+        [r"\frac15\begin{bmatrix} 1 & 4 \\ 0 & 5 \end{bmatrix}"],
+        [r"\begin{pmatrix} 1/5 & 0 \\ 4/5 & 1 \end{pmatrix}"],
+    ),
     "percent": (r"10\%", ["10%", "10", "0.1", r"10\text{ percent}"], ["11%", r"0.1\%", "100", "1"]),
     "degrees": (r"336^\circ", ["336", "336°", r"336\text{ degrees}"], ["24", r"335^\circ"]),
     "radians": (r"\frac{\pi}{2}", [r"90^\circ"], ["90", r"45^\circ"]),
     "money": (r"\$0.50", ["$0.50", "0.5", "50 cents", r"0.50\text{ dollars}"], ["50", "0.05", "5 cents"]),
-    "unit": (r"10\text{ cm}", ["10", "10 cm", r"10\,\mathrm{cm}", r"0.1\text{ m}", "100 mm"], [r"10\text{ m}", "11 cm", r"10\text{ cm}^2"]),
-    "unit in the answer": ("12", [r"12\text{ square units}", "12 dollars", r"12\text{ ways}"], ["120 cm", r"12\text{ or }13"]),
-    "time": (r"\text{4:30 p.m.}", ["4:30 PM", "4:30", "16:30", r"4\!:\!30\text{ p.m.}"], ["4:30 am", "4:31 pm", "5:30", "4.5"]),
+    "unit": (
+        r"10\text{ cm}",
+        ["10", "10 cm", r"10\,\mathrm{cm}", r"0.1\text{ m}", "100 mm"],
+        [r"10\text{ m}", "11 cm", r"10\text{ cm}^2"],
+    ),
+    "unit in the answer": (
+        "12",
+        [r"12\text{ square units}", "12 dollars", r"12\text{ ways}"],
+        ["120 cm", r"12\text{ or }13"],
+    ),
+    "time": (
+        r"\text{4:30 p.m.}",
+        ["4:30 PM", "4:30", "16:30", r"4\!:\!30\text{ p.m.}"],
+        ["4:30 am", "4:31 pm", "5:30", "4.5"],
+    ),
     "ratio": ("3:5", ["6:10", r"\frac35", "3 to 5"], ["5:3", "3:5:1", "3"]),
     "base": ("21_8", ["21_{8}", "21", r"21_{\text{eight}}"], ["21_9", "17", "17_{10}", "12_8"]),
     "word": (r"\text{Evelyn}", ["Evelyn", r"\textbf{Evelyn}", "evelyn"], ["Angela", r"\text{not Evelyn}", "E"]),
@@ -94,8 +186,12 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
     "spellings": (r"\frac{1}{2} \text{ OR } 0.5", ["1/2", "0.5"], ["1/3"]),
     "trigonometry": (r"\cos^2 x", [r"1-\sin^2 x", r"\frac{1+\cos 2x}{2}"], [r"\cos x^2", r"\sin^2 x", r"1+\sin^2 x"]),
     "logarithm": ("3", [r"\log_2 8", r"\frac{\ln 8}{\ln 2}"], [r"\ln 8", r"\log_8 2"]),
-    "outside the grammar": (r"\sum_{k=1}^{n} k^2", [r"\sum_{k=1}^n k^2"], [r"\sum_{k=1}^{m} k^2", r"\prod_{k=1}^{n} a_k", "n"]),
-}  # fmt: skip
+    "outside the grammar": (
+        r"\sum_{k=1}^{n} k^2",
+        [r"\sum_{k=1}^n k^2"],
+        [r"\sum_{k=1}^{m} k^2", r"\prod_{k=1}^{n} a_k", "n"],
+    ),
+}
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
@@ -184,9 +280,15 @@ def test_no_answer_is_picked_out_of(response: str) -> None:
         (r"$x = \boxed{3}$ and $y = \boxed{5}$", "(3,5)", "correct"),
         (r"\boxed{3}, \boxed{5}", "5, 3", "correct"),
         (r"\boxed{\frac12} = \boxed{0.5}", "0.5", "correct"),
-        ("".join(f"Then the next step of the long proof of this statement gives us \\boxed{{{i}}}. " for i in range(9)), "8", "wrong"),
+        (
+            "".join(
+                f"Then the next step of the long proof of this statement gives us \\boxed{{{i}}}. " for i in range(9)
+            ),
+            "8",
+            "wrong",
+        ),
     ],
-)  # fmt: skip
+)
 def test_several_answers(verifier: Verifier, response: str, gold: str, outcome: str) -> None:
     assert graded(verifier, response, gold).outcome == outcome
 
@@ -232,9 +334,19 @@ def test_failed_is_unknown_and_cut_is_wrong(verifier: Verifier, source: str, res
 
 @pytest.mark.parametrize(
     ("source", "gold"),
-    [("gsm8k", ""), ("gsm8k", "many"), ("gsm8k", "1/2"), ("gsm8k", "10%"), ("gsm8k", "4 apples"), ("gsm8k", "1e3.5"),
-     ("math", ""), ("math", r"\frac{1}{2"), ("math", "f(x) = ax + b, where b is any whole number"), ("math", r"\div")],
-)  # fmt: skip
+    [
+        ("gsm8k", ""),
+        ("gsm8k", "many"),
+        ("gsm8k", "1/2"),
+        ("gsm8k", "10%"),
+        ("gsm8k", "4 apples"),
+        ("gsm8k", "1e3.5"),
+        ("math", ""),
+        ("math", r"\frac{1}{2"),
+        ("math", "f(x) = ax + b, where b is any whole number"),
+        ("math", r"\div"),
+    ],
+)
 def test_golds_that_are_refused(verifier: Verifier, source: str, gold: str) -> None:
     assert verifier.grade_golds([Sample(source, "", gold)])[0].outcome == "wrong"
 
@@ -325,7 +437,8 @@ def test_hostile_answers(verifier: Verifier) -> None:
 
 def test_memory_is_limited() -> None:
     program = (
-        "from paced.verify import worker; worker.decided = lambda case: {'correct': True, 'rule': str(len(bytes(1 << 30)))};"
+        "from paced.verify import worker;"
+        "worker.decided = lambda case: {'correct': True, 'rule': str(len(bytes(1 << 30)))};"
         "import sys; sys.stdin = ['{}', '{}']; worker.main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
