@@ -14,6 +14,7 @@ from paced.verify.choices import listed
 from paced.verify.compare import Cheap, Decision, read
 from paced.verify.extract import NoAnswer, extract
 from paced.verify.judge import Case, judge
+from paced.verify.notation import LONGEST
 from paced.verify.pool import Pool
 
 Outcome = Literal["correct", "wrong", "unknown"]
@@ -60,7 +61,7 @@ def mathematics(sample: Sample) -> Step:
     found = extract(sample.response)
     if isinstance(found, NoAnswer):
         return Verdict("wrong", None, found.reason), None
-    verdict = Verdict("unknown", found.text, where=found.where)
+    verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)
     case = Case(found.parts, sample.gold, listed(sample.question))
     try:
         decision = judge(case, Cheap())

@@ -60,7 +60,8 @@ _DENIED = re.compile(
 # Between two answers: what takes the first back, and what leaves both standing.
 _REVOKED = re.compile(
     r"\b(?:wait|correct(?:ion|ed|ing)?|actually|sorry|mistake|incorrect|wrong|re-?check\w*|instead|should|no|"
-    r"not|hmm|apolog\w+|error|let me|let's|double-check|re-?evaluat\w*|however|but|check|verify|oops|rather|revis\w+|re-?examin\w*)\b",
+    r"not|hmm|apolog\w+|error|let me|let's|double-check|re-?evaluat\w*|however|but|check|verify|oops|rather|"
+    r"revis\w+|re-?examin\w*)\b",
     re.IGNORECASE,
 )
 _HEDGED = re.compile(
