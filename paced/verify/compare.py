@@ -203,6 +203,9 @@ class Comparison:
             return False
         if len(first) == 1 and len(second) == 1:
             return self.same(first[0], second[0])
+        if a[0] == "list" and len(second) == 1 and 1 < len(first) <= 3:
+            self.rule = "the same value several times"
+            return all(self.same(x, second[0]) for x in first)
         if "set" in (a[0], g[0]):
             first, second = self.distinct(first), self.distinct(second)
         self.rule = "the same members in any order"

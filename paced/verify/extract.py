@@ -54,6 +54,14 @@ _TITLE = re.compile(
     r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|[*_]{2})?(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t]*[*_:.]{0,4}[ \t]*\n+",
     re.IGNORECASE,
 )
+_ANSWER_LINE = re.compile(
+    r"^[#*\s]{0,6}(?:final )?answer\W{0,4}[:：]\**[ \t]*(\S[^\n]{0,200})$", re.IGNORECASE | re.MULTILINE
+)
+_PLEASANTRY = re.compile(
+    r"\s+(?:let me know|i hope (?:this|it|that)|hope (?:this|that)|feel free|if you (?:have|need|want|would)|"
+    r"is there anything|would you like)\b[^\n]{0,200}$",
+    re.IGNORECASE,
+)
 _DENIED = re.compile(
     r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE
 )
@@ -96,6 +104,9 @@ def _braces(text: str) -> dict[int, int]:
     return pairs
 
 
+_SAID = re.compile(r"^\s*\\text\s*\{[^{}]{0,80}\b(?:is|are|equals)(?:\s+about)?:?\s*\}(?=\s*[^\s{])")
+
+
 def _boxes(text: str) -> list[_Statement]:
     """All boxes that are not inside another one, in order."""
     pairs = _braces(text)
@@ -115,7 +126,7 @@ def _boxes(text: str) -> list[_Statement]:
                 found.append(_Statement(start, end + 1, text[at + 1 : end]))
         elif bare := _BARE.match(text, at):
             found.append(_Statement(start, bare.end(), bare[0]))
-    return [s for s in found if s.content.strip()] or found
+    return [s._replace(content=_SAID.sub("", s.content)) for s in found if s.content.strip()] or found
 
 
 def _prose(text: str) -> str:
@@ -316,6 +327,8 @@ def extract(response: str) -> Found | NoAnswer:
     boxes = _boxes(text)
     if boxes and not boxes[-1].content.strip():
         return NoAnswer("the last box is empty")
+    if boxes and (later := _later_statement(text[boxes[-1].end :])):
+        return Found((later,), "the answer line after the last \\boxed{}")
     if boxes:
         parts = _together(text, boxes)
         if len({_key(b.content) for b in boxes[-60:]}) >= _GUESSES and len(boxes) > 2 * len(parts):
@@ -333,8 +346,15 @@ def extract(response: str) -> Found | NoAnswer:
         return Found(_together(text, statements), "the last answer statement")
     if not _finished(text):
         return NoAnswer("no answer statement, and the response ends in the middle")
-    value = _last_value(_block_at_end(text))
+    value = _last_value(_block_at_end(_PLEASANTRY.sub("", text[-3_000:].rstrip())))
     return Found((value,), "the last sentence") if value else NoAnswer("no answer statement, and no clear last value")
+
+
+def _later_statement(rest: str) -> str | None:
+    """The answer of an "Answer:" line after the last box, near the end of the response."""
+    lines = [m for m in _ANSWER_LINE.finditer(rest)] if len(rest) < 400 else []
+    content = answer_in(lines[-1][1], marked=True) if lines else None
+    return content if content and re.search(r"\d", content) and _readable(content) else None
 
 
 def _hashed(content: str) -> str | None:

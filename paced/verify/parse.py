@@ -139,11 +139,17 @@ class _Parser:
     def words(self) -> str | None:
         """Words that come next, as a unit's name; None if something else comes."""
         start, words = self.at, list[str]()
-        while (token := self.peek()).text.lower() not in SEPARATORS and (
-            token.kind == "text"
-            or (words and ((token.kind == "word" and len(token.text) > 1) or token.text in ("/", "-", ".")))
-        ):
-            words.append(self.take().text)
+        while (token := self.peek()).text.lower() not in SEPARATORS:
+            after = self.peek(1)
+            if token.kind == "text" or (words and token.kind == "word" and len(token.text) > 1):
+                words.append(self.take().text)
+            elif token.text == r"\frac" and self.peek(2).kind == "text":  # \frac{\text{km}}{\text{h}}
+                self.take()
+                words += [self.plain_group(), "/", self.plain_group()]
+            elif words and token.text in ("/", "-", ".", r"\cdot", "*") and after.kind in ("text", "word"):
+                words += [self.take().text, self.take().text]
+            else:
+                break
         if not words:
             return None
         if any(w.lower() in REFUSED for w in words) or len(words) > 8:
@@ -181,7 +187,7 @@ class _Parser:
                 parts.append(self.power(explicit=True))
             elif self.accept("/", r"\div"):
                 parts.append(("^", self.power(explicit=True), ("n", Fraction(-1), "")))
-            elif (self.peek().text == r"\frac" or self._slashed()) and mixed and len(parts) == 1:
+            elif mixed and len(parts) == 1 and (self._slashed() or self._fraction_follows()):
                 fraction = self.fraction()
                 if fraction[0] == "n" and 0 < fraction[1] < 1:
                     parts = [self.marked(("n", parts[0][1] + fraction[1], ""))]
@@ -192,6 +198,9 @@ class _Parser:
             else:
                 break
         return parts[0] if len(parts) == 1 else product(parts)
+
+    def _fraction_follows(self) -> bool:
+        return self.peek().text == r"\frac" and self.peek(2).kind != "text"
 
     def _slashed(self) -> bool:
         """A fraction such as ``1/8`` after a blank: "3 1/8"."""
@@ -216,6 +225,8 @@ class _Parser:
             return self.peek(-1).kind != "number"
         if kind == "word":
             return text.lower() not in SEPARATORS and text not in ("U", "or", "and")
+        if text == r"\frac" and self.peek(2).kind == "text":
+            return False
         if kind == "command":
             return text not in _RELATIONS and text not in _STOPS
         return text in ("(", "[", "{") or (text == "|" and self.brackets == 0)
@@ -363,6 +374,9 @@ class _Parser:
                 text += "'"
             elif self.peek().text == "^" and self.peek(1).text in ("*", r"\prime", "'"):
                 self.at += 2
+                text += "'"
+            elif [self.peek(i).text for i in range(4)] == ["^", "{", r"\prime", "}"]:
+                self.at += 4
                 text += "'"
             else:
                 return text

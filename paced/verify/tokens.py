@@ -83,6 +83,8 @@ def _texts(content: str, spaced: bool, measured: bool) -> list[Token]:
     content = content.strip(" ~")
     if measured and content.lower() in UNITS:
         return [Token("text", content, spaced)]
+    if measured and re.fullmatch(r"[A-Za-z][A-Za-z /.*(){}^\d-]*[\^/][A-Za-z /.*(){}^\d-]*", content):
+        return [Token("text", content, spaced)]  # g/cm^3
     if not re.fullmatch(r"[A-Za-z][A-Za-z .'/-]+", content):
         return tokens(content)
     return [Token("text", w.strip("."), spaced) for w in content.split() if w != "."]

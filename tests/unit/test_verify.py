@@ -420,6 +420,7 @@ def test_hostile_answers(verifier: Verifier) -> None:
     import resource
 
     verifier.grade([Sample("math", r"\boxed{\frac{(2n)!}{n!n!}}", r"\binom{2n}{n}")])  # a worker is running
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of all children this process ever had
     slow: list[tuple[str, float]] = []
     for number, (name, response) in enumerate(HOSTILE.items()):
         used = time.process_time()
@@ -430,8 +431,8 @@ def test_hostile_answers(verifier: Verifier) -> None:
         if verdict.seconds > 2:
             slow.append((name, verdict.seconds))
     assert not slow
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert children * (1 if sys.platform == "darwin" else 1024) < worker.MEMORY
+    after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert after == before or after * (1 if sys.platform == "darwin" else 1024) < worker.MEMORY
     assert graded(verifier, r"\boxed{\frac{(2n)!}{n!n!}}", r"\binom{2n}{n}").outcome == "correct"
 
 
