@@ -87,6 +87,9 @@ class Pipeline:
                 failures.append(result)
         failure = first_cause(failures)
         self._write(rows, "completed" if failure is None else "failed", failure)
+        cached = sum(r["cached"] for r in rows)
+        done = f"{len(rows)} of {len(self._submitted)} stages done"
+        display.say(f"{done}: {cached} cached, {len(rows) - cached} computed")
         if failure is None:
             self._publish(rows)
         if failure is not None or not self._nothing_new(rows):

@@ -28,6 +28,7 @@ def test_the_same_command_again(first_run: Finished, second_run: Finished) -> No
     # Both arms want the same weights and answers; whoever asks second is given the first one's.
     assert sum(not s["cached"] for s in first_run.stages.values()) >= len(STAGES) - 3
     assert all(s["cached"] for s in second_run.stages.values())
+    assert f"{len(STAGES)} of {len(STAGES)} stages done: {len(STAGES)} cached, 0 computed" in second_run.outcome.err
     assert second_run.numbers() == first_run.numbers()
     assert second_run.outcome.out == first_run.outcome.out
 

@@ -353,7 +353,7 @@ def test_golds_that_are_refused(verifier: Verifier, source: str, gold: str) -> N
 
 @pytest.mark.parametrize("gold", ["0", "-3", "1,000", "$5", "0.25", ".5", "-0.5", "27.0", "025"])
 def test_golds_that_are_numbers(verifier: Verifier, gold: str) -> None:
-    assert verifier.grade_golds([Sample("jsonl", "", gold)])[0].outcome == "correct"
+    assert verifier.grade_golds([Sample("table", "", gold)])[0].outcome == "correct"
 
 
 def test_the_whole_working_counts(verifier: Verifier) -> None:
