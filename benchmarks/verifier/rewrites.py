@@ -870,6 +870,65 @@ def expressions(_: str, draw: Draw) -> list[Triple]:
     return [(gold, draw.choice(right), True), (gold, draw.choice(wrong), False)]
 
 
+def circles(_: str, draw: Draw) -> list[Triple]:
+    a, b, r = draw.choice([-4, -2, 1, 3, 5]), draw.choice([-3, -1, 2, 6]), draw.randint(2, 9)
+    gold = f"(x {-a:+d})^2 + (y {-b:+d})^2 = {r * r}"
+    c = a * a + b * b - r * r
+    right = [
+        f"x^2 + y^2 {-2 * a:+d}x {-2 * b:+d}y {c:+d} = 0",
+        f"(y {-b:+d})^2 + (x {-a:+d})^2 = {r}^2",
+        f"{r * r} = (x {-a:+d})^{{2}} + (y {-b:+d})^{{2}}",
+        f"3(x {-a:+d})^2 + 3(y {-b:+d})^2 = {3 * r * r}",
+        rf"\frac{{(x {-a:+d})^2}}{{{r * r}}} + \frac{{(y {-b:+d})^2}}{{{r * r}}} = 1",
+    ]
+    wrong = [
+        f"(x {a:+d})^2 + (y {-b:+d})^2 = {r * r}",
+        f"(x {-a:+d})^2 + (y {-b:+d})^2 = {r}",
+        f"(x {-a:+d})^2 - (y {-b:+d})^2 = {r * r}",
+        f"x^2 + y^2 {-2 * a:+d}x {-2 * b:+d}y {c + 1:+d} = 0",
+        f"(x {-a:+d})^2 + (y {-b:+d})^2",
+        str(r * r),
+    ]
+    return [(gold, draw.choice(right), True), (gold, draw.choice(wrong), False)]
+
+
+def surd_pairs(_: str, draw: Draw) -> list[Triple]:
+    a, b, d = draw.randint(1, 9), draw.randint(2, 5), draw.choice([2, 3, 5, 7])
+    gold = rf"{a} + {b}\sqrt{{{d}}}, {a} - {b}\sqrt{{{d}}}"
+    right = [
+        rf"{a} \pm {b}\sqrt{{{d}}}",
+        rf"{a} - \sqrt{{{b * b * d}}}, {a} + \sqrt{{{b * b * d}}}",
+        rf"x = {a} - {b}\sqrt{{{d}}} \quad \text{{or}} \quad x = {a} + {b}\sqrt{{{d}}}",
+        rf"\left\{{ {a} - {b}\sqrt{{{d}}}, {a} + {b}\sqrt{{{d}}} \right\}}",
+        rf"\frac{{{2 * a} \pm \sqrt{{{4 * b * b * d}}}}}{{2}}",
+    ]
+    wrong = [
+        rf"{a} + {b}\sqrt{{{d}}}",
+        rf"{a} \pm {b + 1}\sqrt{{{d}}}",
+        rf"({a} + {b}\sqrt{{{d}}})({a} - {b}\sqrt{{{d}}})",
+        rf"{a} + {b}\sqrt{{{d}}}, {a} + {b}\sqrt{{{d}}}",
+        rf"-{a} \pm {b}\sqrt{{{d}}}",
+        f"{a + b * d**0.5:.3f}, {a - b * d**0.5:.3f}",
+    ]
+    return [(gold, draw.choice(right), True), (gold, draw.choice(wrong), False)]
+
+
+def speeds(_: str, draw: Draw) -> list[Triple]:
+    v = draw.randint(11, 99)
+    gold = draw.choice([rf"{v}\text{{ miles per hour}}", str(v), rf"{v} \text{{ mph}}"])
+    right = [
+        rf"{v} \text{{ mph}}",
+        f"{v} miles per hour",
+        rf"{v}\,\text{{mi/h}}",
+        rf"{v}\ \frac{{\text{{miles}}}}{{\text{{hour}}}}",
+        str(v),
+        rf"v = {v}",
+        rf"{v} \text{{ miles}}/\text{{hour}}",
+    ]
+    wrong = [rf"{v + 1} \text{{ mph}}", f"{v * 60} miles per hour", f"-{v}", rf"{v}.5 \text{{ mph}}", f"{v} or {v + 5}"]
+    return [(gold, draw.choice(right), True), (gold, draw.choice(wrong), False)]
+
+
 CATEGORIES: dict[str, Callable[[str, Draw], list[Triple]]] = {
     "integers": integers,
     "fractions": fractions,
@@ -902,4 +961,7 @@ HELD_OUT: dict[str, Callable[[str, Draw], list[Triple]]] = {
     "logarithms": logarithms,
     "trigonometry": trigonometry,
     "expressions": expressions,
+    "circles": circles,
+    "surd pairs": surd_pairs,
+    "speeds": speeds,
 }
