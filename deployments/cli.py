@@ -62,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("run", help="name of a run, or its folder")
     report.set_defaults(do=report_command)
 
+    grade = commands.add_parser("grade", help="grade responses against gold answers, see docs/verifier.md")
+    grade.add_argument("pairs", type=Path, help="JSONL: response, gold; optional question, finish, label, category")
+    grade.add_argument("--out", type=Path, required=True, help="JSONL of verdicts, one line a pair")
+    grade.add_argument("--explain", action="store_true", help="say how each verdict came about")
+    grade.set_defaults(do=grade_command)
+
     cache = commands.add_parser("cache", help="what is stored: list, verify, collect garbage")
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("ls", help="collections and artifacts with sizes").set_defaults(do=cache_ls)
@@ -235,6 +241,13 @@ def report_command(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"run {folder.name} has not ended yet: there is nothing to report")
     print(table(build(folder)[0]))
     print(f"\nreport   {folder / 'report.html'}")
+    return 0
+
+
+def grade_command(arguments: argparse.Namespace) -> int:
+    from paced.verify.pairs import grade_file
+
+    print(grade_file(arguments.pairs, arguments.out, sys.stdout if arguments.explain else None))
     return 0
 
 

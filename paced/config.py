@@ -26,7 +26,8 @@ class Section(BaseModel):
     @classmethod
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         assert info.field_name
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation not in (bool, bool | None):
+        kind: Any = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and kind not in (bool, bool | None):
             raise ValueError(f"must not be {str(value).lower()}")
         return value
 

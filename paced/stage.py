@@ -38,13 +38,13 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.problems:prepare", 2, False),
+    "prepare": Stage("paced.problems:prepare", 3, False),
     "preflight": Stage("paced.preflight:preflight", 1, True),
-    "rollouts": Stage("paced.rollouts:rollouts", 1, True),
+    "rollouts": Stage("paced.rollouts:rollouts", 2, True),
     "weights": Stage("paced.weights:weights", 1, False),
-    "teacher": Stage("paced.teacher:teacher", 1, True),
+    "teacher": Stage("paced.teacher:teacher", 2, True),
     "train": Stage("paced.train:train", 1, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 2, True),
+    "evaluate": Stage("paced.evaluate:evaluate", 3, True),
     "compare": Stage("paced.compare:compare", 2, False),
 }
 
