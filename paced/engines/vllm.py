@@ -25,7 +25,7 @@ from paced.engines.base import Limits, Request, Response
 from paced.errors import ConfigError, EngineError
 
 ATTEMPTS = 3  # at one part; each with half as many sequences at once as the one before
-LENGTH = 1024  # of prompt and response, at least; then powers of two
+LENGTH = 256  # of prompt and response, at least; then powers of two
 BATCHED_TOKENS = 8192  # in one forward pass
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the scheduler in the engine's own process: one start instead of two
@@ -215,7 +215,9 @@ def main() -> None:
         def read() -> None:
             for line in sys.stdin:
                 lines.put(line)
-            os.killpg(0, signal.SIGKILL)  # the stage has ended, and nobody is left to do this
+            if os.getpgrp() == os.getpid():  # else somebody has started this by hand, and the group is not its own
+                os.killpg(0, signal.SIGKILL)  # the stage has ended, and nobody is left to do this
+            os._exit(1)
 
         threading.Thread(target=read, daemon=True).start()
 

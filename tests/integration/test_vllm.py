@@ -56,7 +56,7 @@ def test_every_stage_through_vllm(model: Path, tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in rollout_parts(home)}
     assert not list(home.glob("artifacts/rollouts/*/manifest.json"))
 
-    run = finished(home, Command(home, *arguments(model, tmp_path)).finish())
+    run = finished(home, Command(home, *arguments(model, tmp_path)).finish(within=900))
     gone(home)
 
     counts = run.stages["0/rollouts"]["counts"]
