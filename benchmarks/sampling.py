@@ -1,6 +1,6 @@
 """Sampled tokens a second: the vLLM engine against plain ``model.generate``, alternating, in one run.
 
-    python benchmarks/sampling.py MODEL OUT.json [--sequences 128] [--tokens 128] [--repeats 3]
+    python benchmarks/sampling.py MODEL OUT.json [--sequences 128] [--tokens 64] [--repeats 3]
 
 Both get the same prompts and the same sampling parameters and both draw exactly ``--tokens`` tokens a sequence, so no
 engine gains from short responses. Loading a model and starting the engine are not counted, and are told apart. ``OUT``
@@ -36,14 +36,14 @@ def prompts(tokenizer: Tokenizer, number: int) -> list[list[int]]:
     return [ids[i // 8] for i in range(number)]
 
 
-def plain(folder: Path, dtype: Any, tokenizer: Tokenizer, rows: list[list[int]], tokens: int) -> Callable[[int], int]:
+def plain(folder: Path, dtype: Any, tokenizer: Tokenizer, rows: list[list[int]], tokens: int) -> Callable[..., int]:
     """``model.generate`` on all rows at once, padded on the left, as its documentation does it."""
     model: Any = load_model(folder, Model(path=str(folder), dtype=dtype), torch.device("cpu"))
     width = max(map(len, rows))
     ids = torch.tensor([[tokenizer.eos] * (width - len(r)) + r for r in rows])
     mask = torch.tensor([[0] * (width - len(r)) + [1] * len(r) for r in rows])
 
-    def run(seed: int) -> int:
+    def run(seed: int, tokens: int = tokens) -> int:
         torch.manual_seed(seed)
         with torch.inference_mode():
             out = model.generate(
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--sequences", type=int, default=128)
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
     arguments = parser.parse_args()
@@ -81,9 +81,9 @@ def main() -> None:
             return sum(len(r.ids) for r in engine.sample(requests, sampling, lambda done: None))
 
         began = time.perf_counter()
-        sample(0)  # starts it, and warms it up; model.generate gets the same
+        sample(0)  # starts it, and warms it up
         start = time.perf_counter() - began
-        generate(0)
+        generate(0, tokens=2)  # warms it up
         runs: dict[str, list[float]] = {"generate": [], "vllm": []}
         for repeat in range(1, arguments.repeats + 1):
             for name, call in (("generate", generate), ("vllm", sample)):

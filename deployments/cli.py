@@ -31,6 +31,18 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument("--set", action="append", default=[], metavar="a.b=value")
     demo.set_defaults(do=run_command, recipe=Path(__file__).parent.parent / "recipes" / "tiny.yaml")
 
+    data = commands.add_parser(
+        "data", help="load and clean the data of a recipe, or one file, and say what was left out"
+    )
+    data.add_argument("what", metavar="RECIPE|FILE", help="a recipe, or with --source a data file")
+    data.add_argument("--source", choices=("gsm8k", "math", "mmlu", "table"), help="how the file is laid out")
+    data.add_argument(
+        "--against", action="append", default=[], metavar="SOURCE:FILE",
+        help="take the file as training data, to be kept apart from this benchmark; may be repeated",
+    )  # fmt: skip
+    data.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
+    data.set_defaults(do=data_command)
+
     report = commands.add_parser("report", help="draw a run's report again, from its artifacts alone")
     report.add_argument("run", help="name of a run, or its folder")
     report.set_defaults(do=report_command)
@@ -97,8 +109,50 @@ def run_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def data_command(arguments: argparse.Namespace) -> int:
+    from paced.config import Data, Decontamination, Runtime, load_data, load_recipe
+
+    changes = tuple(arguments.set)
+    benchmarks: dict[str, Data] = {}
+    decontamination: Decontamination | None = Decontamination() if arguments.against else None
+    if arguments.source is None:
+        if arguments.against:
+            raise ConfigError("--against goes with --source; a recipe names its benchmarks itself")
+        if Path(arguments.what).suffix in (".jsonl", ".parquet", ".zip", ".csv") or Path(arguments.what).is_dir():
+            raise ConfigError(f"{arguments.what} is no recipe: say how the file is laid out, with --source")
+        recipe = load_recipe(Path(arguments.what), changes)
+        check_data(recipe)
+        training, decontamination = recipe.data, recipe.decontamination
+        benchmarks = {b.name: b.data for b in recipe.evaluation.benchmarks}
+        name, seed = "train", recipe.seeds[0]
+    else:
+        training, name, seed = load_data(arguments.source, arguments.what, changes), Path(arguments.what).stem, 0
+        for against in arguments.against:
+            source, _, file = against.partition(":")
+            benchmarks[Path(file).stem] = load_data(source, file)
+    home = environment.home()
+    from paced import datasheet
+    from paced.problems import prepare_spec
+    from paced.stage import execute
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "log":
+            print(event["message"], file=sys.stderr)
+
+    refs = {
+        n: execute(prepare_spec(str(home.absolute()), d, 0, n, {}, None, Runtime()), tell)
+        for n, d in benchmarks.items()
+    }
+    spec = prepare_spec(
+        str(home.absolute()), training, seed, "train" if decontamination else name, refs, decontamination, Runtime()
+    )
+    refs[name] = execute(spec, tell)
+    print(datasheet.text({n: ref.folder for n, ref in refs.items()}))
+    return 0
+
+
 def check_paths(recipe: Any) -> None:
-    """Say at once which model folder or data file is not there.
+    """Say at once which model folder or file is not there.
 
     Raises:
         ConfigError: with the field path.
@@ -107,11 +161,21 @@ def check_paths(recipe: Any) -> None:
     for field, path in named.items():
         if path is not None and not Path(path).is_dir():
             raise ConfigError(f"{field}: model folder {path} does not exist")
+    check_data(recipe)
+
+
+def check_data(recipe: Any) -> None:
+    """Say at once which file is not there.
+
+    Raises:
+        ConfigError: with the field path.
+    """
     files = {"data.path": recipe.data.path}
     files |= {f"evaluation.benchmarks.{i}.data.path": b.data.path for i, b in enumerate(recipe.evaluation.benchmarks)}
+    files["runtime.accelerate"] = recipe.runtime.accelerate
     for field, path in files.items():
-        if path is not None and not Path(path).is_file():
-            raise ConfigError(f"{field}: data file {path} does not exist")
+        if path is not None and not path.startswith("hub:") and not Path(path).exists():
+            raise ConfigError(f"{field}: file {path} does not exist")
 
 
 def run_folder(name: str) -> Path:

@@ -15,11 +15,8 @@ from paced.errors import PacedError
 from paced.stage import STAGES, Listener, Spec, emit, execute
 
 
-def run(read: Callable[[], str], tell: Listener) -> int:
-    """Run the stage of a spec in this process; the last event told is ``done`` or ``error``.
-
-    Args:
-        read: gives the spec as JSON.
+def guarded(program: Callable[[], object], tell: Listener) -> int:
+    """Run something; an error becomes the last event told.
 
     Returns:
         the exit status: 0, 1 on an error that ``tell`` was told of, 130 when stopped.
@@ -35,7 +32,7 @@ def run(read: Callable[[], str], tell: Listener) -> int:
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     try:
-        execute(Spec.model_validate_json(read()), tell)
+        program()
     except PacedError as error:
         return fail(type(error).__name__, str(error))
     except ValidationError as error:
@@ -50,6 +47,15 @@ def run(read: Callable[[], str], tell: Listener) -> int:
             return fail("EngineError", "the disk is full: free some space, then run the same command again")
         raise
     return 0
+
+
+def run(read: Callable[[], str], tell: Listener) -> int:
+    """Run the stage of a spec in this process; the last event told is ``done`` or ``error``.
+
+    Args:
+        read: gives the spec as JSON.
+    """
+    return guarded(lambda: execute(Spec.model_validate_json(read()), tell), tell)
 
 
 def main() -> int:

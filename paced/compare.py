@@ -6,7 +6,7 @@ problems and seeds, resampled together, so what makes a problem or a seed hard f
 Shapes: S seeds, N problems (all benchmarks', in one order for every arm).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,7 @@ class Arm(NamedTuple):
     correct: Array
     truncated: Array
     tokens: Array
+    written: Array  # samples that are text, not a choice compared by log-likelihood
 
     @property
     def accuracy(self) -> Array:
@@ -74,25 +75,28 @@ def compare(job: Job) -> None:
     """
     config = Config.model_validate(job.spec.config)
     problems, arms = load(job, config)
-    k = shortest(arms)
     retention = problems["benchmark"].isin([b.name for b in config.benchmarks if b.retention]).to_numpy(bool)
-    entries: dict[str, dict[str, Any]] = {name: generation(arm, ~retention, k) for name, arm in arms.items()}
+    entries: dict[str, dict[str, Any]] = {name: generation(arm, ~retention, arms) for name, arm in arms.items()}
     comparisons: list[dict[str, Any]] = []
+    several = sum(not b.retention for b in config.benchmarks) > 1
     for metric, group, chosen in groups(problems, retention):
         values: dict[tuple[str, ...], Array] = {(name,): arm.accuracy[:, chosen] for name, arm in arms.items()}
-        if group is None:
+        if group is None or (metric == "by_benchmark" and several and not retention[chosen].any()):
             values |= {(a, b): difference(arms[a], arms[b])[:, chosen] for a, b in config.pairs}
         for key, interval in intervals(values).items():
             about = {"problems": int((~np.isnan(values[key])).any(0).sum())}
             if len(key) == 2:
-                names = {"a": key[0], "b": key[1], "metric": metric, "difference": interval.pop("mean")}
+                names = {"a": key[0], "b": key[1], "metric": group or metric, "difference": interval.pop("mean")}
                 comparisons.append(names | interval | about | {"seeds": len(values[key])})
                 continue
             arm = arms[key[0]]
             about |= {"samples": int(arm.known[:, chosen].sum()), "seeds": len(arm.seeds)}
+            if metric == "by_benchmark":
+                about = generation(arm, chosen, arms) | about
             place = entries[arm.name] if group is None else entries[arm.name].setdefault(metric, {})
             place[group or metric] = interval | about
-    job.write_json("comparison.json", {"arms": entries, "comparisons": comparisons})
+    benchmarks = [b.model_dump() for b in config.benchmarks]
+    job.write_json("comparison.json", {"benchmarks": benchmarks, "arms": entries, "comparisons": comparisons})
     job.counts |= {"arms": len(arms), "problems": len(problems), "comparisons": len(comparisons)}
 
 
@@ -141,7 +145,7 @@ def load(job: Job, config: Config) -> tuple[pd.DataFrame, dict[str, Arm]]:
         seeds = sorted(tables[name])
         counts = {
             column: np.stack([tables[name][seed][column].to_numpy(float) for seed in seeds])
-            for column in ("samples", "known", "correct", "truncated", "tokens")
+            for column in ("samples", "known", "correct", "truncated", "tokens", "written")
         }
         arms[name] = Arm(name, seeds, **counts)
         for benchmark in config.benchmarks:
@@ -166,6 +170,7 @@ def by_problem(scores: pd.DataFrame) -> pd.DataFrame:
             "correct": (verdict == "correct").astype(int),
             "truncated": (scores["finish"] == "length").astype(int),
             "tokens": scores["tokens"].astype(int),
+            "written": (scores["finish"] != "scored").astype(int),
         }
     )
     return pd.DataFrame(flags.groupby([*KEY, "level"], as_index=False).sum())
@@ -196,20 +201,22 @@ def difference(a: Arm, b: Arm) -> Array:
     return a.rows(seeds) - b.rows(seeds)
 
 
-def shortest(arms: dict[str, Arm]) -> int:
-    """The k of pass@k: known verdicts that every problem with any has in every arm."""
-    return int(min(a.known[a.known > 0].min(initial=np.inf) for a in arms.values()))
+def shortest(arms: Iterable[Arm], chosen: Mask) -> int:
+    """The k of pass@k: known verdicts that each of the chosen problems with any has in every arm."""
+    known = (arm.known[:, chosen] for arm in arms)
+    return int(min(k[k > 0].min(initial=np.inf) for k in known))
 
 
-def generation(arm: Arm, chosen: Mask, k: int) -> dict[str, Any]:
+def generation(arm: Arm, chosen: Mask, arms: dict[str, Arm]) -> dict[str, Any]:
     """pass@k, truncated share and mean response length of an arm on the chosen problems; how many verdicts lack."""
     known, correct = arm.known[:, chosen], arm.correct[:, chosen]
-    samples = arm.samples[:, chosen].sum()
+    k = shortest(arms.values(), chosen)
     pairs = zip(known[known > 0].astype(int).tolist(), correct[known > 0].astype(int).tolist(), strict=True)
-    return {
+    found: dict[str, Any] = {
         "k": k,
         "pass_at_k": round(float(np.mean([pass_at_k(n, c, k) for n, c in pairs])), DECIMALS),
-        "truncated": round(float(arm.truncated[:, chosen].sum() / samples), DECIMALS),
-        "mean_tokens": round(float(arm.tokens[:, chosen].sum() / samples), DECIMALS),
-        "unknown": int(samples - known.sum()),
     }
+    if written := arm.written[:, chosen].sum():
+        found["truncated"] = round(float(arm.truncated[:, chosen].sum() / written), DECIMALS)
+        found["mean_tokens"] = round(float(arm.tokens[:, chosen].sum() / written), DECIMALS)
+    return found | {"unknown": int(arm.samples[:, chosen].sum() - known.sum())}

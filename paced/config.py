@@ -40,6 +40,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]
+Script = Literal["han", "kana", "hangul", "cyrillic", "arabic", "hebrew", "devanagari", "thai"]
 
 
 class Engine(Section):
@@ -88,31 +89,94 @@ class Teacher(Model):
         return self
 
 
+# Named sampling settings: `sampling: paper`, or `sampling: {preset: paper, max_new_tokens: 2048}`.
+PRESETS: dict[str, dict[str, float]] = {
+    # arXiv 2603.11178, evaluation (method section 10); its temperature there is 0.6 to 0.7.
+    "paper": {"temperature": 0.6, "top_p": 0.8, "top_k": 20, "max_new_tokens": 8192},
+    # The same, rollouts for pass rates and stage 2.
+    "paper_rollouts": {"temperature": 1.0, "max_new_tokens": 8192},
+    # The most probable token each time, whatever the temperature.
+    "greedy": {"top_k": 1},
+}
+
+
 class Sampling(Section):
-    """How responses are drawn. The same object serves pass rates, stage 2 and evaluation."""
+    """How responses are drawn. The same object serves pass rates, stage 2 and evaluation.
+
+    The name of a preset may stand for all of it, or as ``preset`` beside the fields that differ.
+    """
 
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0, description="0: no limit.")
     max_new_tokens: PositiveInt = 64
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        given = {"preset": value} if isinstance(value, str) else value
+        if not isinstance(given, dict) or "preset" not in given:
+            return value
+        fields = dict(given)  # pyright: ignore[reportUnknownVariableType]
+        name = fields.pop("preset")
+        if name not in PRESETS:
+            raise ValueError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
+        return {**PRESETS[name], **fields}
+
+
+class Columns(Section):
+    """Which fields of a table hold what, as dotted paths such as ``reward_model.ground_truth``."""
+
+    question: str = Field(default="question", description="Text, or chat messages, of which the user's last counts.")
+    answer: str = "answer"
+    id: str | None = Field(default=None, description="The field 'id' if not set and there.")
+    level: str | None = Field(
+        default=None, description="A whole number or text such as 'Level 5'; the field 'level' if not set and there."
+    )
+    solution: str | None = Field(default=None, description="The field 'solution' if not set and there.")
+
 
 class Data(Section):
     """Where problems come from.
 
-    ``tiny`` is generated (``mix`` gives the share of each level); ``gsm8k`` reads the original JSONL files (question,
-    answer with ``####``); ``jsonl`` reads question, answer and, if there, id, level and solution.
+    ``tiny`` is generated (``mix`` gives the share of each level); ``gsm8k`` is the original GSM8K; ``math`` any of the
+    published layouts of competition mathematics (MATH, MATH-500, AIME, AMC, Minerva, OlympiadBench, DAPO, DeepScaleR),
+    told apart by their fields; ``mmlu`` multiple choice, judged by log-likelihood; ``table`` a file of your own.
     """
 
-    source: Literal["tiny", "gsm8k", "jsonl"]
-    path: str | None = Field(default=None, description="Data file, for gsm8k and jsonl.")
+    source: Literal["tiny", "gsm8k", "math", "mmlu", "table"]
+    path: str | None = Field(
+        default=None,
+        description="JSONL or Parquet file; for mmlu also a folder or zip of the original CSV files; or a data set of "
+        "the Hugging Face hub as hub:OWNER/NAME:SPLIT or hub:OWNER/NAME:CONFIG:SPLIT.",
+    )
+    columns: Columns | None = Field(default=None, description="Field names, for source table.")
     problems: PositiveInt | None = Field(default=None, description="How many problems to take; all if not set.")
     mix: dict[int, Annotated[float, Field(gt=0)]] | None = Field(default=None, description="Share by level (tiny).")
     seed: Seed | None = Field(default=None, description="Draws the problems; the run's own seed if not set.")
     instruction: str = Field(default="", description="Added after each question.")
+    drop_scripts: tuple[Script, ...] = Field(
+        default=(), description="Leave out problems written in these scripts, such as han for Chinese."
+    )
+    max_characters: PositiveInt | None = Field(default=None, description="Leave out longer questions.")
+    subjects: tuple[str, ...] = Field(default=(), description="Only these subjects (mmlu); all if not set.")
+    shots: int = Field(default=0, ge=0, le=5, description="Solved examples of the dev split in each prompt (mmlu).")
+    chat: bool = Field(default=False, description="Put the prompt through the model's chat template (mmlu).")
+    score: Literal["letters", "texts"] = Field(
+        default="letters", description="Compare the choices' letters, or their texts (mmlu)."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.source != "tiny" and self.path is None:
+            raise ValueError(f"source '{self.source}' needs path, the data file")
+        for source, options in (
+            ("mmlu", ("subjects", "shots", "chat", "score")), ("table", ("columns",)), ("tiny", ("mix",)),
+        ):  # fmt: skip
+            if self.source != source and (changed := self.changed(*options)):
+                raise ValueError(f"{changed[0]} has no effect with source '{self.source}': remove it")
+        if self.source == "mmlu" and self.instruction:
+            raise ValueError("instruction has no effect with source 'mmlu', whose prompts have their own: remove it")
         if self.source == "tiny":
             if self.path is not None:
                 raise ValueError("path has no effect with source 'tiny', which is generated: remove it")
@@ -122,11 +186,26 @@ class Data(Section):
                 raise ValueError("mix must name levels 0 to 6")
             if self.instruction:
                 raise ValueError("instruction has characters that source 'tiny' has no tokens for: remove it")
-        else:
-            if self.path is None:
-                raise ValueError(f"source '{self.source}' needs path, the data file")
-            if self.mix is not None:
-                raise ValueError(f"mix has no effect with source '{self.source}': remove it")
+            if changed := self.changed("drop_scripts", "max_characters"):
+                raise ValueError(f"{changed[0]} has no effect with source 'tiny', which is generated: remove it")
+        return self
+
+
+class Decontamination(Section):
+    """What is dropped from the training data because it stands in a benchmark of the recipe.
+
+    Always a question that equals a benchmark's but for case and spaces; and one that holds at least ``share`` of the
+    n-grams, n ``words`` long, of a benchmark's question (docs/data.md says how the two numbers were chosen).
+    """
+
+    enabled: bool = True
+    words: int = Field(default=13, ge=4)
+    share: float = Field(default=0.3, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _effective(self) -> Self:
+        if not self.enabled and (changed := self.changed("words", "share")):
+            raise ValueError(f"{changed[0]} has no effect with enabled false: remove it")
         return self
 
 
@@ -181,6 +260,9 @@ class Training(Section):
     clip: float = Field(default=1.0, gt=0, description="Largest gradient norm.")
     reduction: Literal["sequence", "token"] = "sequence"
     micro_batch_tokens: PositiveInt = Field(default=4096, description="Padded tokens in one forward pass.")
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations twice instead of keeping them: a third slower, far less memory."
+    )
 
     @model_validator(mode="after")
     def _warm(self) -> Self:
@@ -213,13 +295,20 @@ class Benchmark(Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     data: Data
     retention: bool = False
+    samples: PositiveInt | None = Field(default=None, description="k here; evaluation.samples if not set.")
+
+    @model_validator(mode="after")
+    def _effective(self) -> Self:
+        if self.data.source == "mmlu" and self.samples is not None:
+            raise ValueError("samples has no effect with source 'mmlu', which is judged without sampling: remove it")
+        return self
 
 
 class Evaluation(Section):
-    """Stage 'evaluate': k samples a problem on every benchmark."""
+    """Stage 'evaluate': k samples a problem on every benchmark, or the log-likelihoods of its choices (mmlu)."""
 
     benchmarks: tuple[Benchmark, ...] = Field(min_length=1)
-    samples: PositiveInt = 4
+    samples: PositiveInt = Field(default=4, description="k: samples a problem, where a benchmark sets none.")
     sampling: Sampling = Sampling(temperature=0.7)
     seed: Seed = 0
 
@@ -228,8 +317,16 @@ class Evaluation(Section):
         names = [b.name for b in self.benchmarks]
         if len(set(names)) < len(names):
             raise ValueError(f"benchmarks repeat a name: {', '.join(names)}")
+        if "train" in names:
+            raise ValueError("benchmarks cannot have the name 'train', which is that of the data to train on")
         if all(b.retention for b in self.benchmarks):
             raise ValueError("benchmarks need one that is not a retention benchmark")
+        several = [b.name for b in self.benchmarks if b.data.source != "mmlu" and (b.samples or self.samples) > 1]
+        if self.sampling.top_k == 1 and several:
+            raise ValueError(
+                f"samples of benchmark {several[0]} must be 1 with top_k 1 (greedy), which draws the same response "
+                "every time"
+            )
         return self
 
 
@@ -238,6 +335,9 @@ class Runtime(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = Field(default=None, description="CPU threads a process; torch's choice if not set.")
+    accelerate: str | None = Field(
+        default=None, description="Train on several devices: an accelerate configuration file, see recipes/accelerate/."
+    )
     processes: PositiveInt = Field(default=1, description="Stage processes at once on this host.")
     sample_rows: PositiveInt = Field(
         default=64, description="Sequences sampled at once; vLLM and servers do best with 256 and more."
@@ -252,6 +352,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$")]
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     data: Data
+    decontamination: Decontamination = Decontamination()
     student: Model
     teacher: Teacher = Teacher()
     rollouts: Rollouts = Rollouts()
@@ -295,6 +396,12 @@ class Recipe(Section):
             )
         if self.teacher.engine != Engine() and all(a.schedule == "reverse" for a in self.arms):
             raise ValueError("teacher.engine has no effect: with schedule 'reverse' the teacher only scores")
+        if self.data.source == "mmlu":
+            raise ValueError("data: source 'mmlu' has no responses to learn from; it is a benchmark")
+        if self.data.source == "tiny" and self.decontamination.changed("enabled", "words", "share"):
+            raise ValueError(
+                "decontamination has no effect with source 'tiny', which is drawn apart from its benchmarks"
+            )
         if self.data.source == "tiny" and self.teacher.privileged:
             raise ValueError("teacher.privileged needs problems with reference solutions; the tiny world has none")
         return self
@@ -352,6 +459,21 @@ def _unshared(node: Any) -> Any:
     if isinstance(node, dict):
         return {key: _unshared(value) for key, value in node.items()}  # pyright: ignore[reportUnknownVariableType]
     return [_unshared(item) for item in node] if isinstance(node, list) else node  # pyright: ignore[reportUnknownVariableType]
+
+
+def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data:
+    """A data set outside a recipe: its source, its path and ``field=value`` assignments, checked.
+
+    Raises:
+        ConfigError: with the path of each bad field.
+    """
+    tree: dict[str, Any] = {"source": source, "path": path}
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        return Data.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, path) from None
 
 
 def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:

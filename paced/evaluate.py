@@ -1,9 +1,11 @@
-"""Stage 'evaluate': k samples a problem on every benchmark, verified (method section 9)."""
+"""Stage 'evaluate': k samples a problem on every benchmark, verified; multiple choice by log-likelihood (section 9)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from paced.choices import Chooser
 from paced.config import Model, Precision, Sampling
 from paced.models import Tokenizer
 from paced.problems import problems_of
@@ -12,12 +14,14 @@ from paced.stage import Job
 from paced.statistics import summary
 from paced.tables import SCORES
 
+Row = dict[str, Any]
+
 
 class Config(BaseModel):
-    """Identity-relevant configuration of the stage."""
+    """Identity-relevant configuration of the stage; ``samples`` by benchmark, where its problems are sampled."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    samples: int
+    samples: dict[str, int]
     sampling: Sampling
     seed: int
     dtype: Precision
@@ -32,28 +36,48 @@ def evaluate(job: Job) -> None:
     tokenizer = Tokenizer(folder, config.trust_remote_code)
     model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
-    table: list[dict[str, Any]] = []
+    about = {key: sampler.about[key] for key in ("model", "dtype", "tokens")}
+    chooser = Chooser(job, about, tokenizer, lambda: sampler.model)
+    table: list[Row] = []
     result: dict[str, Any] = {}
-    for name in sorted(name for name in job.spec.inputs if name.startswith("benchmark/")):
-        benchmark = name.partition("/")[2]
-        wanted = []
-        for problem in problems_of(job.input(name)):
-            prompt_ids = tokenizer.prompt(problem["prompt"])
-            wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(config.samples)]
-        parts = sampler.ensure(wanted, f"evaluation on {benchmark}")
-        levels = [w.problem["level"] for w in wanted]
-        rows = [
-            {"benchmark": benchmark, "level": level, **{n: row[n] for n in SCORES.names if n in row}}
-            for level, row in zip(levels, sampler.graded(wanted, parts), strict=True)
-        ]
-        result[benchmark] = summary(rows) | {
-            "by_level": {
-                str(level): summary([r for r in rows if r["level"] == level])
-                for level in sorted({x for x in levels if x is not None})
-            }
-        }
+    benchmarks = {
+        name.partition("/")[2]: problems_of(job.input(name))
+        for name in sorted(job.spec.inputs)
+        if name.startswith("benchmark/")
+    }
+    # Sampling first: an engine with memory of its own gives it back before likelihoods need the model here.
+    for benchmark in sorted(benchmarks, key=lambda b: (bool(benchmarks[b][0]["choices"]), b)):
+        problems = benchmarks[benchmark]
+        if problems[0]["choices"]:
+            rows = [
+                {"problem_id": p["problem_id"], "level": p["level"], "subject": p["subject"], "sample_index": 0} | row
+                for p, row in zip(problems, chooser.answers(problems, f"evaluation on {benchmark}"), strict=True)
+            ]
+        else:
+            rows = sampled(sampler, problems, config.samples[benchmark], f"evaluation on {benchmark}")
+        rows = [{"benchmark": benchmark} | {n: row[n] for n in SCORES.names if n in row} for row in rows]
+        result[benchmark] = summary(rows) | {f"by_{kind}": summaries(rows, kind) for kind in ("level", "subject")}
         table += rows
         job.counts[f"{benchmark}/truncated"] = result[benchmark].get("truncated", 0.0)
     job.write("scores.parquet", table, SCORES)
     job.write_json("evaluation.json", result)
     job.counts |= {"samples": len(table), "tokens": sum(r["tokens"] for r in table)}
+
+
+def sampled(sampler: Sampler, problems: Sequence[Row], samples: int, what: str) -> list[Row]:
+    """``samples`` graded responses to each problem, with the problem's level and subject."""
+    wanted = []
+    for problem in problems:
+        prompt_ids = sampler.tokenizer.prompt(problem["prompt"])
+        wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(samples)]
+    graded = sampler.graded(wanted, sampler.ensure(wanted, what))
+    return [
+        row | {"level": w.problem["level"], "subject": w.problem["subject"]}
+        for w, row in zip(wanted, graded, strict=True)
+    ]
+
+
+def summaries(rows: Sequence[Row], kind: str) -> dict[str, Any]:
+    """The summary of each level, or subject, that rows have."""
+    values = sorted({r[kind] for r in rows if r[kind] is not None})
+    return {str(value): summary([r for r in rows if r[kind] == value]) for value in values}

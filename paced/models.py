@@ -73,6 +73,7 @@ class Tokenizer:
         with _loading(folder, "tokenizer"):
             core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         self.core: PreTrainedTokenizerBase = core
+        self.folder = folder
         if not core.chat_template:
             raise DataError(
                 f"model folder {folder} has no chat template: add chat_template.jinja, or use the instruct version of "
@@ -86,7 +87,17 @@ class Tokenizer:
 
     def prompt(self, messages: str) -> list[int]:
         """Token ids of a prompt, given as chat messages in JSON, ready for the assistant's turn."""
-        text: Any = self.core.apply_chat_template(json.loads(messages), tokenize=False, add_generation_prompt=True)
+        return self.encode(self.text_of(messages))
+
+    def text_of(self, prompt: str) -> str:
+        """What the model reads: JSON chat messages rendered, a JSON string as it stands."""
+        content = json.loads(prompt)
+        if isinstance(content, str):
+            return content
+        return str(self.core.apply_chat_template(content, tokenize=False, add_generation_prompt=True))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special token added."""
         return self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
 
     def text(self, ids: Sequence[int]) -> str:

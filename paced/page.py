@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from paced import datasheet
+
 PICTURES = {
     "pass_rates": (
         "Pass rates and weights",
@@ -123,7 +125,7 @@ def table(summary: Mapping[str, Any]) -> str:
         tokens = [amount(arm[key]) if key in arm else "-" for key in TOKENS]
         tokens.insert(1, f"{-100 * arm['teacher_tokens_saved']:+.0f}%" if arm.get("teacher_tokens_saved") else "")
         costs.append([name, *tokens, f"{arm['seconds']:.0f}" if "seconds" in arm else "-"])
-    blocks = [aligned(scores), "what a student cost, mean of the seeds\n" + aligned(costs)]
+    blocks = [aligned(scores), *benchmark_table(summary), "what a student cost, mean of the seeds\n" + aligned(costs)]
     if summary["comparisons"]:
         rows = [
             [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), verdict(c)]
@@ -133,6 +135,37 @@ def table(summary: Mapping[str, Any]) -> str:
     if not any("accuracy" in arm for arm in arms.values()):
         blocks.append(f"no scores: the comparison is missing (run {summary['name']}: {summary['status']})")
     return "\n\n".join(blocks)
+
+
+def benchmark_table(summary: Mapping[str, Any]) -> list[str]:
+    """Arms in rows, benchmarks in columns, as papers print it; nothing where there is only one benchmark to show."""
+    columns = benchmark_columns(summary)
+    if not columns:
+        return []
+    rows = [["arm", *(cell for heading in columns.values() for cell in (heading, "95%"))]]
+    for name in summary["arms"]:
+        cells = benchmark_cells(summary, name)
+        rows.append([name, *(cell for key in columns for cell in mean_and_range(cells[key]))])
+    return ["by benchmark, %; forgetting is what retention lost against the base, lower is better\n" + aligned(rows)]
+
+
+def benchmark_columns(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Heading by benchmark, ``math500 avg@4``, and of ``forgetting``; empty with fewer than two skills to show."""
+    skills = [b["name"] for b in summary.get("benchmarks", ()) if not b["retention"]]
+    base = next((a["by_benchmark"] for a in summary["arms"].values() if "by_benchmark" in a), None)
+    if len(skills) < 2 or base is None:
+        return {}
+    headings = {name: f"{name} avg@{base[name]['k']}" for name in skills}
+    return headings | ({"forgetting": "forgetting"} if len(summary["benchmarks"]) > len(skills) else {})
+
+
+def benchmark_cells(summary: Mapping[str, Any], arm: str) -> dict[str, Any]:
+    """An arm's score by column; forgetting with the interval of the paired difference, turned round."""
+    lost = [c for c in summary["comparisons"] if (c["a"], c["b"], c["metric"]) == (arm, "base", "retention")]
+    forgetting = [{"mean": -c["difference"], "low": -c["high"], "high": -c["low"]} for c in lost]
+    scores: Mapping[str, Any] = summary["arms"][arm].get("by_benchmark", {})
+    found = {key: scores.get(key) for key in benchmark_columns(summary)}
+    return found | ({"forgetting": forgetting[0] if forgetting else None} if "forgetting" in found else {})
 
 
 def bracket(comparison: Mapping[str, Any]) -> str:
@@ -164,7 +197,7 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         f"<h1>{escape(summary['name'])}</h1>"
         f'<p class="meta"><span class="status">{escape(summary["status"])}</span> · '
         f"seeds {escape(seeds)} · {len(stages)} stages, {cached} of them found in the cache</p>",
-        "<h2>Results</h2>" + results(summary["arms"]),
+        "<h2>Results</h2>" + results(summary["arms"]) + benchmark_grid(summary),
     ]
     if summary["comparisons"]:
         sections.append("<h2>Paired comparisons</h2>" + comparisons(summary["comparisons"]))
@@ -175,6 +208,8 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
                 f'<h2>{escape(title)}</h2><p class="read">{escape(sentence)}</p>'
                 f'<figure><img src="{escape(pictures[name])}" alt="{escape(title)}"></figure>'
             )
+    if data := summary.get("data"):
+        sections.append("<h2>Data</h2>" + data_grid(data))
     sections.append("<h2>Stages</h2>" + stage_list(stages))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -211,6 +246,18 @@ def results(arms: Mapping[str, Mapping[str, Any]]) -> str:
         row += [percent(arm[key]) if key in arm else "&ndash;" for key in ("pass_at_k", "truncated")]
         rows.append([*row, f"{arm['mean_tokens']:.0f}" if "mean_tokens" in arm else "&ndash;"])
     return grid([("arm", True), *((name, False) for name in names)], rows) + f'<p class="note">{escape(SCORES)}</p>'
+
+
+def benchmark_grid(summary: Mapping[str, Any]) -> str:
+    """Arms in rows, benchmarks in columns; empty where there is only one benchmark to show."""
+    columns = benchmark_columns(summary)
+    if not columns:
+        return ""
+    rows = [
+        [arm_name(name, arm), *(scored(benchmark_cells(summary, name)[key]) for key in columns)]
+        for name, arm in summary["arms"].items()
+    ]
+    return "<h3>By benchmark</h3>" + grid([("arm", True), *((h, False) for h in columns.values())], rows)
 
 
 def costs(arms: Mapping[str, Mapping[str, Any]]) -> str:
@@ -258,6 +305,19 @@ def comparisons(found: Sequence[Mapping[str, Any]]) -> str:
             for c in found
         ],
     )
+
+
+def data_grid(data: Mapping[str, Any]) -> str:
+    """What was left out of each data set, and which benchmarks stood in the training data."""
+    heading, *rows = datasheet.cleaning(data)
+    parts = [grid([(h, not i) for i, h in enumerate(heading)], [[escape(cell) for cell in row] for row in rows])]
+    for name, report in data.items():
+        if found := datasheet.decontamination(report):
+            heading, *rows = found
+            parts.append(f'<p class="read">{escape(datasheet.caption(name, report))}</p>')
+            parts.append(grid([(h, not i) for i, h in enumerate(heading)], [[escape(c) for c in r] for r in rows]))
+    parts += [f'<p class="bad">{escape(line)}</p>' for line in datasheet.warnings(data)]
+    return "\n".join(parts)
 
 
 def stage_list(stages: Sequence[Mapping[str, Any]]) -> str:

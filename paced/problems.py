@@ -1,173 +1,208 @@
-"""Stage 'prepare': one data set, checked problem by problem, as a table.
+"""Stage 'prepare': one data set, cleaned problem by problem, as a table.
 
-Every gold answer must pass its own verifier before its problem is used; those that do not are skipped, counted and
-listed. Problems that also stand in an excluded set (the benchmarks) are dropped. The first n problems of a data set
-do not depend on n, so a set that grows keeps what it had.
+Every gold answer must pass its own verifier before its problem is used, and a training problem must not stand in a
+benchmark; what is left out is counted and listed. The first n problems of a data set do not depend on n, so a set that
+grows keeps what it had.
 """
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from paced.artifacts import Ref, open_file
-from paced.config import Data
+from paced.cleaning import KINDS, Cleaned, clean
+from paced.config import Data, Decontamination, Runtime
+from paced.decontamination import Index
 from paced.errors import DataError
 from paced.identity import digest
-from paced.stage import Job
-from paced.tables import PROBLEMS
+from paced.layouts import Problem, read
+from paced.prompts import choice_prompt, continuations
+from paced.rows import identity, local
+from paced.stage import Job, Spec
+from paced.tables import PROBLEMS, QUESTIONS
 from paced.tiny.world import tasks
-from paced.verify import grade_gold
 
 
-class Problem(NamedTuple):
-    """One problem as read; ``where`` names its line for messages."""
+def prepare_spec(
+    home: str,
+    data: Data,
+    seed: int,
+    split: str,
+    exclude: Mapping[str, Ref],
+    decontamination: Decontamination | None,
+    runtime: Runtime,
+) -> Spec:
+    """The spec of stage 'prepare'; ``seed`` draws the problems unless the data set has its own.
 
-    where: str
-    question: str
-    gold: str
-    solution: str | None
-    level: int | None
-    key: str  # what tells problems apart: an id of the data set's own, else the question
+    Args:
+        exclude: the benchmarks that problems must not stand in, unless ``decontamination`` says otherwise.
+        decontamination: None for a benchmark, which is taken as it is, repeats and all.
+
+    Raises:
+        DataError: the data file cannot be read or fetched.
+    """
+    inputs: dict[str, Ref] = {}
+    if decontamination and decontamination.enabled:
+        inputs |= {f"exclude/{name}": ref for name, ref in exclude.items()}
+    if data.path is not None:
+        path = local(data.path, Path(home))
+        inputs["file"] = Ref(kind="file", path=str(path), identity=identity(path))
+    settings = data.model_copy(
+        update={"path": "file" if data.path else None, "seed": seed if data.seed is None else data.seed}
+    )
+    config = {
+        "data": settings.model_dump(mode="json"),
+        "split": split,
+        "decontamination": decontamination and decontamination.model_dump(),
+    }
+    return Spec(stage="prepare", home=home, config=config, inputs=inputs, runtime=runtime)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def prepare(job: Job) -> None:
+    """Inputs: ``file`` (unless the set is generated), any ``exclude/NAME``.
+
+    Files: problems.parquet; rejected.json, what was left out (where, kind, reason); cleaning.json, the counts; of a
+    benchmark questions.parquet, every question of the file, for training problems to be kept apart from.
+    """
+    data = Data.model_validate(job.spec.config["data"])
+    split: str = job.spec.config["split"]
+    wish: Any = job.spec.config["decontamination"]  # None for a benchmark
+    decontamination = Decontamination.model_validate(wish) if wish is not None else None
+    excluded = {
+        name.partition("/")[2]: job.table(name, "questions.parquet")["question"].tolist()
+        for name in job.spec.inputs
+        if name.startswith("exclude/")
+    }
+    if data.source == "tiny":
+        problems, examples = _generated(data, frozenset(itertools.chain(*excluded.values()))), {}
+        questions = [p.question for p in problems]
+        done = Cleaned(problems, [], {"source": "tiny", "rows": len(problems), "usable": len(problems)})
+    else:
+        done, examples, questions = _cleaned(job, data, decontamination, excluded)
+        problems = sorted(done.kept, key=lambda p: digest([data.seed, p.key]))[: data.problems]
+        if data.problems and len(problems) < data.problems:
+            job.log(f"{data.problems} problems asked for, {len(problems)} usable ones in {job.input('file').path}")
+    job.write("problems.parquet", [_row(data, split, p, examples) for p in problems], PROBLEMS)
+    if decontamination is None:
+        job.write("questions.parquet", [{"question": q} for q in questions], QUESTIONS)
+    job.write_json("rejected.json", done.rejected)
+    off = decontamination is not None and not decontamination.enabled
+    job.write_json(
+        "cleaning.json", done.report | {"problems": len(problems)} | ({"decontaminated": False} if off else {})
+    )
+    job.counts |= {"problems": len(problems), "rejected": len(done.rejected)}
+    job.counts |= {f"rejected/{kind}": n for kind, n in done.report.get("rejected", {}).items() if n}
+
+
+def _generated(data: Data, excluded: frozenset[str]) -> list[Problem]:
+    assert data.mix
+    assert data.seed is not None
+    assert data.problems
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                where = f"{path}:{number}"
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise DataError(f"{where}: not valid JSON ({error}): correct or remove the line") from None
-                if not isinstance(row, dict):
-                    raise DataError(f"{where}: not a JSON object: each line must hold one problem's fields")
-                yield where, row
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text: convert it to JSONL in UTF-8") from None
-    except OSError as error:
-        raise DataError(f"data file {path} cannot be read: {error.strerror}") from None
+        drawn = list(itertools.islice(tasks(data.seed, data.mix, excluded), data.problems))
+    except ValueError as error:
+        raise DataError(f"data.problems: {data.problems} were asked for, but {error}") from None
+    return [Problem(f"task {i}", t.prompt, t.answer, None, t.level, t.prompt) for i, t in enumerate(drawn)]
 
 
-def _field(row: dict[str, Any], name: str, where: str) -> str:
-    if name not in row:
-        raise DataError(f"{where}: field '{name}' is missing (it has: {', '.join(row)})")
-    text = str(row[name]).strip() if row[name] is not None else ""
-    if not text:
-        raise DataError(f"{where}: field '{name}' is empty: fill it in or remove the line")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{where}: field '{name}' holds half a surrogate pair, which is no character") from None
-    return text
+def _cleaned(
+    job: Job, data: Data, decontamination: Decontamination | None, excluded: Mapping[str, Sequence[str]]
+) -> tuple[Cleaned, dict[str | None, list[Problem]], list[str]]:
+    """The problems of the input file that can be used, the solved examples of each subject, all questions."""
+    path = job.input("file").path
+    found = list(read(data, Path(path)))
+    examples: dict[str | None, list[Problem]] = {}
+    for problem in found:
+        if problem.split == "dev" and not problem.fault:
+            examples.setdefault(problem.subject, []).append(problem)
+    found = [p for p in found if p.split in ("", "test")]
+    if not found:
+        what = f" of subjects {', '.join(data.subjects)}" if data.subjects else ""
+        raise DataError(f"data file {path} holds no problem{what}")
+    for subject in {p.subject for p in found} if data.shots else ():
+        if len(examples.get(subject, ())) < data.shots:
+            raise DataError(
+                f"{path}: data.shots asks for {data.shots} examples of the dev split, there are "
+                f"{len(examples.get(subject, ()))} of subject {subject}: use the original CSV files, or shots 0"
+            )
+    training = decontamination is not None
+    index = Index(dict(excluded), decontamination.words, decontamination.share) if training and excluded else None
+    if training and not decontamination.enabled:
+        job.log(
+            "WARNING: decontamination is off: training problems may stand in the benchmarks, and scores mean little"
+        )
+    done = clean(_distinct_keys(found, training), data, index, unique=training)
+    if not done.kept:
+        kinds: dict[str, int] = {kind: n for kind, n in done.report["rejected"].items() if n}
+        if list(kinds) == ["benchmark"]:
+            raise DataError(f"{path}: every problem also stands in a benchmark; nothing is left")
+        first = done.rejected[0]
+        what = "no gold answer passes the verifier" if list(kinds) == ["gold"] else "no problem can be used"
+        raise DataError(f"data file {path}: {what} (first: {first['where']}: {first['reason']}): is the layout right?")
+    if done.rejected:
+        left_out = ", ".join(f"{n:,} {WORDS[kind]}" for kind, n in done.report["rejected"].items() if n)
+        first = done.rejected[0]
+        job.log(
+            f"{len(done.kept):,} of {len(found):,} problems usable; left out: {left_out} (rejected.json; first: "
+            f"{first['where']}: {first['reason']})"
+        )
+    return done, examples, [p.question for p in found if p.question]
 
 
-def gsm8k(path: Path) -> Iterator[Problem]:
-    """The original layout: ``question``, and ``answer`` whose last line is ``#### gold``."""
-    for where, row in _lines(path):
-        question, answer = _field(row, "question", where), _field(row, "answer", where)
-        solution, mark, gold = answer.rpartition("####")
-        if not mark or not gold.strip():
-            raise DataError(f"{where}: answer holds no '#### number' line: is this the original GSM8K layout?")
-        yield Problem(where, question, gold.strip().replace(",", ""), solution.strip(), None, question)
+WORDS = dict(
+    zip(
+        KINDS,
+        (
+            "empty",
+            "in a benchmark",
+            "in another script",
+            "too long",
+            "with conflicting golds",
+            "repeated",
+            "unverifiable",
+        ),
+        strict=True,
+    )
+)
 
 
-def jsonl(path: Path) -> Iterator[Problem]:
-    """Fields ``question`` and ``answer``; optional ``id``, ``level`` (a whole number) and ``solution``."""
-    for where, row in _lines(path):
-        level = row.get("level")
-        if level is not None and not isinstance(level, int):
-            raise DataError(f"{where}: level must be a whole number, got {level!r}")
-        question = _field(row, "question", where)
-        solution = str(row["solution"]) if row.get("solution") else None
-        key = f"id:{row['id']}" if row.get("id") is not None else question
-        yield Problem(where, question, _field(row, "answer", where), solution, level, key)
-
-
-READERS = {"gsm8k": gsm8k, "jsonl": jsonl}
-
-
-def _normal(question: str) -> str:
-    return " ".join(question.lower().split())
-
-
-def _read(data: Data, path: Path, rejected: list[dict[str, str]]) -> list[Problem]:
-    """All usable problems of a file, in an order that depends on the seed and each problem alone."""
+def _distinct_keys(problems: Sequence[Problem], training: bool) -> list[Problem]:
+    """Problems with keys that tell them apart: an id twice is an error; a benchmark's repeats are numbered."""
     places: dict[str, str] = {}
-    kept: list[Problem] = []
-    for problem in READERS[data.source](path):
-        if problem.key in places:
-            if problem.key.startswith("id:"):
-                name, first = problem.key[3:], places[problem.key]
-                raise DataError(f"{problem.where}: duplicate id {name!r}, first used at {first}")
-            rejected.append({"where": problem.where, "reason": f"repeats {places[problem.key]}"})
-            continue
-        places[problem.key] = problem.where
-        if grade_gold(data.source, problem.gold, problem.question).outcome == "correct":
-            kept.append(problem)
-        else:
-            rejected.append({"where": problem.where, "reason": f"verifier rejects gold {problem.gold!r}"})
-    if not places:
-        raise DataError(f"data file {path} holds no problem")
-    if not kept:
-        first = rejected[0]["reason"]
-        raise DataError(f"data file {path}: no gold answer passes the verifier (first: {first}): is the layout right?")
-    return sorted(kept, key=lambda p: digest([data.seed, p.key]))
+    times: Counter[str] = Counter()
+    result: list[Problem] = []
+    for problem in problems:
+        if problem.key in places and problem.key.startswith("id:"):
+            name, first = problem.key[3:], places[problem.key]
+            raise DataError(f"{problem.where}: duplicate id {name!r}, first used at {first}")
+        places.setdefault(problem.key, problem.where)
+        number = times[problem.key]
+        times[problem.key] += 1
+        result.append(problem._replace(key=f"{problem.key}\n#{number}") if number and not training else problem)
+    return result
 
 
-def _row(data: Data, split: str, problem: Problem) -> dict[str, Any]:
-    content = problem.question + (f"\n{data.instruction}" if data.instruction else "")
+def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None, Sequence[Problem]]) -> dict[str, Any]:
+    if problem.choices:
+        content = choice_prompt(problem, examples.get(problem.subject, [])[: data.shots], data.score)
+    else:
+        content = problem.question + (f"\n{data.instruction}" if data.instruction else "")
+    prompt = [{"role": "user", "content": content}] if data.chat or not problem.choices else content
     return {
         "problem_id": digest([data.source, problem.key]).removeprefix("sha256:")[:24],
         "source": data.source,
         "question": problem.question,
-        "prompt": json.dumps([{"role": "user", "content": content}], ensure_ascii=False),
+        "prompt": json.dumps(prompt, ensure_ascii=False),
         "gold": problem.gold,
         "solution": problem.solution,
         "level": problem.level,
+        "subject": problem.subject,
+        "choices": continuations(problem, data.score, data.chat) if problem.choices else None,
         "split": split,
     }
-
-
-def prepare(job: Job) -> None:
-    """Inputs: ``file`` (unless the set is generated), any ``exclude/NAME``. Files: problems.parquet, rejected.json."""
-    data = Data.model_validate(job.spec.config["data"])
-    split: str = job.spec.config["split"]
-    excluded: set[str] = set()
-    for name in job.spec.inputs:
-        if name.startswith("exclude/"):
-            excluded |= {_normal(q) for q in job.table(name, "problems.parquet", ["question"])["question"]}
-    rejected: list[dict[str, str]] = []
-    if data.source == "tiny":
-        assert data.mix
-        assert data.seed is not None
-        assert data.problems
-        stream = tasks(data.seed, data.mix, frozenset(excluded))
-        try:
-            drawn = list(itertools.islice(stream, data.problems))
-        except ValueError as error:
-            raise DataError(f"data.problems: {data.problems} were asked for, but {error}") from None
-        problems = [Problem(f"task {i}", t.prompt, t.answer, None, t.level, t.prompt) for i, t in enumerate(drawn)]
-    else:
-        everything = _read(data, job.input("file").folder, rejected)
-        problems = [p for p in everything if _normal(p.question) not in excluded]
-        rejected += [
-            {"where": p.where, "reason": "stands in a benchmark"} for p in everything if _normal(p.question) in excluded
-        ]
-        if not problems:
-            raise DataError(f"{job.input('file').path}: every problem also stands in a benchmark; nothing is left")
-        if data.problems and len(problems) < data.problems:
-            job.log(f"{data.problems} problems asked for, {len(problems)} usable ones in {job.input('file').path}")
-        problems = problems[: data.problems]
-    job.write("problems.parquet", [_row(data, split, p) for p in problems], PROBLEMS)
-    job.write_json("rejected.json", rejected)
-    job.counts |= {"problems": len(problems), "rejected": len(rejected)}
-    if rejected:
-        first = rejected[0]
-        job.log(f"{len(rejected)} problems skipped, first: {first['where']}: {first['reason']}; all in rejected.json")
 
 
 def problems_of(ref: Ref) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """What each model reads: the problem, and for a privileged teacher the reference solution too (method section 5)."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from paced.errors import DataError
+from paced.layouts import LETTERS, Problem
 
 PRIVILEGED = """{content}
 
@@ -30,3 +32,32 @@ def teacher_messages(problem: dict[str, Any], privileged: bool) -> str:
     messages = json.loads(problem["prompt"])
     messages[-1]["content"] = PRIVILEGED.format(content=messages[-1]["content"], solution=problem["solution"])
     return json.dumps(messages, ensure_ascii=False)
+
+
+def choice_prompt(problem: Problem, examples: Sequence[Problem], score: Literal["letters", "texts"]) -> str:
+    """A multiple-choice question behind solved examples, as text that ends in ``Answer:``.
+
+    With ``letters`` it is, character for character, the prompt of the task ``mmlu`` of EleutherAI's
+    lm-evaluation-harness, with ``texts`` that of ``mmlu_continuation``.
+    """
+    kind = "multiple choice questions" if score == "letters" else "questions"
+    about = f" about {problem.subject.replace('_', ' ')}" if problem.subject else ""
+    solved = [_asked(p, score) + _continuation(p, p.gold, score) for p in examples]
+    return f"The following are {kind} (with answers){about}.\n\n" + "\n\n".join([*solved, _asked(problem, score)])
+
+
+def continuations(problem: Problem, score: Literal["letters", "texts"], chat: bool) -> list[str]:
+    """What is compared by log-likelihood behind the prompt; an assistant's turn begins without a space."""
+    found = [_continuation(problem, letter, score) for letter in LETTERS[: len(problem.choices)]]
+    return [f.removeprefix(" ") for f in found] if chat else found
+
+
+def _asked(problem: Problem, score: str) -> str:
+    if score == "texts":
+        return f"Question: {problem.question}\nAnswer:"
+    listed = "".join(f"\n{letter}. {text}" for letter, text in zip(LETTERS, problem.choices, strict=False))
+    return f"{problem.question}{listed}\nAnswer:"
+
+
+def _continuation(problem: Problem, letter: str, score: str) -> str:
+    return " " + (letter if score == "letters" else problem.choices[LETTERS.index(letter)])

@@ -125,7 +125,7 @@ def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
 
 def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
     """The contents of summary.json; only ``cached`` and ``seconds`` differ between two runs of one recipe."""
-    comparison: dict[str, Any] = {"arms": {}, "comparisons": []}
+    comparison: dict[str, Any] = {"benchmarks": [], "arms": {}, "comparisons": []}
     if "compare" in made:
         comparison = json.loads(made["compare"].file("comparison.json").read_text())
     arms: dict[str, dict[str, Any]] = {}
@@ -151,9 +151,26 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         "name": run.name,
         "status": run.status,
         "seeds": run.seeds,
+        "data": data(made),
+        "benchmarks": comparison["benchmarks"],
         "arms": arms,
         "comparisons": comparison["comparisons"],
         "stages": stages,
+    }
+
+
+def data(made: Mapping[str, Made]) -> dict[str, Any]:
+    """What was left out of each data set, by name: the training data's by seed, and the benchmarks'."""
+    found = {
+        m.entry.label: json.loads(m.file("cleaning.json").read_text())
+        for m in made.values()
+        if "cleaning.json" in [f.name for f in m.manifest.files]  # an older version of the stage wrote none
+    }
+    return {
+        label.removeprefix("benchmark/").replace("/prepare", "/train"): {
+            key: len(value) if isinstance(value, list) else value for key, value in report.items()
+        }
+        for label, report in found.items()
     }
 
 

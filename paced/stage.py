@@ -36,13 +36,13 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.problems:prepare", 1, False),
+    "prepare": Stage("paced.problems:prepare", 2, False),
     "rollouts": Stage("paced.rollouts:rollouts", 1, True),
     "weights": Stage("paced.weights:weights", 1, False),
     "teacher": Stage("paced.teacher:teacher", 1, True),
     "train": Stage("paced.train:train", 1, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 1, True),
-    "compare": Stage("paced.compare:compare", 1, False),
+    "evaluate": Stage("paced.evaluate:evaluate", 2, True),
+    "compare": Stage("paced.compare:compare", 2, False),
 }
 
 
@@ -90,12 +90,14 @@ class Job:
     Attributes:
         work: a folder for checkpoints, kept when the stage is killed and removed when it is done.
         counts: numbers for the manifest.
+        files: what the artifact holds so far.
+        tell: takes events.
         resources: closed when the program ends, however it ends.
     """
 
     def __init__(self, spec: Spec, tell: Listener = emit):
         self.spec = spec
-        self._tell = tell
+        self.tell = tell
         self.home = Path(spec.home)
         self.folder = spec.folder
         self.work = self.home / "work" / self.folder.name
@@ -103,7 +105,7 @@ class Job:
         self.counts: dict[str, float] = {}
         self.resources = contextlib.ExitStack()
         self.began = time.monotonic()
-        self._files: list[File] = []
+        self.files: list[File] = []
         self._meters: dict[str, tuple[float, int, float]] = {}
 
     def input(self, name: str) -> Ref:
@@ -117,22 +119,22 @@ class Job:
         """Write one table of the artifact."""
         with replacing(self.folder / name) as temporary:
             write_table(temporary, pa.Table.from_pylist(rows, schema=schema))
-        self._files.append(describe(self.folder / name, name, len(rows)))
+        self.files.append(describe(self.folder / name, name, len(rows)))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write one JSON file of the artifact."""
         write_json(self.folder / name, value)
-        self._files.append(describe(self.folder / name, name))
+        self.files.append(describe(self.folder / name, name))
 
     def add(self, name: str) -> None:
         """List a file that the program has written under ``folder`` itself."""
-        self._files.append(describe(self.folder / name, name))
+        self.files.append(describe(self.folder / name, name))
 
     def log(self, message: str) -> None:
-        self._tell({"event": "log", "message": message})
+        self.tell({"event": "log", "message": message})
 
     def metric(self, step: int, values: Mapping[str, float]) -> None:
-        self._tell({"event": "metric", "step": step, "values": dict(values)})
+        self.tell({"event": "metric", "step": step, "values": dict(values)})
 
     def progress(self, done: int, total: int, what: str) -> None:
         """Report ``done`` of ``total`` with rate and time left, at most once a second and at the end."""
@@ -143,7 +145,7 @@ class Job:
         self._meters[what] = (began, first, now)
         rate = (done - first) / (now - began) if now > began else 0.0
         left = (total - done) / rate if rate > 0 else None
-        self._tell({"event": "progress", "what": what, "done": done, "total": total, "rate": rate, "left": left})
+        self.tell({"event": "progress", "what": what, "done": done, "total": total, "rate": rate, "left": left})
 
     def finish(self) -> Ref:
         """Commit the artifact and drop the work folder."""
@@ -155,7 +157,7 @@ class Job:
             config=self.spec.settings,
             algorithm=STAGES[self.spec.stage].algorithm,
             counts=self.counts,
-            files=self._files,
+            files=self.files,
             seconds=time.monotonic() - self.began,
         )
         shutil.rmtree(self.work, ignore_errors=True)

@@ -74,7 +74,8 @@ def bootstrap_mean(per_problem: Array, seed: int = 0, resamples: int = 2000) -> 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """avg@k with its interval, pass@k, truncation rate and mean length of one benchmark's scores.
 
-    A sample without a known verdict is left out, and counted; a problem with none left is left out too.
+    A sample without a known verdict is left out, and counted; a problem with none left is left out too. Choices that
+    were compared by log-likelihood have neither length nor truncation.
     """
     by_problem: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
@@ -85,12 +86,19 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     right = {i: sum(r["verdict"] == "correct" for r in known) for i, known in by_problem.items()}
     rates = np.array([right[i] / len(known) for i, known in by_problem.items()])
     k = min(map(len, by_problem.values()))
+    written = [r for r in rows if r["finish"] != "scored"]
     return {
         **bootstrap_mean(rates)._asdict(),
         "k": k,
         "pass_at_k": float(np.mean([pass_at_k(len(known), right[i], k) for i, known in by_problem.items()])),
-        "truncated": float(np.mean([r["finish"] == "length" for r in rows])),
-        "mean_tokens": float(np.mean([r["tokens"] for r in rows])),
+        **(
+            {
+                "truncated": float(np.mean([r["finish"] == "length" for r in written])),
+                "mean_tokens": float(np.mean([r["tokens"] for r in written])),
+            }
+            if written
+            else {}
+        ),
         "problems": len(by_problem),
         "samples": len(rows),
         "unknown": sum(r["verdict"] == "unknown" for r in rows),

@@ -9,13 +9,18 @@ PROBLEMS = pa.schema(
         "problem_id": pa.string(),  # stable digest of source and text
         "source": pa.string(),
         "question": pa.string(),
-        "prompt": pa.string(),  # chat messages as JSON
+        "prompt": pa.string(),  # JSON: chat messages, or a string that the model reads as it stands
         "gold": pa.string(),
         "solution": pa.string(),  # reference solution for privileged teachers, nullable
         "level": pa.int32(),  # nullable
+        "subject": pa.string(),  # nullable
+        "choices": pa.list_(pa.string()),  # multiple choice: the continuations to compare; gold is a letter; else null
         "split": pa.string(),
     }
 )
+
+# Every question of a benchmark's file, used or not.
+QUESTIONS = pa.schema({"question": pa.string()})
 
 # Rows of the sample store: responses of one model, its own or the teacher's.
 SAMPLES = pa.schema(
@@ -91,15 +96,28 @@ ANSWERS = pa.schema(
     }
 )
 
+# Rows of the likelihood store: log-probability of a continuation behind a prompt.
+LIKELIHOODS = pa.schema(
+    {
+        "sample_key": pa.string(),
+        "problem_id": pa.string(),
+        "prompt_ids": _IDS,
+        "response_ids": _IDS,
+        "logprob": pa.float64(),  # summed over the continuation's tokens, nats
+    }
+)
+
 SCORES = pa.schema(
     {
         "benchmark": pa.string(),
         "problem_id": pa.string(),
         "level": pa.int32(),
+        "subject": pa.string(),
         "sample_index": pa.int32(),
         "response": pa.string(),
         "tokens": pa.int32(),
-        "finish": pa.string(),
+        "finish": pa.string(),  # stop, length, error; scored: a choice compared by log-likelihood
         "verdict": pa.string(),
+        "logprobs": pa.list_(pa.float64()),  # of a multiple-choice problem's continuations; else null
     }
 )

@@ -60,7 +60,7 @@ def written_working(response: str, gold: str, question: str) -> Verdict:
 
 Verifier = Callable[[str, str, str], Verdict]
 
-VERIFIERS: dict[str, Verifier] = {"gsm8k": number, "jsonl": number, "tiny": written_working}
+VERIFIERS: dict[str, Verifier] = {"gsm8k": number, "math": number, "table": number, "tiny": written_working}
 
 
 def grade(source: str, response: str, gold: str, question: str, finish: str) -> Verdict:

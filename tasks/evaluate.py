@@ -8,10 +8,11 @@ from tasks.stage import stage_task
 
 @stage_task
 def evaluate(run: Run, label: str, model: Ref, benchmarks: dict[str, Ref]) -> Spec:
-    """k samples a problem on every benchmark, the same settings for every model."""
+    """Judge a model on every benchmark, with the same settings as every other model."""
     recipe = run.recipe
+    judged = [b for b in recipe.evaluation.benchmarks if b.data.source != "mmlu"]
     config = {
-        "samples": recipe.evaluation.samples,
+        "samples": {b.name: b.samples or recipe.evaluation.samples for b in judged},
         "sampling": recipe.evaluation.sampling.model_dump(),
         "seed": recipe.evaluation.seed,
         "dtype": recipe.student.dtype,

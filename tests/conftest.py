@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Finished, Server, gone, mlflow_server, prefect_server, run_paced
+from chain import run_chain
+from harness import Chain, Finished, Server, gone, mlflow_server, prefect_server, run_paced
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +32,12 @@ def second_run(first_run: Finished) -> Finished:
 def alpha_run(second_run: Finished) -> Finished:
     """Another weighting in the same home."""
     return run_paced(second_run.home, "weights.alpha=2")
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """Every stage run once, uninterrupted, in this process and without Prefect."""
+    return run_chain(tmp_path_factory.mktemp("chain"))
 
 
 @pytest.fixture(scope="session")

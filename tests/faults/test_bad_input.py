@@ -53,7 +53,7 @@ def refused(spec: Spec) -> str:
         ("weights.alpha=-1", "weights.alpha: Input should be greater than or equal to 0, got -1"),
         ("weights.beta=-0.5", "weights.beta: Input should be greater than or equal to 0, got -0.5"),
         ("rollouts.samples=1", "rollouts.samples: Input should be greater than or equal to 2, got 1"),
-        ("data={source: jsonl, path: nowhere.jsonl}", "data.path: data file nowhere.jsonl does not exist"),
+        ("data={source: table, path: nowhere.jsonl}", "data.path: file nowhere.jsonl does not exist"),
         ("student.path=nowhere", "student.path: model folder nowhere does not exist"),
         ("training.stepz=3", "training.stepz: unknown key"),
     ],
@@ -79,7 +79,7 @@ def test_bad_data_stops_the_whole_command(tmp_path: Path) -> None:
     data = tmp_path / "data.jsonl"
     data.write_text('{"question": "1+1=", "answer": "2"}\n{"question": "2+2=" "answer": "4"}\n')
     home = tmp_path / "home"
-    done = paced(home, *run_arguments(f"data={{source: jsonl, path: {data}}}"))
+    done = paced(home, *run_arguments(f"data={{source: table, path: {data}}}"))
     assert done.status == 1
     says = f"error: {data}:2: not valid JSON (Expecting ',' delimiter: line 1 column 21 (char 20)): correct or remove"
     assert done.err.splitlines()[-1].startswith(says)
@@ -110,7 +110,7 @@ GOOD = {"question": "1+1=", "answer": "2"}
 def test_data_files(lines: list[str], says: str, tmp_path: Path) -> None:
     path = tmp_path / "data.jsonl"
     path.write_text("".join(line + "\n" for line in lines))
-    config = {"data": {"source": "jsonl", "path": "file", "seed": 0}, "split": "train"}
+    config = {"data": {"source": "table", "path": "file", "seed": 0}, "split": "train", "decontamination": None}
     ref = Ref(kind="file", path=str(path), identity=file_digest(path))
     assert says in refused(Spec(stage="prepare", home=str(tmp_path), config=config, inputs={"file": ref}))
 

@@ -11,9 +11,9 @@ from transformers import PreTrainedModel
 from paced.batching import micro_batches
 from paced.losses import Divergence, bucketed_forward_kl, fused_loss, reverse_kl
 from paced.models import Tokenizer, head, hidden_states, response_hidden
+from paced.objectives import Sample, coefficients, denominator
 from paced.targets import decode, encode
 from paced.tiny.checkpoints import EOS, PAD, VOCABULARY
-from paced.train import Sample, coefficients, denominator
 
 
 def step() -> list[Sample]:
@@ -87,9 +87,7 @@ def test_any_split_gives_the_gradient_of_the_definition(
         for batch in split:
             chosen = [samples[i] for i in batch]
             hidden = response_hidden(model, [s.prompt for s in chosen], [s.response for s in chosen])
-            shares = torch.tensor(
-                [c for row in coefficients(chosen, total, reduction) for c in row], dtype=torch.float64
-            )
+            shares = torch.tensor(coefficients(chosen, total, reduction), dtype=torch.float64)
             loss, values = fused_loss(
                 hidden, head(model).weight[: tokens.size], shares, teacher.divergence(name, chosen)
             )
@@ -115,8 +113,8 @@ def test_filling_is_never_looked_at(model: PreTrainedModel, monkeypatch: pytest.
 def test_a_step_counts_its_weights_once() -> None:
     # Weights 1 and 3, lengths 4 and 2. token: 1*4 + 3*2 = 10, shares 1/10 and 3/10. sequence: 2; 1/4/2 and 3/2/2.
     samples = [Sample([1], [2] * 4, 1.0, 0), Sample([1], [2] * 2, 3.0, 1)]
-    assert coefficients(samples, denominator(samples, "token"), "token") == [[0.1] * 4, [pytest.approx(0.3)] * 2]
-    assert coefficients(samples, denominator(samples, "sequence"), "sequence") == [[0.125] * 4, [0.75] * 2]
+    assert coefficients(samples, denominator(samples, "token"), "token") == [0.1] * 4 + [pytest.approx(0.3)] * 2
+    assert coefficients(samples, denominator(samples, "sequence"), "sequence") == [0.125] * 4 + [0.75] * 2
 
 
 def test_padding_rows_of_the_vocabulary_get_no_mass(model: PreTrainedModel, tokens: Tokenizer) -> None:

@@ -100,7 +100,7 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("data.mix.9=1", "data: mix must name levels 0 to 6"),
         ("data.instruction=Think.", "data: instruction"),
         ("data.source=gsm8k", "data: source 'gsm8k' needs path"),
-        ("data={source: jsonl, path: x, mix: {1: 1}}", "data: mix has no effect"),
+        ("data={source: table, path: x, mix: {1: 1}}", "data: mix has no effect"),
         ("weights.low=0.9", "weights: low (0.9) is above high (0.8)"),
         ("training.warmup=60", "training: warmup (60) must be below steps (60)"),
         ("evaluation.benchmarks.0.retention=true", "evaluation: benchmarks need one that is not a retention"),
@@ -112,6 +112,23 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("consolidation.steps=60", "recipe: consolidation.steps (60) must be below training.steps (60)"),
         ("consolidation.rounds=25", "recipe: consolidation.rounds (25) exceeds its 24 steps"),
         ("weights.high=0.7", "recipe: weights.high has no effect: no arm uses scheme 'hard_filter'"),
+        ("data={source: table, path: x, shots: 5}", "data: shots has no effect with source 'table'"),
+        ("data={source: math, path: x, columns: {question: q}}", "data: columns has no effect with source 'math'"),
+        ("data={source: mmlu, path: x}", "recipe: data: source 'mmlu' has no responses to learn from"),
+        (
+            "evaluation.benchmarks.0.data={source: mmlu, path: x, instruction: Go.}",
+            "evaluation.benchmarks.0.data: instr",
+        ),
+        ("evaluation.benchmarks.0.name=train", "evaluation: benchmarks cannot have the name 'train'"),
+        (
+            "evaluation.sampling=papier",
+            "evaluation.sampling: there is no preset 'papier'; there are: paper, paper_roll",
+        ),
+        ("evaluation.sampling={preset: paper, top_q: 1}", "evaluation.sampling.top_q: unknown key"),
+        ("evaluation.sampling=greedy", "evaluation: samples of benchmark sums must be 1 with top_k 1"),
+        ("decontamination.share=0", "decontamination.share: "),
+        ("decontamination.share=0.5", "recipe: decontamination has no effect with source 'tiny'"),
+        ("decontamination={enabled: false, words: 8}", "decontamination: words has no effect with enabled false"),
         ("teacher.privileged=true", "recipe: teacher.privileged needs problems with reference solutions"),
     ],
 )
@@ -198,3 +215,29 @@ def test_unreadable_recipes(tmp_path: Path) -> None:
 def test_package_stands_for_the_installed_folder(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, BASE | {"student": {"path": "${package}/tiny/student"}}))
     assert (Path(recipe.student.path).parents[1] / "config.py").is_file()
+
+
+def test_presets(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write(tmp_path, BASE),
+        ("evaluation.sampling=paper", "rollouts.sampling={preset: paper_rollouts, max_new_tokens: 99}"),
+    )
+    assert recipe.evaluation.sampling.model_dump() == {
+        "temperature": 0.6, "top_p": 0.8, "top_k": 20, "max_new_tokens": 8192,
+    }  # fmt: skip
+    drawn = recipe.rollouts.sampling
+    assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.max_new_tokens) == (1.0, 1.0, 0, 99)
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe  # what is stored are the values
+    greedy = load_recipe(write(tmp_path, BASE), ("evaluation.sampling=greedy", "evaluation.samples=1"))
+    assert greedy.evaluation.sampling.top_k == 1
+
+
+def test_samples_of_a_benchmark(tmp_path: Path) -> None:
+    tree = BASE | {"evaluation": {"samples": 4, "benchmarks": [
+        {"name": "aime", "data": {"source": "math", "path": "x"}, "samples": 32},
+        {"name": "mmlu", "data": {"source": "mmlu", "path": "y", "shots": 5}, "retention": True},
+    ]}}  # fmt: skip
+    recipe = load_recipe(write(tmp_path, tree))
+    assert [b.samples for b in recipe.evaluation.benchmarks] == [32, None]
+    with pytest.raises(ConfigError, match="samples has no effect with source 'mmlu'"):
+        load_recipe(write(tmp_path, tree), ("evaluation.benchmarks.1.samples=2",))

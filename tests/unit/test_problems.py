@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from paced.artifacts import Ref
-from paced.config import Data
+from paced.config import Data, Decontamination
 from paced.errors import DataError
 from paced.identity import file_digest
-from paced.problems import gsm8k, problems_of
+from paced.layouts import read
+from paced.problems import problems_of
 from paced.stage import Spec, execute
 from paced.verify import grade_gold
 
@@ -50,7 +51,11 @@ def prepare(home: Path, path: Path | None, exclude: Ref | None = None, split: st
     )
     if exclude:
         inputs["exclude/test"] = exclude
-    config = {"data": Data.model_validate(data).model_dump(mode="json"), "split": split}
+    config = {
+        "data": Data.model_validate(data).model_dump(mode="json"),
+        "split": split,
+        "decontamination": Decontamination().model_dump() if split == "train" else None,
+    }
     ref = execute(Spec(stage="prepare", home=str(home), config=config, inputs=inputs))
     return problems_of(ref), json.loads((ref.folder / "rejected.json").read_text()), ref
 
@@ -68,7 +73,7 @@ def test_original_gsm8k(tmp_path: Path) -> None:
     assert len({r["problem_id"] for r in rows}) == 4
 
 
-def test_jsonl(tmp_path: Path) -> None:
+def test_a_table(tmp_path: Path) -> None:
     rows = [
         {"id": 7, "question": "a?", "answer": 3, "level": 2, "solution": "1+2"},
         {"id": None, "question": "b?", "answer": "4.5"},
@@ -77,7 +82,7 @@ def test_jsonl(tmp_path: Path) -> None:
     ]
     path = lines(tmp_path / "x.jsonl", [*rows, "", "   "])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # a byte order mark, as some editors write
-    found, rejected, _ = prepare(tmp_path, path, source="jsonl")
+    found, rejected, _ = prepare(tmp_path, path, source="table")
     assert rejected == []
     assert {r["question"]: (r["gold"], r["level"], r["solution"]) for r in found} == {
         "a?": ("3", 2, "1+2"), "b?": ("4.5", None, None), "c?": ("27.0", None, None), "d \u2028 ?": ("025", None, None),
@@ -93,15 +98,12 @@ GOOD = {"question": "q?", "answer": "#### 1"}
         ("gsm8k", '{"question": ', r"x.jsonl:2: not valid JSON"),
         ("gsm8k", "[1, 2]", r"x.jsonl:2: not a JSON object"),
         ("gsm8k", {"answer": "#### 1"}, r"x.jsonl:2: field 'question' is missing \(it has: answer\)"),
-        ("gsm8k", {"question": "  ", "answer": "#### 1"}, r"x.jsonl:2: field 'question' is empty"),
-        ("gsm8k", {"question": None, "answer": "#### 1"}, r"x.jsonl:2: field 'question' is empty"),
-        ("gsm8k", {"question": "q", "answer": ""}, r"x.jsonl:2: field 'answer' is empty"),
         ("gsm8k", {"question": "q", "answer": "it is 5"}, r"x.jsonl:2: answer holds no '#### number'"),
         ("gsm8k", {"question": "q", "answer": "it is 5 ####"}, r"x.jsonl:2: answer holds no '#### number'"),
         ("gsm8k", '{"question": "\\ud83d", "answer": "#### 1"}', r"x.jsonl:2: field 'question' holds half a surrogate"),
-        ("jsonl", {"question": "q"}, r"x.jsonl:2: field 'answer' is missing"),
+        ("table", {"question": "q"}, r"x.jsonl:2: field 'answer' is missing"),
         (
-            "jsonl",
+            "table",
             {"question": "q", "answer": 1, "level": "hard"},
             r"x.jsonl:2: level must be a whole number, got 'hard'",
         ),
@@ -123,7 +125,7 @@ def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:
         ],
     )
     with pytest.raises(DataError, match=r"x.jsonl:3: duplicate id '1', first used at .*x.jsonl:1"):
-        prepare(tmp_path, path, source="jsonl")
+        prepare(tmp_path, path, source="table")
 
 
 @pytest.mark.parametrize(
@@ -149,17 +151,34 @@ def test_unusable_files(tmp_path: Path, make: Callable[[Path], object], says: st
 
 def test_what_is_skipped_is_counted_and_listed(tmp_path: Path) -> None:
     benchmark = prepare(
-        tmp_path, lines(tmp_path / "test.jsonl", [{"question": "How  COLD is\tit?", "answer": "#### 1"}])
+        tmp_path, lines(tmp_path / "test.jsonl", [{"question": "How  COLD is\tit?", "answer": "#### 1"}]), split="test"
     )[2]
-    path = lines(
-        tmp_path / "x.jsonl", [*GSM8K, {"question": "bad?", "answer": "#### many"}, GSM8K[0] | {"answer": "#### 3"}]
-    )
+    more = [
+        {"question": "bad?", "answer": "#### many"},
+        GSM8K[0],
+        GSM8K[1] | {"answer": "#### 3"},
+        {"question": "  ", "answer": "#### 1"},
+        {"question": "q", "answer": ""},
+    ]
+    path = lines(tmp_path / "x.jsonl", [*GSM8K, *more])
     rows, rejected, ref = prepare(tmp_path, path, exclude=benchmark)
-    assert {r["gold"] for r in rows} == {"72", "1050", "0"}  # the first of a repeated question stays
-    reasons = {int(r["where"].rpartition(":")[2]): r["reason"] for r in rejected}
-    assert reasons == {5: "verifier rejects gold 'many'", 6: f"repeats {path}:1", 3: "stands in a benchmark"}
+    assert {r["gold"] for r in rows} == {"72", "0"}  # the first of a repeated question stays
+    reasons = {int(r["where"].rpartition(":")[2]): (r["kind"], r["reason"]) for r in rejected}
+    assert reasons == {
+        2: ("conflict", "conflicting golds: 1050, 3"),  # which of the two is right, nobody knows: both go
+        3: ("benchmark", "stands in a benchmark: test, word for word"),
+        5: ("gold", "verifier rejects gold 'many'"),
+        6: ("duplicate", f"repeats {path}:1"),
+        7: ("conflict", "conflicting golds: 1050, 3"),
+        8: ("empty", "field 'question' is empty: fill it in or remove the line"),
+        9: ("empty", "field 'answer' is empty: fill it in or remove the line"),
+    }
     counts = json.loads((ref.folder / "manifest.json").read_text())["counts"]
-    assert (counts["problems"], counts["rejected"]) == (3, 3)
+    assert (counts["problems"], counts["rejected"], counts["rejected/conflict"]) == (2, 7, 2)
+    report = json.loads((ref.folder / "cleaning.json").read_text())
+    assert (report["rows"], report["usable"], report["distinct"]) == (9, 2, 5)
+    assert report["conflicting"] == [{"golds": ["1050", "3"], "where": [f"{path}:2", f"{path}:7"]}]
+    assert sum(report["rejected"].values()) == 7
     only = lines(tmp_path / "only.jsonl", [GSM8K[2]])
     with pytest.raises(DataError, match="every problem also stands in a benchmark"):
         prepare(tmp_path, only, exclude=benchmark)
@@ -214,7 +233,7 @@ def test_the_real_gsm8k(name: str, count: int, commas: int, negative: int) -> No
     path = Path(__file__).parents[3] / "shared" / "data" / f"gsm8k_{name}.jsonl"
     if not path.exists():
         pytest.skip(f"the original data set is not here: {path.name}")
-    found = list(gsm8k(path))
+    found = list(read(Data(source="gsm8k", path=str(path)), path))
     raw = [json.loads(line)["answer"].rpartition("####")[2].strip() for line in path.open(encoding="utf-8")]
     assert len(found) == len({p.question for p in found}) == count
     assert sum("," in r for r in raw) == commas

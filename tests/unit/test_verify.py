@@ -102,7 +102,7 @@ def test_golds_that_are_no_numbers(gold: str) -> None:
 
 @pytest.mark.parametrize("gold", ["0", "-3", "1,000", "$5", "0.25", ".5", "-0.5", "27.0", "025"])
 def test_golds_that_are(gold: str) -> None:
-    assert grade_gold("jsonl", gold, "").outcome == "correct"
+    assert grade_gold("table", gold, "").outcome == "correct"
 
 
 def test_the_whole_working_counts() -> None:

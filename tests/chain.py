@@ -1,8 +1,8 @@
 """Every stage run once, uninterrupted and in this process, as the flow would run it."""
 
+from pathlib import Path
 from typing import Any
 
-import pytest
 from harness import SMALL, TINY, Chain
 
 from paced.artifacts import Ref
@@ -17,9 +17,8 @@ from tasks.train import train_forward, train_reverse
 from tasks.weights import weights
 
 
-@pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
-    home = tmp_path_factory.mktemp("chain")
+def run_chain(home: Path) -> Chain:
+    """Prepare to compare, one arm in two stages; a stage's ``Spec`` and artifact by its name."""
     recipe = load_recipe(TINY, SMALL)
     run = Run(name="chain", home=str(home), recipe=recipe)
     made = Chain(home, {}, {})

@@ -1,0 +1,144 @@
+"""Multiple choice judged by log-likelihood: the continuation a model finds most probable is its answer.
+
+log p(continuation | prompt) = sum over its tokens of log-softmax over the V ids the tokenizer knows; nothing is
+sampled. The likelihoods are kept in a store by model, prompt and continuation, part by part, so that a killed stage
+resumes. Shapes: B sequences, T tokens, N scored positions, V ids.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from paced.batching import micro_batches
+from paced.errors import DataError
+from paced.layouts import LETTERS
+from paced.models import Tokenizer, check_length, head, response_hidden
+from paced.stage import Job
+from paced.store import Collection, sample_key
+from paced.tables import LIKELIHOODS
+
+TOKENS = 8192  # padded tokens in one forward pass
+CHUNK = 16_384  # rows of the output matrix held in float32 at once
+
+
+class Choice(NamedTuple):
+    """One continuation to score behind a prompt."""
+
+    problem: str
+    prompt_ids: list[int]
+    response_ids: list[int]
+    key: str
+
+
+def split_ids(encode: Callable[[str], list[int]], prompt: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt and of a continuation as they are when both are written as one text.
+
+    White space at the prompt's end belongs to the continuation, as the tokenizers' words have it in front
+    (lm-evaluation-harness does the same).
+    """
+    bare = prompt.rstrip()
+    continuation, prompt = prompt[len(bare) :] + continuation, bare
+    whole, first = encode(prompt + continuation), encode(prompt)
+    return whole[: len(first)], whole[len(first) :]
+
+
+class Chooser:
+    """Answers multiple-choice problems with one model.
+
+    Args:
+        about: what makes the model's likelihoods its own: identity, dtype, token map.
+        model: called when the first likelihood is missing from the store.
+    """
+
+    def __init__(self, job: Job, about: dict[str, Any], tokenizer: Tokenizer, model: Callable[[], PreTrainedModel]):
+        self.job, self.about, self.tokenizer = job, about, tokenizer
+        self.collection = Collection(job.home, "likelihoods", about, LIKELIHOODS, tokenizer.token_map)
+        self._load = model
+
+    @functools.cached_property
+    def model(self) -> PreTrainedModel:
+        return self._load()
+
+    def answers(self, problems: Sequence[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+        """One row of scores a problem: the letter it answers, its verdict, the likelihoods, in order."""
+        choices = [[self._choice(p, c) for c in p["choices"]] for p in problems]
+        size = self.job.runtime.part_problems
+        done = computed = 0
+        for start in range(0, len(problems), size):
+            part = [c for cs in choices[start : start + size] for c in cs]
+            index = self.collection.refresh()
+            missing = {c.key: c for c in part if c.key not in index}
+            if missing:
+                self.collection.write(self._score(list(missing.values())))
+                computed += len(missing)
+            done += len(choices[start : start + size])
+            self.job.progress(done, len(problems), what)
+        total = sum(map(len, choices))
+        self.job.counts["computed"] = self.job.counts.get("computed", 0) + computed
+        self.job.counts["reused"] = self.job.counts.get("reused", 0) + total - computed
+        places = self.collection.refresh()
+        flat = [c for cs in choices for c in cs]
+        found = self.collection.rows([(c.key, places[c.key]) for c in flat], ["logprob"])
+        logprobs = iter([row["logprob"] for row in found])
+        rows: list[dict[str, Any]] = []
+        for problem, cs in zip(problems, choices, strict=True):
+            scores = [next(logprobs) for _ in cs]
+            letter = LETTERS[scores.index(max(scores))]
+            verdict = "correct" if letter == problem["gold"] else "wrong"
+            rows.append({"response": letter, "tokens": 0, "finish": "scored", "verdict": verdict, "logprobs": scores})
+        return rows
+
+    def _choice(self, problem: dict[str, Any], continuation: str) -> Choice:
+        prompt, response = split_ids(self.tokenizer.encode, self.tokenizer.text_of(problem["prompt"]), continuation)
+        if not prompt or not response:
+            raise DataError(f"question {problem['question'][:60]!r}: prompt and choices must not be empty")
+        check_length(prompt, len(response), self.tokenizer.folder, problem["question"])
+        key = sample_key(**self.about, prompt=prompt, response=response)
+        return Choice(problem["problem_id"], prompt, response, key)
+
+    @torch.inference_mode()
+    def _score(self, choices: Sequence[Choice]) -> list[dict[str, Any]]:
+        """Rows of the store. Continuations of one token share their prompt's forward pass."""
+        weight = head(self.model).weight[: self.tokenizer.size]
+        passes: dict[tuple[tuple[int, ...], int], list[int]] = {}  # (ids read, of them scored) -> choices
+        for i, c in enumerate(choices):
+            passes.setdefault(((*c.prompt_ids, *c.response_ids[:-1]), len(c.response_ids)), []).append(i)
+        keys = list(passes)
+        logprobs = [0.0] * len(choices)
+        for batch in micro_batches([len(ids) for ids, _ in keys], TOKENS):
+            # One more id, whatever it is, stands for the last of the continuation: it is predicted, never read.
+            read = [(ids[: len(ids) - n + 1], (*ids[len(ids) - n + 1 :], 0)) for ids, n in (keys[b] for b in batch)]
+            hidden = response_hidden(self.model, [p for p, _ in read], [r for _, r in read]).float()
+            whole = log_normaliser(hidden, weight)
+            start = 0
+            for b in batch:
+                rows = slice(start, start + keys[b][1])
+                for i in passes[keys[b]]:
+                    logits = (hidden[rows] * weight[choices[i].response_ids].float()).sum(-1)
+                    logprobs[i] = float((logits - whole[rows]).double().sum())
+                start = rows.stop
+        return [
+            {
+                "sample_key": c.key,
+                "problem_id": c.problem,
+                "prompt_ids": c.prompt_ids,
+                "response_ids": c.response_ids,
+                "logprob": logprob,
+            }
+            for c, logprob in zip(choices, logprobs, strict=True)
+        ]
+
+
+def log_normaliser(hidden: Tensor, weight: Tensor) -> Tensor:
+    """log sum_v exp(logit_v) of hidden states [N, H] under an output matrix [V, H], in float32: [N].
+
+    A bfloat16 model's logits are formed in float32 here: rounded to 8 bits, the letters of a choice often tie.
+    """
+    total = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+    for part in weight.split(CHUNK):
+        total = torch.logaddexp(total, (hidden @ part.float().T).logsumexp(-1))
+    return total

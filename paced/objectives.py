@@ -1,0 +1,193 @@
+"""What a training step minimises: weighted forward KL on teacher answers, or weighted reverse KL on the student's own.
+
+An objective supplies samples and a divergence; the loop in paced/train.py does the rest. Weights come as a column, and
+nothing here knows why a problem weighs what it does. Losses are summed over tokens and divided once by one denominator
+for the optimizer step, so splitting a step differently gives the same gradient (method section 7).
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from paced.config import Model, Precision
+from paced.errors import DataError, EngineError
+from paced.losses import Divergence, bucketed_forward_kl, fused_loss, reverse_kl
+from paced.models import DTYPES, Tokenizer, head, load_model, response_hidden, same_tokens
+from paced.problems import problems_of
+from paced.prompts import teacher_messages
+from paced.rollouts import kept_problems
+from paced.sharding import shard
+from paced.stage import Job
+from paced.store import Collection
+from paced.tables import SAMPLES, TARGETS
+from paced.targets import Packed, decode
+
+
+class Sample(NamedTuple):
+    """One sequence of a step: what the student reads, what it is trained on, what its problem weighs."""
+
+    prompt: list[int]
+    response: list[int]
+    weight: float
+    place: int  # the objective's own
+
+
+class Objective(Protocol):
+    """Supplies the samples of a step and the divergence at their response positions.
+
+    ``shift`` moves the teacher's distributions along the vocabulary: other targets, for the canary.
+    """
+
+    population: int
+
+    def sample(self, item: int, epoch: int) -> Sample: ...
+
+    def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence: ...
+
+
+class Forward:
+    """KL(p || q) along the teacher's answers, p from the cache (method section 3).
+
+    Each epoch uses a problem's next answer.
+    """
+
+    def __init__(self, job: Job, tokenizer: Tokenizer, weights: dict[str, float], device: torch.device, scratch: Path):
+        table = job.table("answers", "answers.parquet")
+        about = json.loads((job.input("answers").folder / "targets.json").read_text())
+        collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
+        # In storage order, so that each part is opened once.
+        order = table.sort_values(["part", "problem_id", "sample_index"], kind="stable")
+        columns = ["response_ids", "entry_count", "entry_ids", "entry_logprobs", "tail_logprob"]
+        pairs = list(zip(order["target_key"], order["part"], strict=True))
+        self._packed = Packed(scratch, collection.rows(pairs, columns))
+        answers: dict[str, list[int]] = {}
+        for place, problem_id in enumerate(order["problem_id"]):
+            answers.setdefault(problem_id, []).append(place)
+        rows = {p["problem_id"]: p for p in problems_of(job.input("problems"))}
+        ids = list(dict.fromkeys(table["problem_id"]))
+        self._answers = [answers[i] for i in ids]
+        self._prompts = [tokenizer.prompt(rows[i]["prompt"]) for i in ids]
+        self._weights = [weights[i] for i in ids]
+        self._device, self._size = device, tokenizer.size
+        self.population = len(ids)
+
+    def sample(self, item: int, epoch: int) -> Sample:
+        place = self._answers[item][epoch % len(self._answers[item])]
+        return Sample(self._prompts[item], self._packed.response(place), self._weights[item], place)
+
+    def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
+        ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)
+        ids = (ids + shift) % self._size
+        return lambda logits, rows: bucketed_forward_kl(logits, ids[rows], logprobs[rows], tail[rows])
+
+
+class Teacher(nn.Module):
+    """The frozen teacher of the reverse objective, its parameters spread over the processes if there are several."""
+
+    def __init__(self, model: PreTrainedModel, size: int):
+        super().__init__()
+        self.model, self.size = model.requires_grad_(False), size
+        shard(self, model, gather_once=True)
+
+    @torch.no_grad()
+    def forward(self, contexts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+        """Hidden states [N, H] at the response positions, and the output matrix [V, H]."""
+        return response_hidden(self.model, contexts, responses), head(self.model).weight[: self.size]
+
+
+class Reverse:
+    """KL(q || p) along the student's own samples, exact: the frozen teacher is resident (method section 4).
+
+    A privileged teacher scores the same response ids behind a prompt that also holds the reference solution.
+    """
+
+    def __init__(
+        self, job: Job, teacher: Model, privileged: bool, tokenizer: Tokenizer, weights: dict[str, float],
+        device: torch.device,
+    ):  # fmt: skip
+        folder = Path(teacher.path)
+        same_tokens(tokenizer, Tokenizer(folder, teacher.trust_remote_code))
+        self._teacher = Teacher(load_model(folder, teacher, device), tokenizer.size)
+        table = job.table("rollouts", "rollouts.parquet")
+        table = table[(table["finish"] != "error") & ~table["problem_id"].duplicated()]
+        about = json.loads((job.input("rollouts").folder / "samples.json").read_text())
+        collection = Collection(job.home, "samples", about, SAMPLES, tokenizer.token_map)
+        pairs = zip(table["sample_key"], table["part"], strict=True)
+        rows = (r["response_ids"] for r in collection.rows(list(pairs), ["response_ids"]))
+        responses = dict(zip(table["problem_id"], rows, strict=True))
+        # Draws are from the whole population, as the rollouts stage made them; only drawn problems have a response.
+        problems = kept_problems(job)
+        self._responses = [responses.get(p["problem_id"]) for p in problems]
+        drawn = [p if p["problem_id"] in responses else None for p in problems]
+        self._prompts = [tokenizer.prompt(p["prompt"]) if p else [] for p in drawn]
+        self._contexts = [tokenizer.prompt(teacher_messages(p, privileged)) if p else [] for p in drawn]
+        self._weights = [weights[p["problem_id"]] for p in problems]
+        self.population = len(problems)
+
+    def sample(self, item: int, epoch: int) -> Sample:
+        response = self._responses[item]
+        if response is None:
+            raise DataError("a drawn problem has no sample of the student: its sampler failed; run the stage again")
+        return Sample(self._prompts[item], response, self._weights[item], item)
+
+    def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
+        hidden, projection = self._teacher([self._contexts[s.place] for s in samples], [s.response for s in samples])
+
+        def value(logits: Tensor, rows: slice) -> Tensor:
+            with torch.no_grad():
+                teacher = (hidden[rows] @ projection.T).to(logits.dtype).roll(shift, -1)
+            return reverse_kl(logits, teacher)
+
+        return value
+
+
+class Student(nn.Module):
+    """The student and its loss in one module, so that sharded parameters are whole while either is computed."""
+
+    def __init__(self, model: PreTrainedModel, size: int, precision: Precision):
+        super().__init__()
+        self.model, self.size, self.dtype = model, size, DTYPES[precision]
+        shard(self, model, gather_once=False)
+
+    def forward(self, samples: Sequence[Sample], shares: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the divergence over response tokens, and its value at each (paced.losses.fused_loss)."""
+        device = shares.device.type
+        with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
+            hidden = response_hidden(self.model, [s.prompt for s in samples], [s.response for s in samples])
+        with torch.autocast(device, enabled=False):  # autocast keeps the residual stream in fp32
+            return fused_loss(hidden.to(self.dtype), head(self.model).weight[: self.size], shares, divergence)
+
+
+def coefficients(samples: Sequence[Sample], denominator: float, reduction: str) -> list[float]:
+    """What each response token counts: w / denominator (token), or w / (length * denominator) (sequence). [N]."""
+    return [
+        s.weight / denominator / (len(s.response) if reduction == "sequence" else 1)
+        for s in samples
+        for _ in s.response
+    ]
+
+
+def denominator(samples: Sequence[Sample], reduction: str) -> float:
+    """One number for the whole optimizer step: the sequences in it, or the sum of w over its tokens."""
+    return float(len(samples)) if reduction == "sequence" else sum(s.weight * len(s.response) for s in samples)
+
+
+def canary(student: Student, objective: Objective, samples: Sequence[Sample], device: torch.device) -> None:
+    """Before the first step: other teacher distributions must give another loss, else nothing would be learnt.
+
+    Raises:
+        EngineError: they give the same loss to the last bit.
+    """
+    shares = torch.ones(sum(len(s.response) for s in samples), device=device)
+    with torch.no_grad():
+        losses = [student(samples, shares, objective.divergence(samples, shift))[0].item() for shift in (0, 1)]
+    if losses[0] == losses[1]:
+        raise EngineError(
+            f"the loss of the first batch ({losses[0]}) does not depend on the teacher's distributions: nothing would "
+            "be learnt; check the stored targets with 'paced cache verify'"
+        )

@@ -1,0 +1,77 @@
+"""Training on two processes, parameters sharded over them: the losses and weights of one."""
+
+import json
+import shutil
+import signal
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+from harness import ROOT, Chain, die_at
+from safetensors.torch import load_file
+
+from paced.artifacts import Ref
+from paced.stage import Spec, execute
+from tasks.runner import detached
+
+CONFIGURATION = str(ROOT / "recipes" / "accelerate" / "fsdp_2cpu.yaml")
+
+
+def lines(ref: Ref) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (ref.folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def elsewhere(chain: Chain, stage: str, home: Path, micro_batch_tokens: int) -> Spec:
+    """The stage again in a home of its own that has the samples and targets, with small micro-batches."""
+    shutil.copytree(chain.home / "store", home / "store")
+    spec = chain.specs[stage]
+    training = spec.config["training"] | {"micro_batch_tokens": micro_batch_tokens}
+    return spec.model_copy(update={"home": str(home), "config": spec.config | {"training": training}})
+
+
+def sharded(spec: Spec) -> Spec:
+    return spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"accelerate": CONFIGURATION})})
+
+
+@pytest.mark.parametrize(("stage", "tokens"), [("train_forward", 64), ("train_reverse", 4096)])
+def test_two_processes_give_the_losses_of_one(chain: Chain, stage: str, tokens: int, tmp_path: Path) -> None:
+    """With 64 tokens a micro-batch their number is often odd; with 4096 one process has none of its own."""
+    spec = elsewhere(chain, stage, tmp_path, tokens)
+    if stage == "train_forward":  # it also goes on from a checkpoint of one process
+        with detached():
+            process = get_context("spawn").Process(
+                target=die_at, args=(spec.model_dump_json(), "paced.train:save_checkpoint", 2)
+            )
+            process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
+    events: list[dict[str, object]] = []
+
+    two = execute(sharded(spec), events.append)
+
+    log = [e["message"] for e in events if e["event"] == "log"]
+    assert log == (["resuming at step 2 of 6"] if stage == "train_forward" else [])
+    steps = [e for e in events if e["event"] == "metric"]
+    assert len(steps) == (4 if log else 6)  # told once, not by each process
+    one = chain.refs[stage]
+    for mine, theirs in zip(lines(two), lines(one), strict=True):
+        assert mine == pytest.approx(theirs, rel=2e-5, abs=1e-9)
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=5e-6)
+    for name in ("model/model.safetensors", "state.safetensors"):
+        if (one.folder / name).exists():
+            ours, expected = load_file(two.folder / name), load_file(one.folder / name)
+            assert ours.keys() == expected.keys()
+            assert all(ours[k].shape == expected[k].shape for k in ours)
+            # Sums in another order: a hundredth of the least step that AdamW makes at full learning rate.
+            worst = max((ours[k].double() - expected[k].double()).abs().max().item() for k in ours)
+            assert worst < 0.01 * spec.config["training"]["learning_rate"]
+    assert (two.folder / "model" / "config.json").read_bytes() == (one.folder / "model" / "config.json").read_bytes()
+
+
+def test_recomputed_activations_change_no_bit(chain: Chain, tmp_path: Path) -> None:
+    spec = elsewhere(chain, "train_forward", tmp_path, 4096)
+    training = spec.config["training"] | {"gradient_checkpointing": True}
+    again = execute(spec.model_copy(update={"config": spec.config | {"training": training}}), lambda event: None)
+    one = chain.refs["train_forward"]
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+        assert (again.folder / name).read_bytes() == (one.folder / name).read_bytes()
