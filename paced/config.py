@@ -397,8 +397,8 @@ class Recipe(Section):
         shares = [m.engine.memory_share for m in (self.student, self.teacher_model) if m.engine.kind == "vllm"]
         if self.runtime.device != "cpu" and shares and (least := self.runtime.processes * min(shares)) > 1:
             raise ValueError(
-                f"engine.memory_share: {self.runtime.processes} stages at once (runtime.processes) would take {least:.0%} "
-                "of a device's memory: lower one of the two"
+                f"engine.memory_share: {self.runtime.processes} stages at once (runtime.processes) would take "
+                f"{least:.0%} of a device's memory: lower one of the two"
             )
         if self.teacher.engine != Engine() and all(a.schedule == "reverse" for a in self.arms):
             raise ValueError("teacher.engine has no effect: with schedule 'reverse' the teacher only scores")
