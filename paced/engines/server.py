@@ -75,8 +75,8 @@ class ServerEngine:
             logit_bias={str(i): -100 for i in padding},
             # Spelled out, since a server takes what is missing from the model's generation config.
             extra_body={
-                "top_k": sampling.top_k, "min_p": 0, "repetition_penalty": 1, "stop_token_ids": self.limits.stops,
-                "seed": request.seed % (1 << 63), "return_token_ids": True,
+                "top_k": sampling.top_k, "min_p": 0, "repetition_penalty": 1, "ignore_eos": True,
+                "stop_token_ids": self.limits.stops, "seed": request.seed % (1 << 63), "return_token_ids": True,
             },
         )  # fmt: skip
         ids: list[int] | None = (answer.choices[0].model_extra or {}).get("token_ids")

@@ -306,7 +306,8 @@ def serve(engine: Any, order: dict[str, Any], task: dict[str, Any], tell: Callab
     for i, prompt_ids, seed in task["requests"]:
         params = vllm.SamplingParams(
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
-            max_tokens=sampling.max_new_tokens, seed=seed, stop_token_ids=order["stops"],
+            max_tokens=sampling.max_new_tokens, seed=seed,
+            ignore_eos=True, stop_token_ids=order["stops"],  # else it adds those of config.json
             logit_bias={t: float("-inf") for t in range(*order["padding"])} or None,
             detokenize=False, output_kind=kind,
         )  # fmt: skip

