@@ -26,7 +26,7 @@ from paced.engines.vllm import VllmEngine
 from paced.models import Tokenizer, context_length, load_model, vocabulary
 
 QUESTION = "A farm has {} hens and each lays {} eggs a week. How many eggs are there after {} weeks?"
-SAMPLING = {"temperature": 0.7, "top_p": 0.95}
+SAMPLING = {"temperature": 1.0, "top_p": 1.0}  # as rollouts are drawn if nothing is set
 
 
 def prompts(tokenizer: Tokenizer, number: int) -> list[list[int]]:
