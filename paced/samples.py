@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -10,10 +10,19 @@ from transformers import PreTrainedModel
 
 from paced.artifacts import Ref
 from paced.config import Model, Sampling
-from paced.engines.base import Engine, Request
+from paced.engines.base import Engine, Limits, Request
 from paced.engines.transformers import TransformersEngine
 from paced.identity import model_identity
-from paced.models import Tokenizer, check_length, device_of, load_model
+from paced.models import (
+    Tokenizer,
+    check_length,
+    context_length,
+    device_of,
+    generation_config,
+    load_model,
+    stop_ids,
+    vocabulary,
+)
 from paced.stage import Job
 from paced.store import Collection, sample_key
 from paced.tables import SAMPLES
@@ -36,8 +45,8 @@ class Sampler:
     """Responses of one model under one set of sampling parameters, kept in the store."""
 
     def __init__(self, job: Job, ref: Ref, config: Model, tokenizer: Tokenizer, sampling: Sampling, seed: int):
-        self.job, self.folder, self.config, self.sampling = job, model_folder(ref), config, sampling
-        self.tokenizer = tokenizer
+        self.job, self.folder, self.sampling, self.tokenizer = job, model_folder(ref), sampling, tokenizer
+        self.config = config.model_copy(update={"engine": job.spec.engine})
         self.about = {
             "model": model_identity(self.folder),
             "dtype": config.dtype,
@@ -45,12 +54,19 @@ class Sampler:
             "sampling": sampling.model_dump(),
             "seed": seed,
         }
+        if self.config.engine.kind != "transformers":  # its kernels round otherwise: another distribution, if barely
+            self.about["engine"] = self.config.engine.kind
         self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
         self._engine: Engine | None = None
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
-        """Loaded when it is first needed: a stage that finds all its samples in the store never loads it."""
+        """Loaded when it is first needed: a stage that finds all its samples in the store never loads it.
+
+        An engine with memory of its own gives that back first.
+        """
+        if self._engine:
+            self._engine.close()
         return load_model(self.folder, self.config, device_of(self.job.runtime))
 
     def wanted(self, problem: dict[str, Any], index: int, prompt_ids: list[int]) -> Wanted:
@@ -104,7 +120,8 @@ class Sampler:
 
     def _compute(self, part: Sequence[Wanted], tick: Any) -> None:
         if self._engine is None:
-            self._engine = TransformersEngine(self.model, self.tokenizer, self.job.runtime.sample_rows)
+            self._engine = ENGINES[self.config.engine.kind](self)
+            self.job.resources.callback(self._engine.close)
         requests = [Request(w.prompt_ids, int(w.key, 16)) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
         self.collection.write(
@@ -130,6 +147,33 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch
+
+
+def _transformers(sampler: Sampler) -> Engine:
+    return TransformersEngine(sampler.model, sampler.tokenizer, sampler.job.runtime.sample_rows)
+
+
+def _limits(sampler: Sampler) -> Limits:
+    folder, tokenizer = sampler.folder, sampler.tokenizer
+    stops = stop_ids(generation_config(folder, sampler.config.trust_remote_code), tokenizer)
+    return Limits(tokenizer.size, vocabulary(folder), stops, context_length(folder))
+
+
+def _vllm(sampler: Sampler) -> Engine:
+    from paced.engines.vllm import VllmEngine
+
+    job = sampler.job
+    return VllmEngine(sampler.folder, sampler.config, _limits(sampler), job.runtime, job.log)
+
+
+def _server(sampler: Sampler) -> Engine:
+    from paced.engines.server import ServerEngine
+
+    return ServerEngine(sampler.folder, sampler.config, sampler.tokenizer, _limits(sampler), sampler.job.runtime)
+
+
+# Each is imported only where it is used; only the transformers engine loads the model into this process.
+ENGINES: dict[str, Callable[[Sampler], Engine]] = {"transformers": _transformers, "vllm": _vllm, "server": _server}
 
 
 def by_problem(wanted: Sequence[Wanted], problems: int) -> Iterator[list[Wanted]]:

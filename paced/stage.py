@@ -21,7 +21,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
 
 from paced.artifacts import File, Ref, commit, describe, open_file, reference, replacing, stage_identity, write_json
-from paced.config import Runtime
+from paced.config import Engine, Runtime
 from paced.errors import CacheError
 from paced.store import write_table
 
@@ -50,7 +50,10 @@ STAGES = {
 
 
 class Spec(BaseModel):
-    """What to run. ``config`` holds only what changes the result; ``runtime`` only what does not."""
+    """What to run. ``config`` holds only what changes the result; ``runtime`` only what does not.
+
+    ``engine`` samples the stage's model, if it samples; its kind changes the result, the rest of it does not.
+    """
 
     model_config = ConfigDict(frozen=True)
     stage: str
@@ -58,10 +61,17 @@ class Spec(BaseModel):
     config: dict[str, Any] = {}
     inputs: dict[str, Ref] = {}
     runtime: Runtime = Runtime()
+    engine: Engine = Engine()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that changes the result; the transformers engine, which was there first, is not named."""
+        kind = self.engine.kind
+        return self.config if kind == "transformers" else self.config | {"engine": kind}
 
     @property
     def identity(self) -> str:
-        return stage_identity(self.stage, STAGES[self.stage].algorithm, self.config, self.inputs)
+        return stage_identity(self.stage, STAGES[self.stage].algorithm, self.settings, self.inputs)
 
     @property
     def folder(self) -> Path:
@@ -85,6 +95,7 @@ class Job:
         counts: numbers for the manifest.
         files: what the artifact holds so far.
         tell: takes events.
+        resources: closed when the program ends, however it ends.
     """
 
     def __init__(self, spec: Spec, tell: Listener = emit):
@@ -95,6 +106,7 @@ class Job:
         self.work = self.home / "work" / self.folder.name
         self.runtime = spec.runtime
         self.counts: dict[str, float] = {}
+        self.resources = contextlib.ExitStack()
         self.began = time.monotonic()
         self.files: list[File] = []
         self._meters: dict[str, tuple[float, int, float]] = {}
@@ -147,7 +159,7 @@ class Job:
             kind=self.spec.stage,
             identity=self.spec.identity,
             inputs={name: ref.identity for name, ref in self.spec.inputs.items()},
-            config=self.spec.config,
+            config=self.spec.settings,
             algorithm=STAGES[self.spec.stage].algorithm,
             counts=self.counts,
             files=self.files,
@@ -202,7 +214,8 @@ def execute(spec: Spec, tell: Listener = emit) -> Ref:
             module, _, function = STAGES[spec.stage].program.partition(":")
             program: Callable[[Job], None] = getattr(importlib.import_module(module), function)
             job = Job(spec, tell)
-            program(job)
+            with job.resources:
+                program(job)
             ref = job.finish()
         tell({"event": "done", "ref": ref.model_dump()})
         return ref

@@ -37,14 +37,16 @@ SAMPLE_BYTES, TARGET_BYTES = 6, 30
 class Collection:
     """The rows of one model under one set of parameters.
 
-    ``about`` decides the folder's name; ``schema`` is the table's, with a ``sample_key`` column; ``tokens`` is the
-    digest of the tokenizer's token->id map, carried by each part and compared on opening.
+    ``about`` decides the folder's name, and each part carries its digest; ``schema`` is the table's, with a
+    ``sample_key`` column; ``tokens`` is the digest of the tokenizer's token->id map, carried by each part and compared
+    on opening.
     """
 
     def __init__(self, root: Path, kind: str, about: dict[str, Any], schema: pa.Schema, tokens: str):
         self.folder = root / "store" / kind / digest(about).removeprefix("sha256:")[:24]
         self.tokens = tokens
-        self.schema = schema.with_metadata({"paced.tokens": tokens, "paced.schema": str(SCHEMA)})
+        notes = {"paced.tokens": tokens, "paced.schema": str(SCHEMA), "paced.about": digest(about)}
+        self.schema = schema.with_metadata(notes)
         self._about = about
         self._index: dict[str, str] = {}
         self._indexed: set[str] = set()

@@ -20,7 +20,8 @@ def evaluate(run: Run, label: str, model: Ref, benchmarks: dict[str, Ref]) -> Sp
         "trust_remote_code": recipe.student.trust_remote_code,
     }
     inputs = {"model": model} | {f"benchmark/{name}": ref for name, ref in benchmarks.items()}
-    return Spec(stage="evaluate", home=run.home, config=config, inputs=inputs, runtime=recipe.runtime)
+    engine = recipe.student.engine
+    return Spec(stage="evaluate", home=run.home, config=config, inputs=inputs, runtime=recipe.runtime, engine=engine)
 
 
 @stage_task

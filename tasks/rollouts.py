@@ -26,7 +26,10 @@ def rollouts(run: Run, label: str, seed: int, problems: Ref, model: Ref, first: 
     """G samples of each problem (of the ``first`` ones, if set), from which pass rates follow."""
     config = sampling_config(run, run.recipe.rollouts.samples, seed) | {"first": first}
     inputs = {"problems": problems, "model": model}
-    return Spec(stage="rollouts", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)
+    engine = run.recipe.student.engine
+    return Spec(
+        stage="rollouts", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime, engine=engine
+    )
 
 
 @stage_task
@@ -36,4 +39,7 @@ def on_policy_samples(
     """One sample of each problem that draws ``start`` to ``start + number`` of the next training stage will touch."""
     config = sampling_config(run, 1, seed) | {"draw": {"seed": seed, "start": start, "number": number}}
     inputs = {"problems": problems, "model": model, "weights": weights}
-    return Spec(stage="rollouts", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)
+    engine = run.recipe.student.engine
+    return Spec(
+        stage="rollouts", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime, engine=engine
+    )

@@ -85,7 +85,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     began = last_flush = time.monotonic()
     journal, tracker, page = Journal(run.folder, label), tracker_of(run.folder, run.home), RunPage(label)
     sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
-    begin_journal(journal, run, spec.stage, spec.identity, spec.config, sources)
+    begin_journal(journal, run, spec.stage, spec.identity, spec.settings, sources)
 
     def listen(event: dict[str, Any]) -> None:
         nonlocal began, last_flush

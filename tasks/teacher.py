@@ -20,4 +20,6 @@ def teacher_answers(run: Run, label: str, seed: int, problems: Ref, weights: Ref
         "student_trust_remote_code": run.recipe.student.trust_remote_code,
     }
     inputs = {"problems": problems, "weights": weights, "teacher": teacher, "student": student}
-    return Spec(stage="teacher", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)
+    return Spec(
+        stage="teacher", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime, engine=model.engine
+    )

@@ -229,12 +229,12 @@ def die_at(spec: str, place: str, call: int) -> None:
 
 
 class Server:
-    """A Prefect or MLflow server on a free port of 127.0.0.1, stopped when its ``with`` block ends."""
+    """A Prefect, MLflow or vLLM server on a free port of 127.0.0.1, stopped when its ``with`` block ends."""
 
-    def __init__(self, arguments: list[str], path: str, env: Mapping[str, str], log: Path):
+    def __init__(self, arguments: list[str], path: str, env: Mapping[str, str], log: Path, within: float = 120):
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._arguments, self._path, self._env, self._log = arguments, path, env, log
+        self._arguments, self._path, self._env, self._log, self._within = arguments, path, env, log, within
         self.start()
 
     def start(self) -> None:
@@ -252,7 +252,7 @@ class Server:
             except OSError:
                 return False
 
-        eventually(answers, 120, f"{self._arguments[0]} answers")
+        eventually(answers, self._within, f"{self._arguments[0]} answers")
 
     def __enter__(self) -> Self:
         return self

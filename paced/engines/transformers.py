@@ -13,15 +13,9 @@ from transformers import DynamicCache, PreTrainedModel
 from paced.config import Sampling
 from paced.engines.base import Request, Response
 from paced.errors import EngineError
-from paced.models import Tokenizer, head
+from paced.models import Tokenizer, head, stop_ids
 
 NUCLEUS = 512
-
-
-def stop_ids(model: PreTrainedModel, tokenizer: Tokenizer) -> set[int]:
-    """Every id that ends a response: the tokenizer's, and those the model's generation config adds."""
-    extra = model.generation_config.eos_token_id if model.generation_config else None
-    return {tokenizer.eos, *([extra] if isinstance(extra, int) else extra or [])}
 
 
 def filtered(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -59,7 +53,7 @@ class TransformersEngine:
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, rows: int):
         self.model, self.tokenizer, self.rows = model, tokenizer, rows
-        self.stops = sorted(stop_ids(model, tokenizer))
+        self.stops = stop_ids(model.generation_config, tokenizer)
 
     def sample(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:
         # Prompts of one length together: less padding, and the G samples of a prompt share its prefill.
@@ -79,6 +73,9 @@ class TransformersEngine:
             done += len(chosen)
             tick(done)
         return [r for r in results if r is not None]
+
+    def close(self) -> None:
+        """Nothing to end: the model is the caller's."""
 
     @torch.inference_mode()
     def _batch(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:

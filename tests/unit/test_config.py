@@ -53,8 +53,9 @@ def test_json_round_trip(tmp_path: Path, extra: dict[str, Any]) -> None:
 def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, BASE), ("student.dtype=bfloat16",))
     assert recipe.teacher_model == recipe.student
-    other = load_recipe(write(tmp_path, BASE), ("teacher.path=big", "teacher.dtype=bfloat16")).teacher_model
-    assert (other.path, other.dtype) == ("big", "bfloat16")
+    changes = ("teacher.path=big", "teacher.dtype=bfloat16", "teacher.engine={kind: vllm, tensor_parallel: 4}")
+    other = load_recipe(write(tmp_path, BASE), changes).teacher_model
+    assert (other.path, other.dtype, other.engine.tensor_parallel) == ("big", "bfloat16", 4)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,13 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("evaluation.benchmarks.0.retention=true", "evaluation: benchmarks need one that is not a retention"),
         ("evaluation.benchmarks.1.name=sums", "evaluation: benchmarks repeat a name"),
         ("teacher.dtype=bfloat16", "teacher: dtype has no effect without path"),
+        ("teacher.engine.kind=vllm", "teacher: engine has no effect without path"),
+        ("student.engine.kind=sglang", "student.engine.kind: "),
+        ("student.engine.tensor_parallel=2", "student.engine: tensor_parallel has no effect with kind 'transformers'"),
+        ("student.engine={kind: vllm, memory_share: 1}", "student.engine.memory_share: "),
+        ("student.engine={kind: vllm, url: http://x/v1}", "student.engine: url has no effect with kind 'vllm'"),
+        ("student.engine={kind: server, url: http://x/v1}", "recipe: student.engine.kind: a server goes on serving"),
+        ("teacher={path: t, engine: {kind: server}}", "teacher.engine: kind 'server' needs url"),
         ("seeds=[1, 2, 1]", "recipe: seeds repeat"),
         ("arms=[{name: base}]", "recipe: arms need distinct names"),
         ("arms=[{name: a}, {name: a}]", "recipe: arms need distinct names"),
@@ -145,6 +153,14 @@ def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) ->
     [
         (("arms=[{name: u, scheme: uniform}]", "weights.alpha=2"), "weights.alpha has no effect"),
         (("arms=[{name: h, scheme: hard_filter}]", "weights.shrinkage=[1, 1]"), "weights.shrinkage has no effect"),
+        (
+            ("student.engine.kind=vllm", "runtime.processes=2"),
+            "2 stages at once (runtime.processes) would take 170% of a",
+        ),
+        (
+            ("arms=[{name: r, schedule: reverse}]", "teacher={path: t, engine: {kind: vllm}}"),
+            "teacher.engine has no effect: with schedule 'reverse' the teacher only scores",
+        ),
         (("training.reduction=token", "weights.normalise=all"), "weights.normalise 'all' has no effect"),
         (
             ("arms=[{name: r, schedule: reverse}]", "consolidation.rounds=61"),

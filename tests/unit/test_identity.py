@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from paced.artifacts import Ref
-from paced.config import Runtime
+from paced.config import Engine, Runtime
 from paced.errors import DataError
 from paced.identity import canonical, digest, model_identity
 from paced.stage import STAGES, Spec
@@ -34,6 +34,9 @@ def test_what_does_not_matter() -> None:
     assert len(base) == 71
     assert base == identity(home="/elsewhere")
     assert base == identity(runtime=Runtime(device="cuda", threads=3, sample_rows=1))
+    assert base == identity(engine=Engine())
+    shared = identity(engine=Engine(kind="vllm"))
+    assert shared == identity(engine=Engine(kind="vllm", tensor_parallel=8, data_parallel=2, memory_share=0.5))
     assert base == identity(config=dict(reversed(CONFIG.items())), inputs=dict(reversed(INPUTS.items())))
     moved = {
         name: Ref(kind="other", path="/moved", identity=ref.identity, digest="sha256:9") for name, ref in INPUTS.items()
@@ -55,6 +58,8 @@ def test_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
         identity(config=CONFIG | {"mix": [2, 1]}),
         identity(config=CONFIG | {"first": 0}),
         identity(config=CONFIG | {"more": None}),
+        identity(engine=Engine(kind="vllm")),
+        identity(engine=Engine(kind="server", url="http://host/v1")),
         identity(inputs=swapped),
         identity(inputs=other),
         identity(inputs={"model": INPUTS["model"]}),

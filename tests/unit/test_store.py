@@ -13,6 +13,7 @@ import pytest
 
 import paced.artifacts as artifacts
 from paced.errors import CacheError
+from paced.identity import digest
 from paced.store import Collection, sample_key
 
 SCHEMA = pa.schema(
@@ -47,7 +48,8 @@ def test_rows_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="lacks sample d"):
         list(store.rows([("d", first)], ["value"]))
     table = store.part(first)
-    assert table.schema.metadata == {b"paced.tokens": b"sha256:tokens", b"paced.schema": b"1"}
+    about = digest(ABOUT).encode()
+    assert table.schema.metadata == {b"paced.tokens": b"sha256:tokens", b"paced.schema": b"1", b"paced.about": about}
     assert json.loads((store.folder / "collection.json").read_text()) == ABOUT
 
 
