@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from paced.config import Data
 from paced.decontamination import Hit, Index, normal
 from paced.layouts import Problem
-from paced.verify import grade_gold
+from paced.verify import Sample, Verifier
 
 # Unicode's name of a letter begins with its script's; "drop_scripts" speaks of scripts by the keys.
 SCRIPTS = {
@@ -132,7 +132,9 @@ def clean(problems: Iterable[Problem], data: Data, index: Index | None, unique: 
 
 def verifiable(source: str, problems: Sequence[Problem]) -> list[bool]:
     """Whether each gold answer passes its own verifier; one that does not would make every sample wrong."""
-    return [grade_gold(source, p.gold, p.question).outcome == "correct" for p in problems]
+    with Verifier() as verifier:
+        verdicts = verifier.grade_golds([Sample(source, "", p.gold, p.question) for p in problems])
+    return [v.outcome == "correct" for v in verdicts]
 
 
 def overlaps(index: Index, hits: Sequence[Hit], contaminated: Mapping[tuple[str, bool], int]) -> dict[str, Any]:

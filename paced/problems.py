@@ -187,10 +187,10 @@ def _distinct_keys(problems: Sequence[Problem], training: bool) -> list[Problem]
 
 def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None, Sequence[Problem]]) -> dict[str, Any]:
     if problem.choices:
-        content = choice_prompt(problem, examples.get(problem.subject, [])[: data.shots], data.score)
+        prompt = choice_prompt(problem, examples.get(problem.subject, [])[: data.shots], data.score, data.chat)
     else:
         content = problem.question + (f"\n{data.instruction}" if data.instruction else "")
-    prompt = [{"role": "user", "content": content}] if data.chat or not problem.choices else content
+        prompt = [{"role": "user", "content": content}]
     return {
         "problem_id": digest([data.source, problem.key]).removeprefix("sha256:")[:24],
         "source": data.source,

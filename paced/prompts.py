@@ -34,16 +34,20 @@ def teacher_messages(problem: dict[str, Any], privileged: bool) -> str:
     return json.dumps(messages, ensure_ascii=False)
 
 
-def choice_prompt(problem: Problem, examples: Sequence[Problem], score: Literal["letters", "texts"]) -> str:
-    """A multiple-choice question behind solved examples, as text that ends in ``Answer:``.
+def choice_prompt(
+    problem: Problem, examples: Sequence[Problem], score: Literal["letters", "texts"], chat: bool
+) -> str | list[dict[str, str]]:
+    """A multiple-choice question behind solved examples: text that ends in ``Answer:``, or chat messages.
 
     With ``letters`` it is, character for character, the prompt of the task ``mmlu`` of EleutherAI's
-    lm-evaluation-harness, with ``texts`` that of ``mmlu_continuation``.
+    lm-evaluation-harness, with ``texts`` that of ``mmlu_continuation``; in a chat the first line is the system's.
     """
     kind = "multiple choice questions" if score == "letters" else "questions"
     about = f" about {problem.subject.replace('_', ' ')}" if problem.subject else ""
+    task = f"The following are {kind} (with answers){about}.\n\n"
     solved = [_asked(p, score) + _continuation(p, p.gold, score) for p in examples]
-    return f"The following are {kind} (with answers){about}.\n\n" + "\n\n".join([*solved, _asked(problem, score)])
+    body = "\n\n".join([*solved, _asked(problem, score)])
+    return [{"role": "system", "content": task}, {"role": "user", "content": body}] if chat else task + body
 
 
 def continuations(problem: Problem, score: Literal["letters", "texts"], chat: bool) -> list[str]:

@@ -1,9 +1,10 @@
 """Samples on demand: which of the wanted responses exist, and the rest computed part by part."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from transformers import PreTrainedModel
 
@@ -25,7 +26,10 @@ from paced.models import (
 from paced.stage import Job
 from paced.store import Collection, sample_key
 from paced.tables import SAMPLES
-from paced.verify import grade
+from paced.verify import Sample, Verifier
+
+GRADED_TOGETHER = 512  # responses in memory while their verdicts are awaited
+T = TypeVar("T")
 
 
 class Wanted(NamedTuple):
@@ -97,17 +101,22 @@ class Sampler:
         """The wanted samples with ``verdict`` and ``extracted`` added, in order."""
         need = ["response", "tokens", "finish", *columns]
         rows = self.collection.rows([(w.key, p) for w, p in zip(wanted, parts, strict=True)], need)
-        for w, part, row in zip(wanted, parts, rows, strict=True):
-            p = w.problem
-            verdict = grade(p["source"], row["response"], p["gold"], p["question"], row["finish"])
-            yield row | {
-                "problem_id": p["problem_id"],
-                "sample_index": w.number,
-                "sample_key": w.key,
-                "part": part,
-                "verdict": verdict.outcome,
-                "extracted": verdict.extracted,
-            }
+        with Verifier() as verifier:
+            for batch in batched(zip(wanted, parts, rows, strict=True), GRADED_TOGETHER):
+                problems = [w.problem for w, _, _ in batch]
+                samples = [
+                    Sample(p["source"], row["response"], p["gold"], p["question"], row["finish"])
+                    for p, (_, _, row) in zip(problems, batch, strict=True)
+                ]
+                for (w, part, row), verdict in zip(batch, verifier.grade(samples), strict=True):
+                    yield row | {
+                        "problem_id": w.problem["problem_id"],
+                        "sample_index": w.number,
+                        "sample_key": w.key,
+                        "part": part,
+                        "verdict": verdict.outcome,
+                        "extracted": verdict.extracted,
+                    }
 
     def _compute(self, part: Sequence[Wanted], tick: Any) -> None:
         if self._engine is None:
@@ -158,6 +167,13 @@ def _server(sampler: Sampler) -> Engine:
 
 # Each is imported only where it is used; only the transformers engine loads the model into this process.
 ENGINES: dict[str, Callable[[Sampler], Engine]] = {"transformers": _transformers, "vllm": _vllm, "server": _server}
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Runs of at most ``size`` items, in order."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 def by_problem(wanted: Sequence[Wanted], problems: int) -> Iterator[list[Wanted]]:

@@ -85,6 +85,8 @@ def test_a_killed_stage_resumes_to_the_same_bits(
         assert f"resuming at step {kept} of 6" in log
     elif "computed" in counts:
         samples = chain.specs[stage].config.get("samples", 1)
+        if stage == "evaluate":  # by benchmark, in order; all of the first one's problems are sampled first
+            samples = samples["arithmetic"]
         reused = original["computed"] if kept is None else kept * 10 * samples
         assert (counts["reused"], counts["computed"]) == (reused, original["computed"] - reused)
 

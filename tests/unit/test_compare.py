@@ -13,6 +13,7 @@ import pytest
 from paced.artifacts import Ref
 from paced.compare import compare
 from paced.errors import ConfigError, DataError
+from paced.page import benchmark_table
 from paced.stage import Job, Spec
 from paced.statistics import bootstrap, bootstrap_mean, pass_at_k, summary
 from paced.tables import SCORES
@@ -147,6 +148,46 @@ def test_metrics_by_hand(tmp_path: Path) -> None:
     assert (arm["k"], arm["pass_at_k"]) == (4, pytest.approx(2 / 3, abs=1e-8))
     assert arm["truncated"] == pytest.approx(7 / 12, abs=1e-8)
     assert (arm["mean_tokens"], arm["unknown"]) == (10, 0)
+
+
+THREE = [{"name": "math"}, {"name": "aime"}, {"name": "mmlu", "retention": True}]
+
+
+def three(gain: str, kept: str) -> list[dict[str, Any]]:
+    """Two samples a problem on one benchmark, four on another, and a choice by log-likelihood."""
+    rows = scores("math", {"a": gain, "b": "cw"}) + scores("aime", {"c": "cwww"}, None)
+    return rows + [
+        r | {"finish": "scored", "tokens": 0} for r in scores("mmlu", {str(i): v for i, v in enumerate(kept)})
+    ]
+
+
+def test_every_benchmark_has_its_own_k_and_pairs(tmp_path: Path) -> None:
+    arms = {"base/0": three("ww", "cccc"), "paced/0": three("cc", "ccwc")}
+    found = compared(tmp_path, arms, [("paced", "base")], THREE)
+    paced = found["arms"]["paced"]
+    assert {n: (b["k"], b["mean"], b["pass_at_k"]) for n, b in paced["by_benchmark"].items()} == {
+        "math": (2, 0.75, 1.0), "aime": (4, 0.25, 1.0), "mmlu": (1, 0.75, 0.75),
+    }  # fmt: skip
+    # a choice has neither length nor truncation; one wrong sample of the four on "math" was cut
+    assert paced["by_benchmark"]["math"]["truncated"] == 0.25
+    assert "truncated" not in paced["by_benchmark"]["mmlu"] and "mean_tokens" not in paced["by_benchmark"]["mmlu"]
+    assert (paced["k"], paced["mean_tokens"]) == (2, 10)
+    assert {c["metric"]: c["difference"] for c in found["comparisons"]} == {
+        "accuracy": pytest.approx(1 / 3), "math": 0.5, "aime": 0.0, "retention": -0.25,
+    }  # fmt: skip
+    assert found["benchmarks"] == [b | {"retention": b["name"] == "mmlu"} for b in THREE]
+
+
+def test_a_table_as_papers_print_it(tmp_path: Path) -> None:
+    arms = {"base/0": three("ww", "cccc"), "paced/0": three("cc", "ccwc")}
+    found = compared(tmp_path, arms, [("paced", "base")], THREE)
+    heading, *rows = benchmark_table(found)[0].splitlines()[1:]
+    assert heading.split() == ["arm", "math", "avg@2", "95%", "aime", "avg@4", "95%", "forgetting", "95%"]
+    cells = {row.split()[0]: row.split()[1:] for row in rows}
+    assert cells["paced"][::2] == ["75.0", "25.0", "25.0"]
+    assert cells["base"][::2] == ["25.0", "25.0", "-"]
+    assert len({len(row) for row in (heading, rows[1])}) == 1
+    assert benchmark_table(compared(tmp_path / "one", {"base/0": scores("main", {"a": "cw"})})) == []
 
 
 def test_no_retention_without_a_retention_benchmark(tmp_path: Path) -> None:

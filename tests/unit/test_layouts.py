@@ -220,10 +220,17 @@ def test_few_shot_prompts(tmp_path: Path) -> None:
 
 def test_choices_as_texts_and_in_a_chat() -> None:
     p = Problem("", "q", "B", None, None, "q", "us_history", ("one", "two"))
-    assert choice_prompt(p, [p], "texts") == (
+    assert choice_prompt(p, [p], "texts", chat=False) == (
         "The following are questions (with answers) about us history.\n\n"
         "Question: q\nAnswer: two\n\nQuestion: q\nAnswer:"
     )
+    assert choice_prompt(p, [], "letters", chat=True) == [
+        {
+            "role": "system",
+            "content": "The following are multiple choice questions (with answers) about us history.\n\n",
+        },
+        {"role": "user", "content": "q\nA. one\nB. two\nAnswer:"},
+    ]
     assert continuations(p, "texts", chat=False) == [" one", " two"]
     assert continuations(p, "letters", chat=True) == ["A", "B"]
 

@@ -19,7 +19,7 @@ from paced.identity import file_digest
 from paced.layouts import read
 from paced.problems import problems_of
 from paced.stage import Spec, execute
-from paced.verify import grade_gold
+from paced.verify import Sample, Verifier
 
 GSM8K = [
     {
@@ -240,5 +240,7 @@ def test_the_real_gsm8k(name: str, count: int, commas: int, negative: int) -> No
     assert sum(r.startswith("-") for r in raw) == negative
     for problem, text in zip(found, raw, strict=True):
         assert Decimal(problem.gold) == Decimal(re.sub("[,$]", "", text))
-        assert grade_gold("gsm8k", problem.gold, problem.question).outcome == "correct"
-        assert grade_gold("gsm8k", text, problem.question).outcome == "correct"
+    with Verifier() as verifier:
+        for golds in ([p.gold for p in found], raw):
+            verdicts = verifier.grade_golds([Sample("gsm8k", "", gold) for gold in golds])
+            assert {v.outcome for v in verdicts} == {"correct"}

@@ -18,7 +18,7 @@ from paced.artifacts import Ref
 from paced.compare import compare
 from paced.config import Weights
 from paced.errors import CacheError, DataError
-from paced.page import PICTURES, amount, verdict
+from paced.page import PICTURES, amount, data_grid, verdict
 from paced.report import build, table, write_summary
 from paced.stage import Job, Spec
 from paced.tables import PASS_RATES, SCORES
@@ -246,6 +246,19 @@ def test_the_page_stands_alone(whole: Synthetic) -> None:
     first = text
     build(whole.folder)
     assert (whole.folder / "report.html").read_text() == first
+
+
+def test_the_page_says_what_was_left_out_of_the_data() -> None:
+    rejected = {"empty": 0, "benchmark": 3, "script": 0, "length": 0, "conflict": 0, "duplicate": 1, "gold": 0}
+    found = {"problems": 30, "exact": 2, "overlap": 1, "training_exact": 2, "training_overlap": 1}
+    clean = {"rows": 1204, "distinct": 1200, "usable": 1200, "problems": 64, "rejected": rejected}
+    against = {"words": 13, "share": 0.3, "benchmarks": {"<aime>": found}}
+    shown = data_grid({"0/train": clean | {"decontamination": against}, "1/train": clean | {"decontaminated": False}})
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", shown)
+    assert cells[:11] == ["0/train", "1,204", "1,200", "-", "3", "-", "-", "-", "1", "-", "1,200"]
+    assert cells[-6:] == ["&lt;aime&gt;", "30", "2", "2", "1", "1"]
+    assert "at least 30% of their 13-grams" in shown
+    assert '<p class="bad">1/train: decontamination was off' in shown
 
 
 def test_every_picture_is_a_figure(whole: Synthetic) -> None:

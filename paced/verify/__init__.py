@@ -1,0 +1,155 @@
+"""Verifiers: does a response answer its problem? Correct, wrong or unknown, and what was compared.
+
+docs/verifier.md states the rules. Most answers are decided here, by exact and bounded arithmetic; the rest by worker
+processes with limits on time and memory, started when the first such answer comes.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, Self
+
+from paced.tiny.world import working
+from paced.verify.algebra import Undecided
+from paced.verify.choices import listed
+from paced.verify.compare import Cheap, Decision, read
+from paced.verify.extract import NoAnswer, extract
+from paced.verify.judge import Case, judge
+from paced.verify.notation import LONGEST
+from paced.verify.pool import Pool
+
+Outcome = Literal["correct", "wrong", "unknown"]
+
+
+class Sample(NamedTuple):
+    """A response to grade, of a problem from ``source``."""
+
+    source: str
+    response: str
+    gold: str
+    question: str = ""
+    finish: str = "stop"
+
+
+class Verdict(NamedTuple):
+    """``extracted`` is the part of the response that was compared, None when there was none."""
+
+    outcome: Outcome
+    extracted: str | None
+    reason: str = ""
+    seconds: float = 0.0
+    where: str = ""  # in the response the answer was found
+    worker: bool = False  # did a worker process decide?
+
+
+Step = tuple[Verdict, Case | None]  # a verdict, and what a worker is to judge if the cheap rules do not decide
+
+
+def written_working(sample: Sample) -> Step:
+    """The tiny world: the whole working must be right, because its last number alone can be guessed."""
+    try:
+        expected = working(sample.question)
+    except ValueError:
+        return Verdict("wrong", sample.response, "no prompt of this world"), None
+    right = sample.response == expected == sample.gold
+    return Verdict("correct" if right else "wrong", sample.response, "the whole working"), None
+
+
+def mathematics(sample: Sample) -> Step:
+    """Everything else: the response's final answer against the gold answer."""
+    if not sample.gold.strip():
+        return Verdict("wrong", None, "the gold answer is empty"), None
+    found = extract(sample.response)
+    if isinstance(found, NoAnswer):
+        return Verdict("wrong", None, found.reason), None
+    verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)
+    case = Case(found.parts, sample.gold, listed(sample.question))
+    try:
+        decision = judge(case, Cheap())
+    except Undecided:
+        return verdict._replace(worker=True), case
+    return verdict._replace(outcome=_outcome(decision), reason=decision.rule), None
+
+
+def _outcome(decision: Decision | None) -> Outcome:
+    return "unknown" if decision is None else "correct" if decision.correct else "wrong"
+
+
+VERIFIERS: dict[str, Callable[[Sample], Step]] = {"tiny": written_working}  # all others: mathematics
+
+
+class Verifier:
+    """Grades samples in batches; a context manager, because it may hold worker processes."""
+
+    def __init__(self, processes: int = 2):
+        self._pool = Pool(processes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def grade(self, samples: Sequence[Sample]) -> list[Verdict]:
+        """Verdicts in order.
+
+        A sample that failed is unknown, never wrong (method section 1). One cut by the token limit is wrong: whatever
+        stands in the middle of an unfinished response is not its answer.
+
+        Raises:
+            VerifierError: worker processes cannot start.
+        """
+        verdicts: list[Verdict] = []
+        cases: dict[int, Case] = {}
+        for index, sample in enumerate(samples):
+            began = time.perf_counter()
+            verdict, case = _cheap(sample)
+            if case:
+                cases[index] = case
+            verdicts.append(verdict._replace(seconds=time.perf_counter() - began))
+        for index, outcome in zip(cases, self._pool.judge(list(cases.values())), strict=True):
+            v = verdicts[index]
+            verdicts[index] = v._replace(
+                outcome=_outcome(outcome.decision), reason=outcome.reason, seconds=v.seconds + outcome.seconds
+            )
+        return verdicts
+
+    def grade_golds(self, samples: Sequence[Sample]) -> list[Verdict]:
+        """Grade gold answers as if they were responses: a gold its own verifier rejects would make all samples wrong.
+
+        A gold that only its very words would match is rejected too.
+        """
+        verdicts = self.grade([s._replace(response=gold_response(s.source, s.gold), finish="stop") for s in samples])
+        return [
+            Verdict("wrong", None, fault) if (fault := _fault(s.source, s.gold)) else v
+            for s, v in zip(samples, verdicts, strict=True)
+        ]
+
+
+def _fault(source: str, gold: str) -> str | None:
+    """Why no response could be graded against a gold answer, None if some could."""
+    if source == "tiny":
+        return None
+    node = read(gold)
+    if node[0] == "text" and not any(c.isalnum() for c in node[1]):
+        return "nothing to compare with"
+    if source == "gsm8k" and node[0] != "n":
+        return "no number"
+    if node[0] == "text" and (len(node[1].split()) > 4 or "\\" in node[1] or "=" in node[1]):
+        return "neither mathematics that can be read nor a few words"
+    return None
+
+
+def gold_response(source: str, gold: str) -> str:
+    """A response that states the gold answer."""
+    return gold if source == "tiny" else f"\\boxed{{{gold}}}"
+
+
+def _cheap(sample: Sample) -> Step:
+    if sample.finish == "error":
+        return Verdict("unknown", None, "the sample failed"), None
+    if sample.finish == "length":
+        return Verdict("wrong", None, "cut by the token limit"), None
+    return VERIFIERS.get(sample.source, mathematics)(sample)
+
+
+__all__ = ["Outcome", "Sample", "Verdict", "Verifier", "read"]

@@ -1,0 +1,59 @@
+"""Units of measurement: what a unit measures, and how large it is."""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+
+class Unit(NamedTuple):
+    """``dimension`` is None for words that measure nothing known ("ways", "apples"): they are left out."""
+
+    dimension: str | None
+    size: Fraction
+    words: str = ""
+
+
+_SIZES = {
+    "length": {
+        "mm millimeter millimetre": "1/1000", "cm centimeter centimetre": "1/100", "m meter metre": "1",
+        "km kilometer kilometre": "1000", "in inch inche": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144",
+        "mi mile": "1609.344",
+    },
+    "mass": {
+        "mg milligram": "1/1000", "g gm gram": "1", "kg kilogram": "1000", "oz ounce": "28.349523125",
+        "lb pound": "453.59237",
+    },
+    "time": {"s sec second": "1", "min minute": "60", "h hr hour": "3600", "day": "86400", "week": "604800"},
+    "money": {"cent": "1", "dollar usd buck": "100"},
+    "volume": {"ml milliliter millilitre": "1/1000", "l liter litre": "1"},
+    "angle": {"degree deg": "1"},
+    "speed": {"km/h kph kmh": "1", "mph": "1.609344"},
+    "share": {"percent %": "1/100"},
+}  # fmt: skip
+UNITS = {
+    name: Unit(dimension, Fraction(size))
+    for dimension, table in _SIZES.items()
+    for names, size in table.items()
+    for name in names.split()
+}
+# Words of the same sound as something that would change the answer: "5 or more" is not 5.
+REFUSED = set(
+    "not no less more fewer least most than below above minus plus times over under except if or and at between none "
+    "thousand million billion trillion hundred dozen half third quarter cannot undefined infinitely squared "
+    "cubed".split()
+)
+
+
+def unit(words: str, power: str = "") -> Unit:
+    """The unit that words such as "square inches" or "cm" with power 2 name."""
+    names = words.lower().replace(".", "").replace("-", " ").split()
+    if names and names[0] in ("square", "sq"):
+        names, power = names[1:], "2"
+    elif names and names[0] in ("cubic", "cu"):
+        names, power = names[1:], "3"
+    if len(names) == 1:
+        known = UNITS.get(names[0]) or UNITS.get(names[0].removesuffix("s"))
+        if known and known.dimension:
+            if power in ("2", "3"):
+                return Unit(f"{known.dimension}^{power}", known.size ** int(power), words)
+            return known._replace(words=words)
+    return Unit(None, Fraction(1), words)
