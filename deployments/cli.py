@@ -43,6 +43,21 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
     data.set_defaults(do=data_command)
 
+    plan = commands.add_parser(
+        "plan", help="what a recipe will cost: tokens, bytes, FLOPs, memory, hours; loads no model"
+    )
+    plan.add_argument("recipe", type=Path)
+    plan.add_argument("--set", action="append", default=[], metavar="a.b=value")
+    plan.add_argument("--gpu", default="H100", help="A10G, RTX4090, L40S, A100-40, A100, H100 (default) or H200")
+    plan.add_argument("--gpus", type=int, default=8, help="devices, for training and sampling alike (default 8)")
+    plan.add_argument("--prompt", type=int, default=200, help="mean tokens of a prompt (default 200)")
+    plan.add_argument("--longest", type=int, default=1000, help="tokens of the longest prompt (default 1000)")
+    plan.add_argument(
+        "--response", type=float, default=0.5, help="mean response, as a share of its limit (default 0.5)"
+    )
+    plan.add_argument("--kept", type=float, default=0.5, help="share of problems that weighting keeps (default 0.5)")
+    plan.set_defaults(do=plan_command)
+
     report = commands.add_parser("report", help="draw a run's report again, from its artifacts alone")
     report.add_argument("run", help="name of a run, or its folder")
     report.set_defaults(do=report_command)
@@ -112,6 +127,26 @@ def run_command(arguments: argparse.Namespace) -> int:
         f"\nreport   {folder / 'report.html'}\nsummary  {folder / 'summary.json'}\npages    "
         + "\n         ".join(environment.pages(home))
     )
+    return 0
+
+
+def plan_command(arguments: argparse.Namespace) -> int:
+    from paced.config import load_recipe
+
+    recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+    for name, least, most in (
+        ("gpus", 1, 1e6),
+        ("prompt", 1, 1e7),
+        ("longest", 1, 1e7),
+        ("response", 1e-6, 1),
+        ("kept", 0, 1),
+    ):
+        if not least <= getattr(arguments, name) <= most:
+            raise ConfigError(f"--{name} {getattr(arguments, name)}: must lie between {least:g} and {most:g}")
+    from paced.plan import Assumptions, plan, told
+
+    assumptions = Assumptions(arguments.prompt, arguments.response, arguments.kept, arguments.longest)
+    print(told(plan(recipe, arguments.gpu, arguments.gpus, assumptions)))
     return 0
 
 

@@ -1,6 +1,6 @@
 """The whole method: pass rates, weights, teacher, both training stages, benchmarks, comparison.
 
-prepare -> rollouts -> weights -> teacher -> train forward KL
+prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
         -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
 """
 
@@ -16,6 +16,7 @@ from paced.artifacts import Ref
 from paced.config import Arm, Recipe
 from tasks.evaluate import compare, evaluate
 from tasks.pipeline import Pipeline
+from tasks.preflight import preflight
 from tasks.prepare import prepare
 from tasks.rollouts import on_policy_samples, rollouts
 from tasks.run import Run, model_ref, open_run, run_name
@@ -50,14 +51,19 @@ def distill(recipe: Recipe, home: Path = Path(".paced")) -> dict[str, Any]:
             b.name: stages.add(prepare, f"benchmark/{b.name}", data=b.data, seed=0, split=b.name, exclude={})
             for b in recipe.evaluation.benchmarks
         }
+        problems = {
+            seed: stages.add(prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks)
+            for seed in recipe.seeds
+        }
+        stages.first(
+            preflight, "preflight", student=student, teacher=teacher, benchmarks=benchmarks,
+            problems={str(seed): future for seed, future in problems.items()},
+        )  # fmt: skip
         scores = {"base/0": stages.add(evaluate, "base/evaluate", model=student, benchmarks=benchmarks)}
         for seed in recipe.seeds:
-            problems = stages.add(
-                prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks
-            )
-            sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems, model=student)
+            sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems[seed], model=student)
             for arm in recipe.arms:
-                trained = train_arm(run, stages, arm, seed, problems, sampled, student, teacher)
+                trained = train_arm(run, stages, arm, seed, problems[seed], sampled, student, teacher)
                 scores[f"{arm.name}/{seed}"] = stages.add(
                     evaluate, f"{arm.name}/{seed}/evaluate", model=trained, benchmarks=benchmarks
                 )

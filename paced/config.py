@@ -26,7 +26,8 @@ class Section(BaseModel):
     @classmethod
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         assert info.field_name
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        kind: Any = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and kind not in (bool, bool | None):
             raise ValueError(f"must not be {str(value).lower()}")
         return value
 
@@ -331,6 +332,9 @@ class Recipe(Section):
     decontamination: Decontamination = Decontamination()
     student: Model
     teacher: Teacher = Teacher()
+    thinking: bool | None = Field(
+        default=None, description="For chat templates that have a thinking mode (Qwen3): on or off, for both models."
+    )
     rollouts: Rollouts = Rollouts()
     weights: Weights = Weights()
     answers: Answers = Answers()

@@ -25,6 +25,7 @@ class Config(BaseModel):
     sampling: Sampling
     seed: int
     dtype: Precision
+    thinking: bool | None = None
     trust_remote_code: bool = False
 
 
@@ -33,7 +34,7 @@ def evaluate(job: Job) -> None:
     config = Config.model_validate(job.spec.config)
     ref = job.input("model")
     folder = model_folder(ref)
-    tokenizer = Tokenizer(folder, config.trust_remote_code)
+    tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
     model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
     about = {key: sampler.about[key] for key in ("model", "dtype", "tokens")}

@@ -60,12 +60,13 @@ class Tokenizer:
         DataError: the folder has no tokenizer, an unreadable one, no chat template or no end-of-sequence token.
     """
 
-    def __init__(self, folder: Path, trust_remote_code: bool = False):
+    def __init__(self, folder: Path, trust_remote_code: bool = False, thinking: bool | None = None):
         if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
             raise DataError(f"model folder {folder} has no tokenizer: copy its files beside the weights")
         with _loading(folder, "tokenizer"):
             core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         self.core: PreTrainedTokenizerBase = core
+        self._mode: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
         self.folder = folder
         if not core.chat_template:
             raise DataError(
@@ -87,7 +88,7 @@ class Tokenizer:
         content = json.loads(prompt)
         if isinstance(content, str):
             return content
-        return str(self.core.apply_chat_template(content, tokenize=False, add_generation_prompt=True))
+        return str(self.core.apply_chat_template(content, tokenize=False, add_generation_prompt=True, **self._mode))
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special token added."""

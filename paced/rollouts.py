@@ -34,6 +34,7 @@ class Config(BaseModel):
     sampling: Sampling
     seed: int
     dtype: Precision
+    thinking: bool | None = None
     trust_remote_code: bool = False
     first: int | None = None  # only so many problems from the start
     draw: Draw | None = None
@@ -57,7 +58,7 @@ def rollouts(job: Job) -> None:
         problems = problems_of(job.input("problems"))[: config.first]
     ref = job.input("model")
     folder = model_folder(ref)
-    tokenizer = Tokenizer(folder, config.trust_remote_code)
+    tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
     model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
     wanted = []

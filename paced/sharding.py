@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 
 from paced.artifacts import write_json
 from paced.errors import ERRORS, EngineError
-from paced.stage import Job, Spec, emit
+from paced.stage import Job, Spec, emit, peak_memory
 
 
 def processes() -> int:
@@ -145,6 +145,7 @@ def work(path: Path) -> int:
     def program() -> None:
         job = Job(Spec.model_validate_json(path.read_text()), tell)
         train(job)
+        job.counts["peak_memory"] = peak_memory()
         if first:
             write_json(path.with_name("done.json"), {"counts": job.counts, "files": [f.name for f in job.files]})
 

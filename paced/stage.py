@@ -8,7 +8,9 @@ import contextlib
 import fcntl
 import importlib
 import json
+import resource
 import shutil
+import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -27,7 +29,7 @@ from paced.store import write_table
 class Stage(NamedTuple):
     """``program`` is imported only when the stage runs; a changed ``algorithm`` number makes old artifacts misses.
 
-    A stage that holds model weights runs in a process of its own.
+    A stage that holds model weights, or the libraries that do, runs in a process of its own.
     """
 
     program: str
@@ -37,6 +39,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "prepare": Stage("paced.problems:prepare", 3, False),
+    "preflight": Stage("paced.preflight:preflight", 1, True),
     "rollouts": Stage("paced.rollouts:rollouts", 2, True),
     "weights": Stage("paced.weights:weights", 1, False),
     "teacher": Stage("paced.teacher:teacher", 2, True),
@@ -137,6 +140,8 @@ class Job:
 
     def finish(self) -> Ref:
         """Commit the artifact and drop the work folder."""
+        if STAGES[self.spec.stage].holds_weights:
+            self.counts.setdefault("peak_memory", peak_memory())
         ref = commit(
             self.folder,
             kind=self.spec.stage,
@@ -150,6 +155,15 @@ class Job:
         )
         shutil.rmtree(self.work, ignore_errors=True)
         return ref
+
+
+def peak_memory() -> int:
+    """Most bytes held so far: on the device if there is one, else by this process."""
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 @contextlib.contextmanager

@@ -29,6 +29,11 @@ def sample_key(**parts: Any) -> str:
     return digest(parts).removeprefix("sha256:")[:32]
 
 
+# What planning reckons with: a sampled token (id and text, compressed), and a position of the teacher's targets (about
+# 10 entries of 2.5 bytes, and what a row costs).
+SAMPLE_BYTES, TARGET_BYTES = 6, 30
+
+
 class Collection:
     """The rows of one model under one set of parameters.
 

@@ -35,6 +35,7 @@ class Config(BaseModel):
     seed: int
     dtype: Precision
     privileged: bool = False
+    thinking: bool | None = None
     trust_remote_code: bool = False
     student_trust_remote_code: bool = False
 
@@ -116,7 +117,7 @@ def teacher(job: Job) -> None:
     config = Config.model_validate(job.spec.config)
     answers = config.answers
     ref = job.input("teacher")
-    tokenizer = Tokenizer(model_folder(job.input("student")), config.student_trust_remote_code)
+    tokenizer = Tokenizer(model_folder(job.input("student")), config.student_trust_remote_code, config.thinking)
     same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
     model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed)

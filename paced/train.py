@@ -54,6 +54,7 @@ class Config(BaseModel):
     dtype: Precision
     teacher_dtype: Precision
     privileged: bool = False
+    thinking: bool | None = None
     trust_remote_code: bool = False
     teacher_trust_remote_code: bool = False
 
@@ -159,7 +160,7 @@ def train(job: Job) -> None:
     device = Accelerator(cpu=job.runtime.device == "cpu").device
     torch.manual_seed(config.seed)
     folder = model_folder(job.input("model"))
-    tokenizer = Tokenizer(folder, config.trust_remote_code)
+    tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
     # Weights are trained in fp32 whatever precision they are computed in: bf16 cannot hold a step of 1e-6.
     model = load_model(folder, Model(path=str(folder), trust_remote_code=config.trust_remote_code), device)
     if training.gradient_checkpointing:

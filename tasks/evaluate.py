@@ -16,6 +16,7 @@ def evaluate(run: Run, label: str, model: Ref, benchmarks: dict[str, Ref]) -> Sp
         "sampling": recipe.evaluation.sampling.model_dump(),
         "seed": recipe.evaluation.seed,
         "dtype": recipe.student.dtype,
+        "thinking": recipe.thinking,
         "trust_remote_code": recipe.student.trust_remote_code,
     }
     inputs = {"model": model} | {f"benchmark/{name}": ref for name, ref in benchmarks.items()}

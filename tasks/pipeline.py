@@ -39,6 +39,7 @@ class Pipeline:
         self.run = run
         self.summary: dict[str, Any] = {}
         self._submitted: list[Submitted] = []
+        self._first: list[PrefectFuture[Ref]] = []
         self._tracker = tracker_of(run.folder, run.home)
         self._journal = Journal(run.folder, PARENT)
 
@@ -58,9 +59,13 @@ class Pipeline:
 
     def add(self, task: Task[Any, Ref], label: str, **arguments: Any) -> PrefectFuture[Ref]:
         """Submit a stage; its arguments may be the futures of others."""
-        future = task.submit(self.run, label, **arguments)
+        future = task.submit(self.run, label, wait_for=self._first, **arguments)
         self._submitted.append(Submitted(label, future))
         return future
+
+    def first(self, task: Task[Any, Ref], label: str, **arguments: Any) -> None:
+        """Submit a stage that every later one waits for."""
+        self._first = [self.add(task, label, **arguments)]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -16,6 +16,7 @@ def sampling_config(run: Run, samples: int, seed: int) -> dict[str, Any]:
         "sampling": run.recipe.rollouts.sampling.model_dump(),
         "seed": seed,
         "dtype": student.dtype,
+        "thinking": run.recipe.thinking,
         "trust_remote_code": student.trust_remote_code,
     }
 

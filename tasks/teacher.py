@@ -15,6 +15,7 @@ def teacher_answers(run: Run, label: str, seed: int, problems: Ref, weights: Ref
         "seed": seed,
         "dtype": model.dtype,
         "privileged": run.recipe.teacher.privileged,
+        "thinking": run.recipe.thinking,
         "trust_remote_code": model.trust_remote_code,
         "student_trust_remote_code": run.recipe.student.trust_remote_code,
     }

@@ -24,6 +24,7 @@ def training_config(
         "dtype": recipe.student.dtype,
         "teacher_dtype": recipe.teacher_model.dtype,
         "privileged": recipe.teacher.privileged,
+        "thinking": recipe.thinking,
         "trust_remote_code": recipe.student.trust_remote_code,
         "teacher_trust_remote_code": recipe.teacher_model.trust_remote_code,
     }

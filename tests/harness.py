@@ -47,7 +47,7 @@ if "PACED_TEST_STUDENT" in os.environ:
     SMALL += (f"student.path={os.environ['PACED_TEST_STUDENT']}",)
 
 STAGES = (
-    "benchmark/arithmetic", "benchmark/sorting", "base/evaluate", "0/prepare", "0/rollouts",
+    "benchmark/arithmetic", "benchmark/sorting", "0/prepare", "preflight", "base/evaluate", "0/rollouts",
     "paced/0/weights", "paced/0/teacher", "paced/0/train_forward", "paced/0/evaluate",
     "two_stage/0/weights", "two_stage/0/teacher", "two_stage/0/train_forward", "two_stage/0/rescore",
     "two_stage/0/reweight", "two_stage/0/sample_0", "two_stage/0/train_reverse_0", "two_stage/0/sample_1",

@@ -77,7 +77,7 @@ def decide(answer: str, gold: str, engine: Engine) -> Decision:
     Raises:
         Undecided: the engine did not decide, and neither did any other rule.
     """
-    if _squeezed(answer) == _squeezed(gold):
+    if (given := _squeezed(answer)) and given == _squeezed(gold):
         return Decision(True, "the same, as written")
     options = [g for g in re.split(r"\\text\s*\{\s*OR\s*\}", gold) if g.strip()]
     if len(options) > 1:  # a gold in several spellings
@@ -108,6 +108,8 @@ def _squeezed(text: str) -> str:
 
 def _texts(a: Node, g: Node, answer: str, gold: str, engine: Engine) -> Decision:
     first, second = words(answer), words(gold)
+    if not first or not second:
+        return Decision(False, "nothing to compare")
     if first.replace(" ", "") == second.replace(" ", ""):
         return Decision(True, "the same words")
     if g == ("set", ()) or second.replace(" ", "") in _NOTHING:

@@ -345,6 +345,7 @@ def test_failed_is_unknown_and_cut_is_wrong(verifier: Verifier, source: str, res
         ("math", r"\frac{1}{2"),
         ("math", "f(x) = ax + b, where b is any whole number"),
         ("math", r"\div"),
+        ("math", "?"),
     ],
 )
 def test_golds_that_are_refused(verifier: Verifier, source: str, gold: str) -> None:

@@ -1,0 +1,280 @@
+"""What a model weighs, without its weights: parameters, file sizes, and the memory of sampling, scoring and training.
+
+Shapes come from the model's configuration alone: the library builds the model on fake tensors, so counts are exact for
+any architecture it knows, and the activations kept for the backward pass are those that its own code would keep.
+
+Symbols: P parameters, V vocabulary, H hidden size. Sizes are in bytes.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from paced.config import Precision, Sampling, Training
+from paced.errors import DataError
+from paced.losses import CHUNK
+from paced.models import DTYPES, head
+
+BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
+PROCESS = 420_000_000  # of a stage's process on a CPU: Python, torch, transformers, pandas (docs/reproduce.md)
+# Rows of V numbers that exist at once for each position of a chunk of the loss, forward and backward, in fp32.
+HEAD_ROWS = 6
+LOADING = "weight files while they are converted (host)"
+KNOWN = Path(__file__).with_name("known.json")
+
+
+class Shape(NamedTuple):
+    """A model's tensors and what a token of context costs it."""
+
+    name: str
+    source: str  # where the configuration was read
+    tensors: dict[str, tuple[int, ...]]  # each parameter once, tied ones under the name they are saved by
+    layers: int
+    vocabulary: int
+    hidden: int
+    kv_width: int  # numbers of key and value a token and layer
+    attention: int  # heads times head size
+    context: int
+    config: dict[str, Any]
+
+    @property
+    def parameters(self) -> int:
+        return sum(map(_size, self.tensors.values()))
+
+    @property
+    def head(self) -> int:
+        """V x H."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def multiplied(self) -> int:
+        """Parameters that each token is multiplied with: all but an embedding that is only looked up."""
+        tied = self.config.get("tie_word_embeddings", False)
+        return self.parameters - (0 if tied else self.head)
+
+
+def _size(shape: Sequence[int]) -> int:
+    return functools.reduce(lambda a, b: a * b, shape, 1)
+
+
+def configuration(path: str) -> tuple[dict[str, Any], str]:
+    """``config.json`` of a model folder; of a folder that is not there yet, that of a known model by its name.
+
+    Returns:
+        the configuration, and where it was read.
+
+    Raises:
+        DataError: the folder is neither there nor known.
+    """
+    file = Path(path) / "config.json"
+    if file.exists():
+        try:
+            return json.loads(file.read_text()), str(file)
+        except ValueError as error:
+            raise DataError(f"{file} is not valid JSON ({error})") from None
+    known: dict[str, dict[str, Any]] = json.loads(KNOWN.read_text())["models"]
+    name = max((k for k in known if Path(path).name.startswith(k)), key=len, default=None)
+    if name is None:
+        raise DataError(
+            f"model folder {path} has no config.json, and no model of that name is known ({', '.join(sorted(known))}): "
+            "download the model, or name its folder after one of these"
+        )
+    return known[name], f"{path} is not there: the shape of {name}"
+
+
+def _build(config: dict[str, Any]) -> PreTrainedModel:
+    made = AutoConfig.for_model(**config)  # pyright: ignore[reportUnknownMemberType]
+    return AutoModelForCausalLM.from_config(made, attn_implementation="sdpa").eval()
+
+
+def shape(path: str) -> Shape:
+    """The shape of a model folder, or of a known model.
+
+    Raises:
+        DataError: see ``configuration``; or the library knows no such architecture.
+    """
+    config, source = configuration(path)
+    try:
+        with FakeTensorMode():
+            model = _build(config)
+            tensors = {name: tuple(p.shape) for name, p in model.named_parameters()}
+            c: Any = model.config
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{source}: transformers cannot build this model: {' '.join(str(error).split())}") from None
+    heads = c.num_attention_heads
+    size = getattr(c, "head_dim", None) or c.hidden_size // heads
+    return Shape(
+        Path(path).name, source, tensors, c.num_hidden_layers, c.vocab_size, c.hidden_size,
+        2 * getattr(c, "num_key_value_heads", heads) * size, heads * size, getattr(c, "max_position_embeddings", 0),
+        config,
+    )  # fmt: skip
+
+
+def safetensors_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: bool) -> int:
+    """The exact size of a safetensors file: 8 bytes, a header of JSON padded to 8, then the data.
+
+    Args:
+        tensors: name -> (dtype as safetensors writes it, shape).
+        metadata: whether it says {"format": "pt"}, as models do.
+    """
+    widths = {"F32": 4, "BF16": 2, "U8": 1}
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}} if metadata else {}
+    end = 0
+    for name in sorted(tensors, key=lambda n: (-widths[tensors[n][0]], n)):
+        dtype, sizes = tensors[name]
+        start, end = end, end + _size(sizes) * widths[dtype]
+        header[name] = {"dtype": dtype, "shape": list(sizes), "data_offsets": [start, end]}
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-text // 8) * 8 + end
+
+
+def model_bytes(model: Shape, dtype: Precision) -> int:
+    """``model.safetensors`` of a student (one file; above 50 GB the library splits it, which adds an index)."""
+    kind = {"float32": "F32", "bfloat16": "BF16"}[dtype]
+    return safetensors_bytes({name: (kind, sizes) for name, sizes in model.tensors.items()}, True)
+
+
+def checkpoint_bytes(model: Shape, weights: bool) -> int:
+    """A training checkpoint: AdamW's two moments and step a parameter, the RNG state, and the fp32 weights."""
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {"rng": ("U8", tuple(torch.get_rng_state().shape))}
+    for name, sizes in model.tensors.items():
+        tensors[f"step.{name}"] = ("F32", ())
+        for key in ("exp_avg", "exp_avg_sq", *(("weight",) if weights else ())):
+            tensors[f"{key}.{name}"] = ("F32", sizes)
+    return safetensors_bytes(tensors, False)
+
+
+def activations(model: Shape, rows: int, tokens: int, dtype: Precision, layers: int | None = None) -> int:
+    """What the library's own code keeps for the backward pass of the layers (not the head), autocast to ``dtype``.
+
+    Args:
+        rows: sequences, each of ``tokens`` padded tokens.
+        layers: of a model with so many layers instead of its own.
+    """
+    return _activations(json.dumps(_with_layers(model, layers)), rows, tokens, dtype)
+
+
+def _with_layers(model: Shape, layers: int | None) -> dict[str, Any]:
+    if layers is None:
+        return model.config
+    fewer: dict[str, Any] = {"num_hidden_layers": layers}
+    if "layer_types" in model.config:
+        fewer["layer_types"] = model.config["layer_types"][:layers]
+    return model.config | fewer
+
+
+@functools.lru_cache(maxsize=256)
+def _activations(config: str, rows: int, tokens: int, dtype: Precision) -> int:
+    with FakeTensorMode():
+        model = _build(json.loads(config))
+        own = {p.untyped_storage()._cdata for p in model.parameters()}  # pyright: ignore[reportPrivateUsage]
+        kept: dict[int, Any] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:  # pyright: ignore[reportPrivateUsage]
+                kept[storage._cdata] = storage  # pyright: ignore[reportPrivateUsage]
+            return tensor
+
+        ids = torch.zeros(rows, tokens, dtype=torch.long)
+        with (
+            torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+            torch.autocast("cpu", DTYPES[dtype], enabled=dtype != "float32"),
+        ):
+            hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        assert head(model) is not None
+        return sum(storage.nbytes() for storage in kept.values()) + hidden.untyped_storage().nbytes()
+
+
+def training_memory(
+    model: Shape,
+    training: Training,
+    dtype: Precision,
+    tokens: int,
+    teacher: tuple[Shape, Precision] | None,
+    sharded: int = 1,
+    cuda: bool = False,
+) -> dict[str, int]:
+    """The peak memory of a training process, by item.
+
+    Args:
+        tokens: of the longest sequence, prompt and response; a micro-batch holds at least one.
+        teacher: resident teacher of reverse KL and its precision.
+        sharded: processes that parameters, gradients and moments are spread over.
+    """
+    rows = min(training.batch, max(1, training.micro_batch_tokens // tokens))
+    p, vh, chunk = model.parameters, model.head, CHUNK * model.vocabulary * 4
+    if training.gradient_checkpointing:
+        one, two = (activations(model, rows, tokens, dtype, layers) for layers in (1, 2))
+        kept = model.layers * rows * tokens * model.hidden * 4 + (two - one) + rows * tokens * model.hidden * 8
+    else:
+        kept = activations(model, rows, tokens, dtype)
+    weights = 2 if dtype == "bfloat16" else 0
+    items = {
+        "weights, fp32": 4 * p // sharded,
+        "gradients, fp32": 4 * p // sharded,
+        "AdamW moments, fp32": 8 * p // sharded,
+        "activations of a micro-batch": kept,
+        # Its gradient is formed chunk by chunk, then scaled, then laid into that of the whole matrix.
+        "output projection": max(HEAD_ROWS * chunk + (4 + weights) * vh, 12 * vh),
+    }
+    if cuda:
+        items["optimizer step, all parameters at once"] = 4 * p // sharded
+    if sharded > 1:
+        layer = (p - vh) // model.layers
+        items["gathered parameters: head, embedding and two layers"] = 4 * (p - layer * model.layers) + 8 * layer
+    if teacher:
+        shape_, precision = teacher
+        items["teacher, frozen"] = BYTES[precision] * shape_.parameters // sharded
+        items["teacher's forward pass"] = rows * tokens * shape_.hidden * 12 + 2 * chunk
+    return items
+
+
+def sampling_memory(model: Shape, dtype: Precision, sampling: Sampling, prompt: int, rows: int) -> dict[str, int]:
+    """The peak memory of the transformers engine, by item: ``rows`` sequences behind prompts of ``prompt`` tokens."""
+    width = BYTES[dtype]
+    length = prompt + sampling.max_new_tokens
+    copies = 4 if sampling.top_p < 1 else 3  # float64 scores, probabilities, cumulative sums, and the nucleus
+    return loading(model, dtype) | {
+        "weights": width * model.parameters,
+        "key-value cache": rows * length * kv_bytes(model, dtype) * (model.layers + 1) // model.layers,
+        "next-token probabilities, fp64": rows * model.vocabulary * (8 * copies + 4 + width),
+    }
+
+
+def scoring_memory(model: Shape, dtype: Precision, tokens: int) -> dict[str, int]:
+    """The peak memory of scoring the teacher's answers, ``tokens`` padded tokens at once."""
+    one, two = (activations(model, 1, tokens, dtype, layers) for layers in (1, 2))
+    return loading(model, dtype) | {
+        "weights": BYTES[dtype] * model.parameters,
+        "forward pass": two - one,
+        "next-token distributions of a chunk": 6 * CHUNK * model.vocabulary * 4,
+    }
+
+
+def loading(model: Shape, dtype: Precision) -> dict[str, int]:
+    """Weight files of another precision, mapped while they are converted; gone before anything else is needed."""
+    stored: str = model.config.get("dtype") or model.config.get("torch_dtype") or "bfloat16"
+    return {} if stored == dtype else {LOADING: BYTES.get(stored, 4) * model.parameters}
+
+
+def host_memory(items: Mapping[str, int]) -> int:
+    """The peak of a stage's process on a machine without a GPU: while it loads the model, or after it."""
+    weights, file = items.get("weights", 0), items.get(LOADING, 0)
+    return PROCESS + max(weights + file, sum(items.values()) - file)
+
+
+def device_memory(items: Mapping[str, int]) -> int:
+    """The peak on a GPU; files are mapped by the host."""
+    return sum(items.values()) - items.get(LOADING, 0)
+
+
+def kv_bytes(model: Shape, dtype: Precision) -> int:
+    """Keys and values of one token in all layers."""
+    return model.layers * model.kv_width * BYTES[dtype]

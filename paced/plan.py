@@ -1,0 +1,255 @@
+"""``paced plan``: what a recipe will cost, before anything is loaded. Tokens, bytes, operations, memory, hours.
+
+Sizes of models and checkpoints are exact (paced/footprint.py). Tokens follow from the recipe and three assumptions,
+printed with the plan and set on the command line: prompt length, response length, share of problems kept. Times are
+operations and bytes moved over what a GPU reaches of its peak; docs/reproduce.md explains each line.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+from paced.config import Data, Model, Precision, Recipe
+from paced.errors import ConfigError
+from paced.footprint import (
+    KNOWN,
+    Shape,
+    checkpoint_bytes,
+    device_memory,
+    kv_bytes,
+    model_bytes,
+    sampling_memory,
+    scoring_memory,
+    shape,
+    training_memory,
+)
+from paced.rows import rows as rows_of
+from paced.store import SAMPLE_BYTES, TARGET_BYTES
+
+
+class Gpu(NamedTuple):
+    """Published peaks of a device: memory in bytes, bf16 tensor-core and fp32 operations a second, bytes a second."""
+
+    memory: float
+    bfloat16: float
+    float32: float
+    bandwidth: float
+
+
+GPUS = {
+    "A10G": Gpu(24e9, 70e12, 35e12, 600e9),
+    "RTX4090": Gpu(24e9, 165e12, 83e12, 1008e9),
+    "L40S": Gpu(48e9, 362e12, 92e12, 864e9),
+    "A100-40": Gpu(40e9, 312e12, 19.5e12, 1555e9),
+    "A100": Gpu(80e9, 312e12, 19.5e12, 2039e9),
+    "H100": Gpu(80e9, 989e12, 67e12, 3350e9),
+    "H200": Gpu(141e9, 989e12, 67e12, 4800e9),
+}
+TRAINING, PREFILL, DECODING = 0.35, 0.5, 0.5  # shares of the peak that are reached
+RESERVED = 1.5e9  # of a device: its context and what the allocator cannot use
+
+
+class Assumptions(NamedTuple):
+    """What only a run can tell."""
+
+    prompt: int = 200  # mean tokens of a prompt
+    response: float = 0.5  # mean tokens of a response, as a share of the limit
+    kept: float = 0.5  # share of problems that a weighting scheme other than uniform keeps
+    longest: int = 1000  # tokens of the longest prompt
+
+
+class Row(NamedTuple):
+    """One kind of stage, all arms and seeds together. Memory is of one process, by item; bytes are what is stored."""
+
+    stage: str
+    runs: int
+    tokens: float  # sampled, scored or trained
+    operations: float
+    seconds: float
+    stored: float
+    memory: dict[str, int]
+    advice: str  # the setting to change when it does not fit
+
+
+class Plan(NamedTuple):
+    rows: list[Row]
+    models: dict[str, Shape]
+    assumptions: Assumptions
+    gpu: str
+    gpus: int
+
+
+def problems_in(data: Data, field: str) -> int:
+    """How many problems the recipe takes from a data set; of a file that is not there yet, known by its name.
+
+    Raises:
+        ConfigError: the recipe does not say, and the file is not there to be counted.
+    """
+    if data.problems:
+        return data.problems
+    assert data.path
+    if Path(data.path).exists():
+        return sum(1 for _ in rows_of(Path(data.path)))
+    known: dict[str, int] = json.loads(KNOWN.read_text())["data"]
+    name = max((k for k in known if Path(data.path).name.startswith(k)), key=len, default=None)
+    if name is None:
+        raise ConfigError(f"{field}: {data.path} is not there to be counted: set {field}.problems, or fetch it")
+    return known[name]
+
+
+def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
+    """What each stage of the recipe costs on ``gpus`` devices of a kind.
+
+    Raises:
+        ConfigError: the GPU is unknown, or a number of problems is.
+        DataError: a model is neither there nor known.
+    """
+    if gpu not in GPUS:
+        raise ConfigError(f"--gpu {gpu}: unknown; known are {', '.join(GPUS)}")
+    device, a = GPUS[gpu], assumptions
+    student, teacher = shape(recipe.student.path), shape(recipe.teacher_model.path)
+    precise: Precision = recipe.student.dtype
+    limit, seeds = recipe.rollouts.sampling.max_new_tokens, len(recipe.seeds)
+    problems = problems_in(recipe.data, "data")
+    rows: list[Row] = []
+
+    def sampling(stage: str, runs: int, each: float, model: Shape, config: Model, cut: int) -> None:
+        response = a.response * cut
+        work = each * (a.prompt + response) * 2 * model.multiplied
+        work += each * response * 2 * model.layers * model.attention * (2 * a.prompt + response)
+        room = device.memory - RESERVED - model.parameters * (4 if config.dtype == "float32" else 2)
+        sequence = (a.prompt + response) * kv_bytes(model, config.dtype)
+        width = max(1.0, min(each / gpus, room / sequence if room > 0 else 1.0))
+        step = (
+            max(
+                2 * model.multiplied * width / getattr(device, config.dtype),
+                (model.parameters * (4 if config.dtype == "float32" else 2) + width * sequence) / device.bandwidth,
+            )
+            / DECODING
+        )
+        seconds = each * response / width * step / gpus
+        sampled = recipe.rollouts.sampling if cut == limit else recipe.answers.sampling
+        sampled = sampled.model_copy(update={"max_new_tokens": cut})
+        memory = sampling_memory(model, config.dtype, sampled, a.longest, recipe.runtime.sample_rows)
+        rows.append(Row(
+            stage, runs, runs * each * response, runs * work, runs * seconds, runs * each * response * SAMPLE_BYTES,
+            memory, "runtime.sample_rows",
+        ))  # fmt: skip
+
+    def training(stage: str, runs: int, steps: int, cut: int, resident: bool, more: bool) -> None:
+        each = steps * recipe.training.batch
+        tokens = each * (a.prompt + a.response * cut)
+        times = 8 if recipe.training.gradient_checkpointing else 6
+        work = tokens * times * student.multiplied
+        if resident:
+            work += tokens * 2 * teacher.multiplied
+        memory = training_memory(
+            student, recipe.training, precise, a.longest + cut,
+            (teacher, recipe.teacher_model.dtype) if resident else None, sharded=gpus, cuda=True,
+        )  # fmt: skip
+        stored = model_bytes(student, "float32" if more else precise) + (
+            checkpoint_bytes(student, False) if more else 0
+        )
+        seconds = work / (getattr(device, precise) * TRAINING * gpus)
+        rows.append(Row(
+            stage, runs, runs * tokens, runs * work, runs * seconds, runs * stored, memory,
+            "training.gradient_checkpointing, training.micro_batch_tokens or the number of GPUs",
+        ))  # fmt: skip
+
+    sampling("rollouts", seeds, problems * recipe.rollouts.samples, student, recipe.student, limit)
+    forward = [arm for arm in recipe.arms if arm.schedule != "reverse"]
+    if forward:
+        share = 1.0 if any(arm.scheme == "uniform" for arm in forward) else a.kept
+        answers = share * problems * recipe.answers.samples
+        cut = recipe.answers.sampling.max_new_tokens
+        sampling("teacher answers", seeds, answers, teacher, recipe.teacher_model, cut)
+        tokens = answers * a.response * cut
+        work = answers * (a.prompt + a.response * cut) * 2 * teacher.multiplied
+        seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL * gpus)
+        rows.append(Row(
+            "teacher targets", seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
+            scoring_memory(teacher, recipe.teacher_model.dtype, max(8192, a.longest + cut)), "a GPU with more memory",
+        ))  # fmt: skip
+    total, second = recipe.training.steps, recipe.consolidation.steps
+    for schedule, steps in (("forward", total), ("two_stage", total - second)):
+        arms = sum(arm.schedule == schedule for arm in recipe.arms)
+        if arms:
+            name = f"train forward KL ({schedule})"
+            cut = recipe.answers.sampling.max_new_tokens
+            training(name, seeds * arms, steps, cut, False, schedule == "two_stage")
+    for schedule, steps in (("two_stage", second), ("reverse", total)):
+        arms = sum(arm.schedule == schedule for arm in recipe.arms)
+        if arms:
+            if schedule == "two_stage":
+                again = min(recipe.consolidation.rescore or problems, problems) * recipe.rollouts.samples
+                sampling("rescore", seeds * arms, again, student, recipe.student, limit)
+            drawn = min(steps * recipe.training.batch, problems * recipe.consolidation.rounds)
+            sampling(f"on-policy samples ({schedule})", seeds * arms, drawn, student, recipe.student, limit)
+            training(f"train reverse KL ({schedule})", seeds * arms, steps, limit, True, False)
+    judging = 1 + seeds * len(recipe.arms)
+    for i, benchmark in enumerate(recipe.evaluation.benchmarks):
+        number = problems_in(benchmark.data, f"evaluation.benchmarks.{i}.data")
+        if benchmark.data.source == "mmlu":  # judged by the likelihood of each choice, without sampling
+            prompt = number * a.prompt * (1 + benchmark.data.shots)
+            work = prompt * 2 * student.multiplied
+            memory = scoring_memory(student, precise, a.longest)
+            seconds = work / (getattr(device, precise) * PREFILL * gpus)
+            rows.append(Row(
+                f"evaluate {benchmark.name}", judging, judging * prompt, judging * work, judging * seconds, 0, memory,
+                "a GPU with more memory",
+            ))  # fmt: skip
+        else:
+            each = number * (benchmark.samples or recipe.evaluation.samples)
+            cut = recipe.evaluation.sampling.max_new_tokens
+            sampling(f"evaluate {benchmark.name}", judging, each, student, recipe.student, cut)
+    return Plan(rows, {"student": student, "teacher": teacher}, a, gpu, gpus)
+
+
+def amount(value: float, unit: str) -> str:
+    """1234567, "B" -> 1.23 MB."""
+    for prefix in ("", "k", "M", "G", "T", "P", "E"):
+        if value < 999.5 or prefix == "E":
+            return f"{value:.3g} {prefix}{unit}" if value >= 1 or not value else f"{value:.2g} {unit}"
+        value /= 1000
+    raise AssertionError
+
+
+def told(planned: Plan) -> str:
+    """The plan as a table for people."""
+    device, a = GPUS[planned.gpu], planned.assumptions
+    lines = [
+        f"{role:<8} {s.name}: {amount(s.parameters, '')}parameters, {s.layers} layers, {s.vocabulary:,} ids"
+        f" ({s.source})"
+        for role, s in planned.models.items()
+    ]
+    lines += [
+        f"assumed  prompts of {a.prompt} tokens (longest {a.longest}), responses of {a.response:.0%} of their limit, "
+        f"{a.kept:.0%} of problems kept by weighting",
+        "",
+        f"{'stage':<32} {'runs':>4} {'tokens':>8} {'FLOPs':>8} {'hours':>8} {'stored':>8} {'memory a GPU':>13}",
+    ]
+    usable, wanted = device.memory - RESERVED, list[str]()
+    for row in planned.rows:
+        need = device_memory(row.memory)
+        fits = "" if need <= usable else "  does not fit"
+        lines.append(
+            f"{row.stage:<32} {row.runs:>4} {amount(row.tokens, ''):>8} {amount(row.operations, ''):>8} "
+            f"{row.seconds / 3600:>8.2f} {amount(row.stored, 'B'):>8} {amount(need, 'B'):>13}{fits}"
+        )
+        if fits:
+            largest = max(row.memory, key=lambda item: row.memory[item])
+            wanted.append(
+                f"{row.stage}: {amount(need, 'B')} on a {planned.gpu} that has {amount(usable, 'B')} to use; most of "
+                f"it: {largest}, {amount(row.memory[largest], 'B')}. Change {row.advice}"
+            )
+    hours = sum(row.seconds for row in planned.rows) / 3600
+    lines += [
+        f"{'all':<32} {'':>4} {'':>8} {amount(sum(r.operations for r in planned.rows), ''):>8} {hours:>8.2f} "
+        f"{amount(sum(r.stored for r in planned.rows), 'B'):>8}",
+        f"hours on {planned.gpus} x {planned.gpu}; {math.ceil(hours * planned.gpus)} GPU hours. "
+        f"A checkpoint while training: {amount(checkpoint_bytes(planned.models['student'], True), 'B')}; a student: "
+        f"{amount(model_bytes(planned.models['student'], 'bfloat16'), 'B')} in bfloat16",
+        *wanted,
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,212 @@
+"""Stage 'preflight': what would spoil an expensive stage is found before the first one, and said in one line.
+
+Reads configurations, tokenizers and the headers of weight files; no weights.
+"""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from paced.config import Recipe
+from paced.errors import ConfigError, DataError, EngineError
+from paced.models import Tokenizer, check_length, same_tokens
+from paced.problems import problems_of
+from paced.prompts import teacher_messages
+from paced.samples import model_folder
+from paced.stage import Job
+from paced.store import SAMPLE_BYTES, TARGET_BYTES
+
+PROBE = json.dumps([{"role": "user", "content": "What is 1 + 1?"}])
+SWITCH = "enable_thinking"  # what chat templates call it
+
+
+def check_weights(folder: Path) -> tuple[int, int]:
+    """That every weight file is there and whole, as far as its header says.
+
+    Returns:
+        the configuration's vocabulary, and the number of parameters.
+
+    Raises:
+        DataError: with the file.
+    """
+    config = _json(folder / "config.json", folder)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(_json(index, folder).get("weight_map", {}).values()))
+    else:
+        names = sorted(file.name for file in folder.glob("*.safetensors"))
+    parameters = 0
+    for name in names:
+        if not (folder / name).exists():
+            raise DataError(f"model folder {folder} lacks {name}, which its index names: download it again")
+        try:
+            with safe_open(folder / name, "pt") as file:
+                tensors: list[str] = file.keys()
+                parameters += sum(math.prod(file.get_slice(tensor).get_shape()) for tensor in tensors)
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{folder / name} is damaged ({error}): download it again") from None
+    return int(config.get("vocab_size", 0)), parameters
+
+
+def _json(path: Path, folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except OSError:
+        raise DataError(f"model folder {folder} has no {path.name}") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error})") from None
+
+
+def end_tokens(folder: Path, tokenizer: Tokenizer) -> set[str]:
+    """The tokens that end a response: the tokenizer's, and those that the generation config adds."""
+    path = folder / "generation_config.json"
+    found = _json(path, folder).get("eos_token_id") if path.exists() else None
+    ids = {tokenizer.eos, *([found] if isinstance(found, int) else found or [])}
+    return {str(tokenizer.core.convert_ids_to_tokens(i)) for i in ids}
+
+
+def check_tokenizer(folder: Path, tokenizer: Tokenizer, vocabulary: int) -> None:
+    """That every id has a row in the embedding, the padding id among them.
+
+    Raises:
+        DataError: with the ids.
+    """
+    last = max(tokenizer.core.get_vocab().values())
+    if vocabulary and last >= vocabulary:
+        raise DataError(
+            f"the tokenizer in {folder} has ids up to {last}, but the model's vocab_size is {vocabulary}: tokenizer "
+            "and weights do not belong together"
+        )
+    pad: Any = tokenizer.core.pad_token_id
+    if pad is not None and vocabulary and pad >= vocabulary:
+        raise DataError(f"the padding id {pad} of {folder} lies outside the model's vocab_size {vocabulary}")
+
+
+def check_thinking(folder: Path, tokenizer: Tokenizer, thinking: bool | None) -> None:
+    """That a thinking mode is chosen where the chat template has one, and only there.
+
+    Raises:
+        ConfigError: with what to set.
+    """
+    switch = SWITCH in str(tokenizer.core.chat_template)
+    if switch and thinking is None:
+        raise ConfigError(
+            f"thinking: the chat template of {folder} has a thinking mode; set thinking to true or false: its prompts, "
+            "and so its pass rates, differ"
+        )
+    if thinking is not None and not switch:
+        raise ConfigError(f"thinking: has no effect, the chat template of {folder} has no thinking mode: remove it")
+
+
+def check_pair(student: Path, own: Tokenizer, teacher: Path, other: Tokenizer) -> None:
+    """That both models read the same prompts and end their responses alike.
+
+    Raises:
+        ConfigError: with both sides.
+    """
+    same_tokens(own, other)
+    ends = end_tokens(student, own), end_tokens(teacher, other)
+    if own.eos != other.eos or not ends[0] & ends[1]:
+        raise ConfigError(
+            f"the student ends a response with {' or '.join(sorted(ends[0]))}, the teacher with "
+            f"{' or '.join(sorted(ends[1]))}: the student would learn never to stop; use one tokenizer_config.json and "
+            "generation_config.json for both"
+        )
+    if own.prompt(PROBE) != other.prompt(PROBE):
+        raise ConfigError(
+            f"the chat templates of {student} and {teacher} write the same conversation in different ways, and both "
+            "models read the student's: copy chat_template.jinja from the one whose format both know"
+        )
+
+
+def bytes_stored(recipe: Recipe, problems: int, parameters: int) -> float:
+    """What a run leaves on disk, at most: samples, targets, students, and one checkpoint while each stage trains."""
+    samples = problems * recipe.rollouts.samples * recipe.rollouts.sampling.max_new_tokens * SAMPLE_BYTES
+    answers = problems * recipe.answers.samples * recipe.answers.sampling.max_new_tokens * (SAMPLE_BYTES + TARGET_BYTES)
+    size = 2 if recipe.student.dtype == "bfloat16" else 4
+    students = 0.0
+    for arm in recipe.arms:
+        rounds = {"forward": 1, "reverse": recipe.consolidation.rounds}.get(
+            arm.schedule, recipe.consolidation.rounds + 1
+        )
+        # All but the last of a schedule's students keep fp32 weights and the optimizer's two moments.
+        students += parameters * (size + (rounds - 1) * 12)
+    return len(recipe.seeds) * (samples + answers + students) + parameters * 12 * recipe.runtime.processes
+
+
+def check_disk(home: Path, needed: float) -> None:
+    """That what the run will store fits.
+
+    Raises:
+        EngineError: with both amounts.
+    """
+    free = shutil.disk_usage(home).free
+    if needed > free:
+        raise EngineError(
+            f"the run may store {needed / 1e9:.1f} GB under {home}, where {free / 1e9:.1f} GB are free: free some or "
+            "set PACED_HOME elsewhere; 'paced plan' tells what takes the room"
+        )
+
+
+def preflight(job: Job) -> None:
+    """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
+    recipe = Recipe.model_validate(job.spec.config["recipe"] | {"runtime": job.runtime.model_dump()})
+    folders = {role: model_folder(job.input(role)) for role in ("student", "teacher")}
+    trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
+    tokenizers: dict[str, Tokenizer] = {}
+    found: dict[str, Any] = {}
+    for role, folder in folders.items():
+        vocabulary, parameters = check_weights(folder)
+        tokenizer = tokenizers[role] = Tokenizer(folder, trust[role], recipe.thinking)
+        check_tokenizer(folder, tokenizer, vocabulary)
+        check_thinking(folder, tokenizer, recipe.thinking)
+        found[role] = {
+            "parameters": parameters, "vocab_size": vocabulary, "tokens": tokenizer.size,
+            "ends": sorted(end_tokens(folder, tokenizer)),
+        }  # fmt: skip
+    check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])
+
+    for name in job.spec.inputs:
+        kind, _, which = name.partition("/")
+        if kind in ("problems", "benchmark"):
+            problems = problems_of(job.input(name))
+            longest = check_prompts(problems, recipe, folders, tokenizers["student"], kind == "problems")
+            found[name] = {"problems": len(problems), "longest_prompt": longest}
+            if kind == "problems" and len(problems) < recipe.training.batch:
+                job.log(
+                    f"seed {which}: {len(problems)} problems, fewer than training.batch ({recipe.training.batch}): "
+                    "a step draws some of them more than once"
+                )
+    problems = max(found[name]["problems"] for name in found if name.startswith("problems/"))
+    needed = found["bytes_stored"] = bytes_stored(recipe, problems, found["student"]["parameters"])
+    check_disk(job.home, needed)
+    job.write_json("preflight.json", found)
+
+
+def check_prompts(
+    problems: list[dict[str, Any]], recipe: Recipe, folders: dict[str, Path], tokenizer: Tokenizer, training: bool
+) -> int:
+    """That every prompt leaves room for its response, in the student's context and the teacher's; the longest one.
+
+    Raises:
+        DataError: with the question and the lengths.
+    """
+    sampled, judged = recipe.rollouts.sampling.max_new_tokens, recipe.evaluation.sampling.max_new_tokens
+    answered = {
+        recipe.answers.sampling.max_new_tokens if arm.schedule != "reverse" else sampled for arm in recipe.arms
+    } | {sampled for arm in recipe.arms if arm.schedule == "two_stage"}
+    longest = 0
+    for problem in problems:
+        prompt = tokenizer.prompt(problem["prompt"])
+        longest = max(longest, len(prompt))
+        new = sampled if training else 1 if problem["choices"] else judged
+        check_length(prompt, new, folders["student"], problem["question"])
+        if training:
+            privileged = recipe.teacher.privileged
+            context = tokenizer.prompt(teacher_messages(problem, True)) if privileged else prompt
+            check_length(context, max(answered), folders["teacher"], problem["question"])
+    return longest

@@ -1,0 +1,85 @@
+"""``paced plan``: sizes to the byte, memory against a real run, and every recipe."""
+
+from pathlib import Path
+
+import pytest
+from harness import ROOT, SMALL, TINY, Chain, Finished, paced
+
+from paced.config import load_recipe
+from paced.errors import ConfigError, DataError
+from paced.footprint import checkpoint_bytes, host_memory, model_bytes, sampling_memory, shape, training_memory
+from paced.plan import Assumptions, plan
+
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def test_sizes_are_exact(chain: Chain) -> None:
+    recipe = load_recipe(TINY, SMALL)
+    student, folder = shape(recipe.student.path), Path(recipe.student.path)
+    assert model_bytes(student, "float32") == (folder / "model.safetensors").stat().st_size
+    trained = chain.refs["train_forward"].folder
+    assert model_bytes(student, "float32") == (trained / "model" / "model.safetensors").stat().st_size
+    assert checkpoint_bytes(student, weights=False) == (trained / "state.safetensors").stat().st_size
+
+
+def test_shapes_of_models_that_are_not_there() -> None:
+    # Parameters as the model cards give them: 0.6 B, 1.7 B, 8.2 B and 14.8 B.
+    known = {"Qwen3-0.6B": 596_049_920, "Qwen3-1.7B": 1_720_574_976, "Qwen3-8B-GRPO": 8_190_735_360}
+    for name, parameters in known.items():
+        assert shape(f"models/{name}").parameters == parameters
+    eight = shape("models/Qwen3-8B")
+    assert (eight.layers, eight.kv_width, eight.vocabulary) == (36, 2048, 151_936)
+    assert model_bytes(eight, "bfloat16") == pytest.approx(2 * eight.parameters, rel=1e-4)
+    with pytest.raises(DataError, match=r"models/unheard-of has no config\.json, and no model of that name is known"):
+        shape("models/unheard-of")
+
+
+def test_memory_is_that_of_a_real_run(first_run: Finished) -> None:
+    """Within 15% of the peak of each process that loaded a model (prompts and responses as long as they were)."""
+    recipe = load_recipe(TINY, SMALL)
+    student, teacher = shape(recipe.student.path), shape(recipe.teacher_model.path)
+    rows = min(recipe.runtime.sample_rows, recipe.runtime.part_problems * recipe.rollouts.samples)
+    sampled = host_memory(sampling_memory(student, "float32", recipe.rollouts.sampling, 20, rows))
+    forward = host_memory(training_memory(student, recipe.training, "float32", 80, None))
+    reverse = host_memory(training_memory(student, recipe.training, "float32", 80, (teacher, "float32")))
+    for label, planned in (
+        ("0/rollouts", sampled), ("paced/0/train_forward", forward), ("two_stage/0/train_reverse_0", reverse),
+    ):  # fmt: skip
+        measured = first_run.stages[label]["counts"]["peak_memory"]
+        assert planned == pytest.approx(measured, rel=0.15), label
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_plans(recipe: Path) -> None:
+    changes = ("student.path=models/Qwen3-0.6B",) if recipe.stem == "smollm2_self" else ()
+    planned = plan(load_recipe(recipe, changes), "H100", 8, Assumptions())
+    assert all(row.operations > 0 and row.seconds > 0 and row.memory for row in planned.rows)
+    assert any(row.stage.startswith("train") for row in planned.rows)
+
+
+def test_tokens_follow_from_the_recipe() -> None:
+    # 3,072 problems x 8 samples x 28 tokens (half of 56), for each of 3 seeds.
+    rows = {row.stage: row for row in plan(load_recipe(TINY), "A100", 1, Assumptions()).rows}
+    assert rows["rollouts"].tokens == 3 * 3072 * 8 * 28
+    # An arm weighs uniformly, so the teacher answers every problem; 6 two-stage rounds' students keep their moments.
+    assert rows["teacher answers"].tokens == 3 * 3072 * 28
+
+
+def test_the_command_says_what_does_not_fit(tmp_path: Path) -> None:
+    recipe = str(ROOT / "recipes" / "qwen3_14b_to_8b.yaml")
+    outcome = paced(tmp_path / "home", "plan", recipe, "--gpu", "A100-40", "--gpus", "1")
+    assert outcome.status == 0, outcome.err
+    assert "does not fit" in outcome.out
+    assert "most of it: AdamW moments, fp32, 65.5 GB. Change training.gradient_checkpointing" in outcome.out
+    for wrong, says in (
+        (["--gpu", "B1"], "error: --gpu B1: unknown; known are A10G"),
+        (["--kept", "2"], "error: --kept 2.0: must lie between 0 and 1"),
+    ):
+        refused = paced(tmp_path / "home", "plan", recipe, *wrong)
+        assert refused.status == 1
+        assert refused.err.startswith(says)
+
+
+def test_an_uncounted_data_set_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"data: mine\.jsonl is not there to be counted: set data\.problems"):
+        plan(load_recipe(TINY, ("data={source: table, path: mine.jsonl}",)), "H100", 8, Assumptions())

@@ -1,0 +1,173 @@
+"""Preflight: each rule, with a model folder, a recipe or a disk that breaks it."""
+
+import json
+import shutil
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from harness import SMALL, TINY
+
+from paced.artifacts import Ref
+from paced.config import Recipe, load_recipe
+from paced.errors import ConfigError, DataError, EngineError, PacedError
+from paced.stage import execute
+from tasks.preflight import preflight
+from tasks.prepare import prepare
+from tasks.run import Run, model_ref
+
+Harm = Callable[[Path], object]
+
+
+class Prepared(NamedTuple):
+    home: Path
+    problems: Ref
+    benchmarks: dict[str, Ref]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    home, recipe = tmp_path_factory.mktemp("home"), load_recipe(TINY, SMALL)
+    run = Run(name="preflight", home=str(home), recipe=recipe)
+
+    def make(**arguments: Any) -> Ref:
+        return execute(prepare.cache_policy.build(run, "prepare", **arguments), lambda event: None)  # type: ignore[union-attr]
+
+    benchmarks = {b.name: make(data=b.data, seed=0, split=b.name, exclude={}) for b in recipe.evaluation.benchmarks}
+    return Prepared(home, make(data=recipe.data, seed=0, split="train", exclude=benchmarks), benchmarks)
+
+
+def check(prepared: Prepared, recipe: Recipe, events: list[dict[str, Any]] | None = None) -> Ref:
+    run = Run(name="preflight", home=str(prepared.home), recipe=recipe)
+    spec = preflight.cache_policy.build(  # type: ignore[union-attr]
+        run, "preflight", student=model_ref(recipe.student), teacher=model_ref(recipe.teacher_model),
+        problems={"0": prepared.problems}, benchmarks=prepared.benchmarks,
+    )  # fmt: skip
+    return execute(spec, lambda event: None if events is None else events.append(event))
+
+
+def with_models(tmp_path: Path, harm_student: Harm | None, harm_teacher: Harm | None, *changes: str) -> Recipe:
+    """The small recipe on copies of the tiny world's models, broken."""
+    recipe = load_recipe(TINY, SMALL)
+    folders = {}
+    for role, source, harm in (
+        ("student", recipe.student.path, harm_student), ("teacher", recipe.teacher_model.path, harm_teacher),
+    ):  # fmt: skip
+        folders[role] = shutil.copytree(source, tmp_path / role)
+        if harm:
+            harm(folders[role])
+    paths = (f"{role}.path={folder}" for role, folder in folders.items())
+    return load_recipe(TINY, (*SMALL, *paths, *changes))
+
+
+def edit(name: str, **values: Any) -> Harm:
+    def harm(folder: Path) -> None:
+        path = folder / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return harm
+
+
+def index_of_a_lost_file(folder: Path) -> None:
+    index = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def truncated(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+def another_token(folder: Path) -> None:
+    path = folder / "tokenizer.json"
+    tree = json.loads(path.read_text())
+    vocabulary = tree["model"]["vocab"]
+    vocabulary["7"], vocabulary["8"] = vocabulary["8"], vocabulary["7"]
+    path.write_text(json.dumps(tree))
+
+
+def another_template(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    path.write_text("=" + path.read_text())
+
+
+def a_thinking_mode(folder: Path) -> None:
+    path = folder / "chat_template.jinja"
+    path.write_text(path.read_text() + "{% if enable_thinking %}+{% endif %}")
+
+
+def another_end(folder: Path) -> None:
+    edit("tokenizer_config.json", eos_token="=")(folder)
+    edit("generation_config.json", eos_token_id=4)(folder)
+
+
+def test_sound_models_pass(prepared: Prepared) -> None:
+    ref = check(prepared, load_recipe(TINY, SMALL))
+    found = json.loads((ref.folder / "preflight.json").read_text())
+    assert (found["student"]["parameters"], found["teacher"]["parameters"]) == (335712, 791936)
+    assert found["student"]["ends"] == found["teacher"]["ends"] == ["<eos>"]
+    assert found["problems/0"]["problems"] == 100
+    assert 3 < found["problems/0"]["longest_prompt"] < 40
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "error", "says"),
+    [
+        (lambda f: (f / "config.json").unlink(), None, DataError, "student has no config.json"),
+        (lambda f: (f / "config.json").write_text("{"), None, DataError, "config.json is not valid JSON"),
+        (pickled, None, DataError, r"student has no \*.safetensors weights: pickled weights are never loaded"),
+        (None, index_of_a_lost_file, DataError, "lacks model-00001-of-00002.safetensors, which its index names"),
+        (truncated, None, DataError, "model.safetensors is damaged .*: download it again"),
+        (lambda f: (f / "tokenizer.json").unlink(), None, DataError, "has no tokenizer"),
+        (lambda f: (f / "chat_template.jinja").unlink(), None, DataError, "has no chat template"),
+        (edit("config.json", vocab_size=20), None, DataError, "ids up to 26, but the model's vocab_size is 20"),
+        (another_token, None, ConfigError, "different token->id maps"),
+        (another_end, None, ConfigError, "ends a response with .*: the student would learn never to stop"),
+        (another_template, None, ConfigError, "write the same conversation in different ways"),
+        (a_thinking_mode, a_thinking_mode, ConfigError, "has a thinking mode; set thinking to true or false"),
+        (edit("config.json", max_position_embeddings=60), None, DataError, "56 new ones exceeds the context of 60"),
+        (None, edit("config.json", max_position_embeddings=60), DataError, "exceeds the context of 60 of .*teacher"),
+    ],
+)  # fmt: skip
+def test_a_broken_folder_is_refused(
+    prepared: Prepared, tmp_path: Path, student: Harm | None, teacher: Harm | None, error: type[PacedError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        check(prepared, with_models(tmp_path, student, teacher))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_thinking_mode_is_chosen(prepared: Prepared, tmp_path: Path) -> None:
+    recipes = {
+        mode: with_models(tmp_path / mode, a_thinking_mode, a_thinking_mode, f"thinking={mode}")
+        for mode in ("true", "false")
+    }
+    lengths = {}
+    for mode, recipe in recipes.items():
+        found = json.loads((check(prepared, recipe).folder / "preflight.json").read_text())
+        lengths[mode] = found["problems/0"]["longest_prompt"]
+    assert lengths["true"] == lengths["false"] + 1
+    with pytest.raises(ConfigError, match="thinking: has no effect"):
+        check(prepared, load_recipe(TINY, (*SMALL, "thinking=true")))
+
+
+def test_a_small_disk_is_refused(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk cannot be had here for so small a run; the amount needed is real."""
+    usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
+    monkeypatch.setattr("paced.preflight.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(EngineError, match=r"may store 0\.0 GB under .*, where 0\.0 GB are free"):
+        check(prepared, load_recipe(TINY, (*SMALL, "training.learning_rate=0.1")))
+
+
+def test_few_problems_are_told(prepared: Prepared) -> None:
+    events: list[dict[str, Any]] = []
+    check(prepared, load_recipe(TINY, (*SMALL, "training.batch=128")), events)
+    assert [e["message"] for e in events if e["event"] == "log"] == [
+        "seed 0: 100 problems, fewer than training.batch (128): a step draws some of them more than once"
+    ]
