@@ -8,6 +8,19 @@ from chain import run_chain
 from harness import Chain, Finished, Server, gone, mlflow_server, prefect_server, run_paced
 
 
+# Fixtures that cost much and live as long as a worker: their tests stay together, all others with those of their file.
+SHARED = {"home": "runs", "chain": "chain", "model": "smollm2"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two workers run the tests, a group each at a time."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        group = next((SHARED[name] for name in SHARED if name in names), str(item.path))
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of the shared runs; nothing may run in it when the session ends."""
