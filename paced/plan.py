@@ -13,6 +13,7 @@ from typing import NamedTuple
 from paced.config import Data, Model, Precision, Recipe
 from paced.errors import ConfigError
 from paced.footprint import (
+    BYTES,
     KNOWN,
     Shape,
     checkpoint_bytes,
@@ -115,26 +116,34 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
     rows: list[Row] = []
 
     def sampling(stage: str, runs: int, each: float, model: Shape, config: Model, cut: int) -> None:
-        response = a.response * cut
+        response, engine, width = a.response * cut, config.engine, BYTES[config.dtype]
         work = each * (a.prompt + response) * 2 * model.multiplied
         work += each * response * 2 * model.layers * model.attention * (2 * a.prompt + response)
-        room = device.memory - RESERVED - model.parameters * (4 if config.dtype == "float32" else 2)
-        sequence = (a.prompt + response) * kv_bytes(model, config.dtype)
-        width = max(1.0, min(each / gpus, room / sequence if room > 0 else 1.0))
+        weights, cache = width * model.parameters, kv_bytes(model, config.dtype)
+        if engine.kind == "transformers":
+            devices, copies, usable = 1, 1, device.memory - RESERVED
+            sampled = recipe.rollouts.sampling.model_copy(update={"max_new_tokens": cut})
+            memory = sampling_memory(model, config.dtype, sampled, a.longest, recipe.runtime.sample_rows)
+        else:  # vLLM takes its share of the device and fits as many sequences into it as it can
+            devices, copies = engine.tensor_parallel * engine.data_parallel, engine.data_parallel
+            usable = device.memory * engine.memory_share * engine.tensor_parallel
+            sequence = (a.longest + cut) * cache // engine.tensor_parallel
+            memory = {"weights": weights // engine.tensor_parallel, "key-value cache of one sequence": sequence}
+        devices = min(devices, gpus)
+        room = max(1.0, (usable - weights) / ((a.prompt + response / 2) * cache))
+        rows_ = max(1.0, min(each / copies, recipe.runtime.sample_rows / copies, room))
         step = (
             max(
-                2 * model.multiplied * width / getattr(device, config.dtype),
-                (model.parameters * (4 if config.dtype == "float32" else 2) + width * sequence) / device.bandwidth,
+                2 * model.multiplied * rows_ / getattr(device, config.dtype),
+                (weights + rows_ * (a.prompt + response / 2) * cache) / device.bandwidth,
             )
             / DECODING
         )
-        seconds = each * response / width * step / gpus
-        sampled = recipe.rollouts.sampling if cut == limit else recipe.answers.sampling
-        sampled = sampled.model_copy(update={"max_new_tokens": cut})
-        memory = sampling_memory(model, config.dtype, sampled, a.longest, recipe.runtime.sample_rows)
+        seconds = each * response / rows_ * step / devices
         rows.append(Row(
             stage, runs, runs * each * response, runs * work, runs * seconds, runs * each * response * SAMPLE_BYTES,
-            memory, "runtime.sample_rows",
+            {} if engine.kind == "server" else memory,
+            "runtime.sample_rows" if engine.kind == "transformers" else "engine.tensor_parallel",
         ))  # fmt: skip
 
     def training(stage: str, runs: int, steps: int, cut: int, resident: bool, more: bool) -> None:
@@ -166,7 +175,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         sampling("teacher answers", seeds, answers, teacher, recipe.teacher_model, cut)
         tokens = answers * a.response * cut
         work = answers * (a.prompt + a.response * cut) * 2 * teacher.multiplied
-        seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL * gpus)
+        seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL)  # one device scores
         rows.append(Row(
             "teacher targets", seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
             scoring_memory(teacher, recipe.teacher_model.dtype, max(8192, a.longest + cut)), "a GPU with more memory",
@@ -194,7 +203,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             prompt = number * a.prompt * (1 + benchmark.data.shots)
             work = prompt * 2 * student.multiplied
             memory = scoring_memory(student, precise, a.longest)
-            seconds = work / (getattr(device, precise) * PREFILL * gpus)
+            seconds = work / (getattr(device, precise) * PREFILL)
             rows.append(Row(
                 f"evaluate {benchmark.name}", judging, judging * prompt, judging * work, judging * seconds, 0, memory,
                 "a GPU with more memory",
@@ -229,7 +238,7 @@ def told(planned: Plan) -> str:
         "",
         f"{'stage':<32} {'runs':>4} {'tokens':>8} {'FLOPs':>8} {'hours':>8} {'stored':>8} {'memory a GPU':>13}",
     ]
-    usable, wanted = device.memory - RESERVED, list[str]()
+    usable, wanted = device.memory - RESERVED, dict[str, list[str]]()
     for row in planned.rows:
         need = device_memory(row.memory)
         fits = "" if need <= usable else "  does not fit"
@@ -239,10 +248,11 @@ def told(planned: Plan) -> str:
         )
         if fits:
             largest = max(row.memory, key=lambda item: row.memory[item])
-            wanted.append(
-                f"{row.stage}: {amount(need, 'B')} on a {planned.gpu} that has {amount(usable, 'B')} to use; most of "
-                f"it: {largest}, {amount(row.memory[largest], 'B')}. Change {row.advice}"
+            line = (
+                f"{amount(need, 'B')} on a {planned.gpu} that has {amount(usable, 'B')} to use; most of it: {largest}, "
+                f"{amount(row.memory[largest], 'B')}. Change {row.advice}"
             )
+            wanted.setdefault(line, []).append(row.stage)
     hours = sum(row.seconds for row in planned.rows) / 3600
     lines += [
         f"{'all':<32} {'':>4} {'':>8} {amount(sum(r.operations for r in planned.rows), ''):>8} {hours:>8.2f} "
@@ -250,6 +260,6 @@ def told(planned: Plan) -> str:
         f"hours on {planned.gpus} x {planned.gpu}; {math.ceil(hours * planned.gpus)} GPU hours. "
         f"A checkpoint while training: {amount(checkpoint_bytes(planned.models['student'], True), 'B')}; a student: "
         f"{amount(model_bytes(planned.models['student'], 'bfloat16'), 'B')} in bfloat16",
-        *wanted,
+        *(f"{', '.join(stages)}: {line}" for line, stages in wanted.items()),
     ]
     return "\n".join(lines)

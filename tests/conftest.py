@@ -7,7 +7,6 @@ import pytest
 from chain import run_chain
 from harness import Chain, Finished, Server, gone, mlflow_server, prefect_server, run_paced
 
-
 # Fixtures that cost much and live as long as a worker: their tests stay together, all others with those of their file.
 SHARED = {"home": "runs", "chain": "chain", "model": "smollm2"}
 
