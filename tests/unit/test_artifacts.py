@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness import need
 
 import paced.artifacts as artifacts
 from paced.artifacts import Ref, commit, describe, discard, open_file, read_manifest, reference, replacing, write_json
@@ -187,9 +188,9 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
             run, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
         )
     except FileNotFoundError:
-        pytest.skip("unshare is not installed")
-    if done.returncode == 77 or done.stderr.startswith("unshare:"):
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+        need(False, "unshare is missing: install util-linux")
+    mounted = done.returncode != 77 and not done.stderr.startswith("unshare:")
+    need(mounted, f"no file system can be mounted here: {done.stderr.strip()}")
     *messages, left = done.stdout.splitlines()
     assert len(messages) == 3, done.stderr
     assert all("the disk is full" in m and "run the same command again" in m for m in messages)

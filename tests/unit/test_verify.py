@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from harness import need
 
 from paced.errors import VerifierError
 from paced.verify import Sample, Verdict, Verifier, pool, worker
@@ -515,8 +516,7 @@ def test_workers_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_labelled_pairs(verifier: Verifier) -> None:
     """A small draw of the benchmark, whose labels are made without the verifier (benchmarks/verifier)."""
     data = ROOT.parent / "shared" / "data"
-    if not (data / "math_test.jsonl").exists():
-        pytest.skip("the original data sets are not here")
+    need((data / "math_test.jsonl").exists(), f"the original data sets are not in {data}")
     from benchmarks.verifier.pairs import make
 
     for held_out in (False, True):
