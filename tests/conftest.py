@@ -1,4 +1,7 @@
-"""Session-wide runs: each costs seconds, so tests share them and none changes a shared home in a way another sees."""
+"""Session-wide runs: each costs seconds, so tests share them and none changes a shared home in a way another sees.
+
+Two workers run the tests; each makes the shared runs that its own tests ask for.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,18 +9,6 @@ from pathlib import Path
 import pytest
 from chain import run_chain
 from harness import Chain, Finished, Server, gone, mlflow_server, prefect_server, run_paced
-
-# Fixtures that cost much and live as long as a worker: their tests stay together, all others with those of their file.
-SHARED = {"home": "runs", "chain": "chain", "model": "smollm2"}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two workers run the tests, a group each at a time."""
-    for item in items:
-        names = getattr(item, "fixturenames", ())
-        group = next((SHARED[name] for name in SHARED if name in names), str(item.path))
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
