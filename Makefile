@@ -12,8 +12,8 @@ setup: $(VENV)/.ready
 TORCH ?= torch==2.13.0
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) --constraint constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(TORCH) --constraint constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]' --constraint constraints.txt
 	touch $@
 
 demo: setup
