@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from paced.config import Precision, Sampling, Training
 from paced.errors import DataError
 from paced.losses import CHUNK
-from paced.models import DTYPES, head
+from paced.models import DTYPES
 
 BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
 PROCESS = 420_000_000  # of a stage's process on a CPU: Python, torch, transformers, pandas (docs/reproduce.md)
@@ -188,7 +188,6 @@ def _activations(config: str, rows: int, tokens: int, dtype: Precision) -> int:
             torch.autocast("cpu", DTYPES[dtype], enabled=dtype != "float32"),
         ):
             hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        assert head(model) is not None
         return sum(storage.nbytes() for storage in kept.values()) + hidden.untyped_storage().nbytes()
 
 

@@ -108,8 +108,9 @@ def launch(job: Job, configuration: Path) -> None:
                     last = event
                 else:
                     job.tell(event)
-        finally:
+        except BaseException:  # not when its output ends: it is about to say how it ended
             launched.terminate()
+            raise
     if last:
         raise ERRORS.get(last["type"], EngineError)(last["message"])
     if launched.returncode or not done.exists():
