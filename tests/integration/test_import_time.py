@@ -8,7 +8,7 @@ import pytest
 from harness import BIN, ROOT
 
 
-def best_of(command: list[str], tries: int = 5) -> float:
+def best_of(command: list[str], tries: int = 3) -> float:
     """Seconds of the fastest try: the others measure the machine's other work."""
 
     def once() -> float:
