@@ -10,10 +10,10 @@ so that the answer is a whole number (gold 1/3 became 4, with "find m + n" added
 import sys
 from pathlib import Path
 
-from paced.cleaning import same_gold
 from paced.config import Data
-from paced.decontamination import Index, normal
-from paced.layouts import Problem, read
+from paced.data.cleaning import same_gold
+from paced.data.decontamination import Index, normal
+from paced.data.layouts import Problem, read
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from paced.artifacts import open_file
 from paced.config import Data, Model, Runtime, Sampling
-from paced.problems import prepare_spec, problems_of
+from paced.data.problems import prepare_spec, problems_of
 from paced.stage import Spec, execute
 from tasks.run import model_ref
 

@@ -172,8 +172,8 @@ def data_command(arguments: argparse.Namespace) -> int:
             source, _, file = against.partition(":")
             benchmarks[Path(file).stem] = load_data(source, file)
     home = environment.home()
-    from paced import datasheet
-    from paced.problems import prepare_spec
+    from paced.data.problems import prepare_spec
+    from paced.report import datasheet
     from paced.stage import execute
 
     def tell(event: dict[str, Any]) -> None:

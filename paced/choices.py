@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from paced.batching import micro_batches
+from paced.data.layouts import LETTERS
 from paced.errors import DataError
-from paced.layouts import LETTERS
 from paced.models import Tokenizer, check_length, head, response_hidden
 from paced.stage import Job
 from paced.store import Collection, sample_key

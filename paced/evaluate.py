@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict
 
 from paced.choices import Chooser
 from paced.config import Model, Precision, Sampling
+from paced.data.problems import problems_of
 from paced.models import Tokenizer
-from paced.problems import problems_of
 from paced.samples import Sampler, model_folder
 from paced.stage import Job
 from paced.statistics import summary

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from paced.config import Model, Precision
+from paced.data.problems import problems_of
 from paced.errors import DataError, EngineError
 from paced.losses import Divergence, bucketed_forward_kl, fused_loss, reverse_kl
 from paced.models import DTYPES, Tokenizer, head, load_model, response_hidden, same_tokens
-from paced.problems import problems_of
 from paced.prompts import teacher_messages
 from paced.rollouts import kept_problems
 from paced.sharding import shard

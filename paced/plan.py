@@ -10,7 +10,8 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from paced.config import Data, Model, Precision, Recipe
+from paced.config import Data, Model, Precision, Recipe, Sampling
+from paced.data.rows import rows as rows_of
 from paced.errors import ConfigError
 from paced.footprint import (
     BYTES,
@@ -25,7 +26,6 @@ from paced.footprint import (
     shape,
     training_memory,
 )
-from paced.rows import rows as rows_of
 from paced.store import SAMPLE_BYTES, TARGET_BYTES
 
 
@@ -115,15 +115,15 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
     problems = problems_in(recipe.data, "data")
     rows: list[Row] = []
 
-    def sampling(stage: str, runs: int, each: float, model: Shape, config: Model, cut: int) -> None:
-        response, engine, width = a.response * cut, config.engine, BYTES[config.dtype]
+    def sampling(stage: str, runs: int, each: float, model: Shape, config: Model, settings: Sampling) -> None:
+        cut, engine, width = settings.max_new_tokens, config.engine, BYTES[config.dtype]
+        response = a.response * cut
         work = each * (a.prompt + response) * 2 * model.multiplied
         work += each * response * 2 * model.layers * model.attention * (2 * a.prompt + response)
         weights, cache = width * model.parameters, kv_bytes(model, config.dtype)
         if engine.kind == "transformers":
             devices, copies, usable = 1, 1, device.memory - RESERVED
-            sampled = recipe.rollouts.sampling.model_copy(update={"max_new_tokens": cut})
-            memory = sampling_memory(model, config.dtype, sampled, a.longest, recipe.runtime.sample_rows)
+            memory = sampling_memory(model, config.dtype, settings, a.longest, recipe.runtime.sample_rows)
         else:  # vLLM takes its share of the device and fits as many sequences into it as it can
             devices, copies = engine.tensor_parallel * engine.data_parallel, engine.data_parallel
             usable = device.memory * engine.memory_share * engine.tensor_parallel
@@ -166,13 +166,13 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             "training.gradient_checkpointing, training.micro_batch_tokens or the number of GPUs",
         ))  # fmt: skip
 
-    sampling("rollouts", seeds, problems * recipe.rollouts.samples, student, recipe.student, limit)
+    sampling("rollouts", seeds, problems * recipe.rollouts.samples, student, recipe.student, recipe.rollouts.sampling)
     forward = [arm for arm in recipe.arms if arm.schedule != "reverse"]
     if forward:
         share = 1.0 if any(arm.scheme == "uniform" for arm in forward) else a.kept
         answers = share * problems * recipe.answers.samples
         cut = recipe.answers.sampling.max_new_tokens
-        sampling("teacher answers", seeds, answers, teacher, recipe.teacher_model, cut)
+        sampling("teacher answers", seeds, answers, teacher, recipe.teacher_model, recipe.answers.sampling)
         tokens = answers * a.response * cut
         work = answers * (a.prompt + a.response * cut) * 2 * teacher.multiplied
         seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL)  # one device scores
@@ -192,9 +192,10 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         if arms:
             if schedule == "two_stage":
                 again = min(recipe.consolidation.rescore or problems, problems) * recipe.rollouts.samples
-                sampling("rescore", seeds * arms, again, student, recipe.student, limit)
+                sampling("rescore", seeds * arms, again, student, recipe.student, recipe.rollouts.sampling)
             drawn = min(steps * recipe.training.batch, problems * recipe.consolidation.rounds)
-            sampling(f"on-policy samples ({schedule})", seeds * arms, drawn, student, recipe.student, limit)
+            name = f"on-policy samples ({schedule})"
+            sampling(name, seeds * arms, drawn, student, recipe.student, recipe.rollouts.sampling)
             training(f"train reverse KL ({schedule})", seeds * arms, steps, limit, True, False)
     judging = 1 + seeds * len(recipe.arms)
     for i, benchmark in enumerate(recipe.evaluation.benchmarks):
@@ -210,8 +211,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             ))  # fmt: skip
         else:
             each = number * (benchmark.samples or recipe.evaluation.samples)
-            cut = recipe.evaluation.sampling.max_new_tokens
-            sampling(f"evaluate {benchmark.name}", judging, each, student, recipe.student, cut)
+            sampling(f"evaluate {benchmark.name}", judging, each, student, recipe.student, recipe.evaluation.sampling)
     return Plan(rows, {"student": student, "teacher": teacher}, a, gpu, gpus)
 
 

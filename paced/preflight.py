@@ -12,9 +12,9 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from paced.config import Recipe
+from paced.data.problems import problems_of
 from paced.errors import ConfigError, DataError, EngineError
 from paced.models import Tokenizer, check_length, same_tokens
-from paced.problems import problems_of
 from paced.prompts import teacher_messages
 from paced.samples import model_folder
 from paced.stage import Job

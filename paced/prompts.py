@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from paced.data.layouts import LETTERS, Problem
 from paced.errors import DataError
-from paced.layouts import LETTERS, Problem
 
 PRIVILEGED = """{content}
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from paced.batching import draws
 from paced.config import Model, Precision, Sampling
+from paced.data.problems import problems_of
 from paced.models import Tokenizer
-from paced.problems import problems_of
 from paced.samples import Sampler, model_folder
 from paced.stage import Job
 from paced.tables import ROLLOUTS

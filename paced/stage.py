@@ -38,7 +38,7 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.problems:prepare", 3, False),
+    "prepare": Stage("paced.data.problems:prepare", 3, False),
     "preflight": Stage("paced.preflight:preflight", 1, True),
     "rollouts": Stage("paced.rollouts:rollouts", 2, True),
     "weights": Stage("paced.weights:weights", 1, False),

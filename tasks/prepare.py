@@ -2,7 +2,7 @@
 
 from paced.artifacts import Ref
 from paced.config import Data
-from paced.problems import prepare_spec
+from paced.data.problems import prepare_spec
 from paced.stage import Spec
 from tasks.run import Run
 from tasks.stage import stage_task

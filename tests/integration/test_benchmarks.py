@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from paced.artifacts import Ref
 from paced.config import Evaluation, Model, Recipe
-from paced.problems import problems_of
+from paced.data.problems import problems_of
 from paced.stage import execute
 from tasks.evaluate import compare, evaluate
 from tasks.prepare import prepare

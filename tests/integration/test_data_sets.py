@@ -12,8 +12,8 @@ from harness import ROOT, need, paced
 
 from paced.artifacts import Ref
 from paced.config import Data, Decontamination, Runtime
-from paced.layouts import Problem, read
-from paced.problems import prepare_spec, problems_of
+from paced.data.layouts import Problem, read
+from paced.data.problems import prepare_spec, problems_of
 from paced.stage import execute
 
 DATA = ROOT.parent / "shared" / "data"

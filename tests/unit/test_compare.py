@@ -13,7 +13,7 @@ import pytest
 from paced.artifacts import Ref
 from paced.compare import compare
 from paced.errors import ConfigError, DataError
-from paced.page import benchmark_table
+from paced.report.page import benchmark_table
 from paced.stage import Job, Spec
 from paced.statistics import bootstrap, bootstrap_mean, pass_at_k, summary
 from paced.tables import SCORES

@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,3 +82,11 @@ def test_light_modules_import_no_torch(module: str) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", ["paced", "recipes"])
+def test_a_wheel_holds_every_file_that_is_read(package: str) -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][package]
+    shipped = {path for pattern in patterns for path in (ROOT / package).glob(pattern)}
+    files = {path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert {path for path in files - shipped if not path.name.endswith(".log.jsonl")} == set()

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from test_problems import lines, prepare
 
-from paced.cleaning import clean, same_gold, scripts
 from paced.config import Data, Decontamination
-from paced.decontamination import WORD, Hit, Index, normal
+from paced.data.cleaning import clean, same_gold, scripts
+from paced.data.decontamination import WORD, Hit, Index, normal
+from paced.data.layouts import Problem
 from paced.errors import ConfigError, DataError
-from paced.layouts import Problem
 
 FOX = "the quick brown fox jumps over the lazy dog"  # 9 words, 6 four-grams
 
@@ -86,7 +86,7 @@ def test_the_index_counts_as_brute_force_does() -> None:
 
 
 def test_the_same_hashes_in_every_process() -> None:
-    script = "from paced.decontamination import Index; print(Index({}, 2, 1).grams('a b c').tolist())"
+    script = "from paced.data.decontamination import Index; print(Index({}, 2, 1).grams('a b c').tolist())"
     seen = {
         subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True,
@@ -151,7 +151,7 @@ def test_settings() -> None:
 
 def test_off_is_loud(tmp_path: Path) -> None:
     from paced.config import Runtime
-    from paced.problems import prepare_spec
+    from paced.data.problems import prepare_spec
     from paced.stage import execute
 
     path = lines(tmp_path / "x.jsonl", [{"question": "a?", "answer": "1"}])

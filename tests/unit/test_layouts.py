@@ -17,10 +17,10 @@ from harness import ROOT, need
 from test_problems import lines, prepare
 
 from paced.config import Data
+from paced.data.layouts import Problem, last_boxed, level_of, plain_number, read, unwrapped
+from paced.data.rows import BATCH, identity, local, rows
 from paced.errors import DataError
-from paced.layouts import Problem, last_boxed, level_of, plain_number, read, unwrapped
 from paced.prompts import choice_prompt, continuations
-from paced.rows import BATCH, identity, local, rows
 
 DAPO = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
@@ -275,7 +275,9 @@ def test_hub_names(tmp_path: Path) -> None:
 
 def test_without_a_network_the_hub_fails_in_one_line(tmp_path: Path) -> None:
     need(importlib.util.find_spec("datasets") is not None, "pip install datasets")
-    script = "import sys; from pathlib import Path; from paced.rows import local; local(sys.argv[1], Path(sys.argv[2]))"
+    script = (
+        "import sys; from pathlib import Path; from paced.data.rows import local; local(sys.argv[1], Path(sys.argv[2]))"
+    )
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hf"), "PYTHONPATH": str(ROOT)}
     name = "hub:no-such-owner/no-such-name:test"
     done = subprocess.run(

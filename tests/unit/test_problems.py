@@ -14,10 +14,10 @@ import pytest
 
 from paced.artifacts import Ref
 from paced.config import Data, Decontamination
+from paced.data.layouts import read
+from paced.data.problems import problems_of
 from paced.errors import DataError
 from paced.identity import file_digest
-from paced.layouts import read
-from paced.problems import problems_of
 from paced.stage import Spec, execute
 from paced.verify import Sample, Verifier
 

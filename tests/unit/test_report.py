@@ -18,8 +18,8 @@ from paced.artifacts import Ref
 from paced.compare import compare
 from paced.config import Weights
 from paced.errors import CacheError, DataError
-from paced.page import PICTURES, amount, data_grid, verdict
 from paced.report import build, table, write_summary
+from paced.report.page import PICTURES, amount, data_grid, verdict
 from paced.stage import Job, Spec
 from paced.tables import PASS_RATES, SCORES
 

@@ -14,11 +14,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from paced import plots, weights
+from paced import weights
 from paced.artifacts import Manifest, Ref, open_file, read_manifest, replacing, write_json
 from paced.config import Weights
 from paced.errors import DataError
-from paced.page import page, table
+from paced.report import plots
+from paced.report.page import page, table
 from paced.statistics import Array
 
 __all__ = ["build", "table", "write_summary"]
@@ -222,7 +223,7 @@ def saved(run: Run, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
-    """Every picture that there is data for, by the names in paced.page.PICTURES."""
+    """Every picture that there is data for, by the names in paced.report.page.PICTURES."""
     arms: dict[str, dict[str, Any]] = summary["arms"]
     paint = plots.colours(list(arms))
     drawn: dict[str, Figure] = {}

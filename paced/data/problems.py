@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from paced.artifacts import Ref, open_file
-from paced.cleaning import KINDS, Cleaned, clean
 from paced.config import Data, Decontamination, Runtime
-from paced.decontamination import Index
+from paced.data.cleaning import KINDS, Cleaned, clean
+from paced.data.decontamination import Index
+from paced.data.layouts import Problem, read
+from paced.data.rows import identity, local
 from paced.errors import DataError
 from paced.identity import digest
-from paced.layouts import Problem, read
 from paced.prompts import choice_prompt, continuations
-from paced.rows import identity, local
 from paced.stage import Job, Spec
 from paced.tables import PROBLEMS, QUESTIONS
 from paced.tiny.world import tasks

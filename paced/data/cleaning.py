@@ -12,8 +12,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
 from paced.config import Data
-from paced.decontamination import Hit, Index, normal
-from paced.layouts import Problem
+from paced.data.decontamination import Hit, Index, normal
+from paced.data.layouts import Problem
 from paced.verify import Sample, Verifier
 
 # Unicode's name of a letter begins with its script's; "drop_scripts" speaks of scripts by the keys.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paced.cleaning import KINDS
+from paced.data.cleaning import KINDS
 
 HEADINGS = {
     "empty": "empty", "benchmark": "in a benchmark", "script": "script", "length": "length", "conflict": "conflict",
@@ -62,7 +62,7 @@ def warnings(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def text(folders: Mapping[str, Path]) -> str:
     """The tables of prepared data sets, by name, with an example of everything left out."""
-    from paced.page import aligned
+    from paced.report.page import aligned
 
     reports = {name: json.loads((folder / "cleaning.json").read_text()) for name, folder in folders.items()}
     blocks = [aligned(cleaning(reports))]

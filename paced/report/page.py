@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from paced import datasheet
+from paced.report import datasheet
 
 PICTURES = {
     "pass_rates": (

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paced.config import Columns, Data
+from paced.data.rows import Row, rows
 from paced.errors import DataError
-from paced.rows import Row, rows
 
 LETTERS = "ABCDEFGHIJ"
 

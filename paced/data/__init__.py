@@ -1,0 +1,1 @@
+"""Data sets: read in their published layouts, cleaned, kept apart from the benchmarks."""
