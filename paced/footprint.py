@@ -8,12 +8,16 @@ Symbols: P parameters, V vocabulary, H hidden size. Sizes are in bytes.
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from paced.config import Precision, Sampling, Training
@@ -88,9 +92,9 @@ def configuration(path: str) -> tuple[dict[str, Any], str]:
     return known[name], f"{path} is not there: the shape of {name}"
 
 
-def _build(config: dict[str, Any]) -> PreTrainedModel:
+def _build(config: dict[str, Any], dtype: Precision = "float32") -> PreTrainedModel:
     made = AutoConfig.for_model(**config)  # pyright: ignore[reportUnknownMemberType]
-    return AutoModelForCausalLM.from_config(made, attn_implementation="sdpa").eval()
+    return AutoModelForCausalLM.from_config(made, attn_implementation="sdpa", dtype=DTYPES[dtype]).eval()
 
 
 def shape(path: str) -> Shape:
@@ -191,6 +195,49 @@ def _activations(config: str, rows: int, tokens: int, dtype: Precision) -> int:
         return sum(storage.nbytes() for storage in kept.values()) + hidden.untyped_storage().nbytes()
 
 
+class _Alive(TorchDispatchMode):
+    """The peak of what lives at once, by the tensors that hold it; storages in ``own`` are not counted."""
+
+    def __init__(self, own: Set[int]) -> None:
+        super().__init__()
+        self.own, self.holders = own, Counter[int]()
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        known = {id(leaf) for leaf in tree_leaves((args, kwargs))}
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor) and id(tensor) not in known:
+                storage = tensor.untyped_storage()
+                key, size = storage._cdata, storage.nbytes()  # pyright: ignore[reportPrivateUsage]
+                if key in self.own:
+                    continue
+                self.holders[key] += 1
+                if self.holders[key] == 1:
+                    self.now += size
+                    self.peak = max(self.peak, self.now)
+                weakref.finalize(tensor, self._end, key, size)
+        return out
+
+    def _end(self, key: int, size: int) -> None:
+        self.holders[key] -= 1
+        if not self.holders[key]:
+            self.now -= size
+
+
+@functools.lru_cache(maxsize=256)
+def _forward_pass(config: str, rows: int, tokens: int, dtype: Precision) -> int:
+    """What lives at once in a forward pass without gradients, attention masks included; layers give way to the next."""
+    with FakeTensorMode():
+        model = _build(json.loads(config), dtype)
+        ids = torch.zeros(rows, tokens, dtype=torch.long)
+        mask = torch.ones(rows, tokens, dtype=torch.long)
+        own = {p.untyped_storage()._cdata for p in model.parameters()}  # pyright: ignore[reportPrivateUsage]
+        with torch.no_grad(), _Alive(own) as alive:
+            model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+        return alive.peak
+
+
 def training_memory(
     model: Shape,
     training: Training,
@@ -247,12 +294,11 @@ def sampling_memory(model: Shape, dtype: Precision, sampling: Sampling, prompt: 
     }
 
 
-def scoring_memory(model: Shape, dtype: Precision, tokens: int) -> dict[str, int]:
-    """The peak memory of scoring the teacher's answers, ``tokens`` padded tokens at once."""
-    one, two = (activations(model, 1, tokens, dtype, layers) for layers in (1, 2))
+def scoring_memory(model: Shape, dtype: Precision, rows: int, tokens: int) -> dict[str, int]:
+    """The peak memory of scoring the teacher's answers, ``rows`` sequences of ``tokens`` padded tokens at once."""
     return loading(model, dtype) | {
         "weights": BYTES[dtype] * model.parameters,
-        "forward pass": two - one,
+        "forward pass": _forward_pass(json.dumps(_with_layers(model, 2)), rows, tokens, dtype),
         "next-token distributions of a chunk": 6 * CHUNK * model.vocabulary * 4,
     }
 

@@ -48,6 +48,7 @@ GPUS = {
     "H200": Gpu(141e9, 989e12, 67e12, 4800e9),
 }
 TRAINING, PREFILL, DECODING = 0.35, 0.5, 0.5  # shares of the peak that are reached
+SCORED = 8192  # padded tokens in one forward pass (paced/teacher.py, paced/choices.py)
 RESERVED = 1.5e9  # of a device: its context and what the allocator cannot use
 
 
@@ -146,6 +147,9 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             "runtime.sample_rows" if engine.kind == "transformers" else "engine.tensor_parallel",
         ))  # fmt: skip
 
+    def scoring(model: Shape, dtype: Precision, longest: int) -> dict[str, int]:
+        return scoring_memory(model, dtype, max(1, SCORED // longest), longest)
+
     def training(stage: str, runs: int, steps: int, cut: int, resident: bool, more: bool) -> None:
         each = steps * recipe.training.batch
         tokens = each * (a.prompt + a.response * cut)
@@ -178,7 +182,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL)  # one device scores
         rows.append(Row(
             "teacher targets", seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
-            scoring_memory(teacher, recipe.teacher_model.dtype, max(8192, a.longest + cut)), "a GPU with more memory",
+            scoring(teacher, recipe.teacher_model.dtype, a.longest + cut), "a GPU with more memory",
         ))  # fmt: skip
     total, second = recipe.training.steps, recipe.consolidation.steps
     for schedule, steps in (("forward", total), ("two_stage", total - second)):
@@ -203,7 +207,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         if benchmark.data.source == "mmlu":  # judged by the likelihood of each choice, without sampling
             prompt = number * a.prompt * (1 + benchmark.data.shots)
             work = prompt * 2 * student.multiplied
-            memory = scoring_memory(student, precise, a.longest)
+            memory = scoring(student, precise, a.longest)
             seconds = work / (getattr(device, precise) * PREFILL)
             rows.append(Row(
                 f"evaluate {benchmark.name}", judging, judging * prompt, judging * work, judging * seconds, 0, memory,

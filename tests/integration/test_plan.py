@@ -7,7 +7,15 @@ from harness import ROOT, SMALL, TINY, Chain, Finished, paced
 
 from paced.config import load_recipe
 from paced.errors import ConfigError, DataError
-from paced.footprint import checkpoint_bytes, host_memory, model_bytes, sampling_memory, shape, training_memory
+from paced.footprint import (
+    checkpoint_bytes,
+    host_memory,
+    model_bytes,
+    sampling_memory,
+    scoring_memory,
+    shape,
+    training_memory,
+)
 from paced.plan import Assumptions, plan
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -42,8 +50,15 @@ def test_memory_is_that_of_a_real_run(first_run: Finished) -> None:
     sampled = host_memory(sampling_memory(student, "float32", recipe.rollouts.sampling, 20, rows))
     forward = host_memory(training_memory(student, recipe.training, "float32", 80, None))
     reverse = host_memory(training_memory(student, recipe.training, "float32", 80, (teacher, "float32")))
+    part = recipe.runtime.part_problems
+    judged = host_memory(sampling_memory(student, "float32", recipe.evaluation.sampling, 20, part))
+    answered = max(
+        host_memory(sampling_memory(teacher, "float32", recipe.answers.sampling, 20, part)),
+        host_memory(scoring_memory(teacher, "float32", part, 80)),
+    )
     for label, planned in (
-        ("0/rollouts", sampled), ("paced/0/train_forward", forward), ("two_stage/0/train_reverse_0", reverse),
+        ("0/rollouts", sampled), ("paced/0/teacher", answered), ("paced/0/evaluate", judged),
+        ("paced/0/train_forward", forward), ("two_stage/0/train_reverse_0", reverse),
     ):  # fmt: skip
         measured = first_run.stages[label]["counts"]["peak_memory"]
         assert planned == pytest.approx(measured, rel=0.15), label
