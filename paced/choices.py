@@ -13,16 +13,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from paced.batching import micro_batches
 from paced.data.layouts import LETTERS
 from paced.errors import DataError
-from paced.models import Tokenizer, check_length, head, response_hidden
+from paced.models import Tokenizer, check_length, head
+from paced.scoring import chunks, scored
 from paced.stage import Job
 from paced.store import Collection, sample_key
 from paced.tables import LIKELIHOODS
 
-TOKENS = 8192  # padded tokens in one forward pass
-CHUNK = 16_384  # rows of the output matrix held in float32 at once
+COLUMNS = 16_384  # rows of the output matrix held in float32 at once
 
 
 class Choice(NamedTuple):
@@ -109,10 +108,10 @@ class Chooser:
             passes.setdefault(((*c.prompt_ids, *c.response_ids[:-1]), len(c.response_ids)), []).append(i)
         keys = list(passes)
         logprobs = [0.0] * len(choices)
-        for batch in micro_batches([len(ids) for ids, _ in keys], TOKENS):
-            # One more id, whatever it is, stands for the last of the continuation: it is predicted, never read.
-            read = [(ids[: len(ids) - n + 1], (*ids[len(ids) - n + 1 :], 0)) for ids, n in (keys[b] for b in batch)]
-            hidden = response_hidden(self.model, [p for p, _ in read], [r for _, r in read]).float()
+        # One more id, whatever it is, stands for the last of the continuation: it is predicted, never read.
+        read = [(ids[: len(ids) - n + 1], (*ids[len(ids) - n + 1 :], 0)) for ids, n in keys]
+        for batch, states in scored(self.model, read):
+            hidden = states.float()
             whole = log_normaliser(hidden, weight)
             start = 0
             for b in batch:
@@ -138,7 +137,10 @@ def log_normaliser(hidden: Tensor, weight: Tensor) -> Tensor:
 
     A bfloat16 model's logits are formed in float32 here: rounded to 8 bits, the letters of a choice often tie.
     """
-    total = torch.full((len(hidden),), -torch.inf, device=hidden.device)
-    for part in weight.split(CHUNK):
-        total = torch.logaddexp(total, (hidden @ part.float().T).logsumexp(-1))
-    return total
+    whole: list[Tensor] = []
+    for some, chunk in chunks(hidden):
+        total = torch.full((len(chunk),), -torch.inf, device=hidden.device)
+        for part in weight.split(COLUMNS):
+            total = torch.logaddexp(total, (chunk @ part.float().T).logsumexp(-1))
+        whole.append(total[: some.stop - some.start])
+    return torch.cat(whole)

@@ -24,6 +24,7 @@ from paced.config import Precision, Sampling, Training
 from paced.errors import DataError
 from paced.losses import CHUNK
 from paced.models import DTYPES
+from paced.scoring import shape_of
 
 BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
 PROCESS = 420_000_000  # of a stage's process on a CPU: Python, torch, transformers, pandas (docs/reproduce.md)
@@ -294,11 +295,12 @@ def sampling_memory(model: Shape, dtype: Precision, sampling: Sampling, prompt: 
     }
 
 
-def scoring_memory(model: Shape, dtype: Precision, rows: int, tokens: int) -> dict[str, int]:
-    """The peak memory of scoring the teacher's answers, ``rows`` sequences of ``tokens`` padded tokens at once."""
+def scoring_memory(model: Shape, dtype: Precision, tokens: int) -> dict[str, int]:
+    """The peak memory of scoring given responses, the longest of ``tokens`` tokens with its prompt."""
+    rows, width = shape_of(tokens)
     return loading(model, dtype) | {
         "weights": BYTES[dtype] * model.parameters,
-        "forward pass": _forward_pass(json.dumps(_with_layers(model, 2)), rows, tokens, dtype),
+        "forward pass": _forward_pass(json.dumps(_with_layers(model, 2)), rows, width, dtype),
         "next-token distributions of a chunk": 6 * CHUNK * model.vocabulary * 4,
     }
 

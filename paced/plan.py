@@ -48,7 +48,6 @@ GPUS = {
     "H200": Gpu(141e9, 989e12, 67e12, 4800e9),
 }
 TRAINING, PREFILL, DECODING = 0.35, 0.5, 0.5  # shares of the peak that are reached
-SCORED = 8192  # padded tokens in one forward pass (paced/teacher.py, paced/choices.py)
 RESERVED = 1.5e9  # of a device: its context and what the allocator cannot use
 
 
@@ -148,7 +147,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         ))  # fmt: skip
 
     def scoring(model: Shape, dtype: Precision, longest: int) -> dict[str, int]:
-        return scoring_memory(model, dtype, max(1, SCORED // longest), longest)
+        return scoring_memory(model, dtype, longest)
 
     def training(stage: str, runs: int, steps: int, cut: int, resident: bool, more: bool) -> None:
         each = steps * recipe.training.batch

@@ -42,9 +42,9 @@ STAGES = {
     "preflight": Stage("paced.preflight:preflight", 1, True),
     "rollouts": Stage("paced.rollouts:rollouts", 2, True),
     "weights": Stage("paced.weights:weights", 1, False),
-    "teacher": Stage("paced.teacher:teacher", 2, True),
+    "teacher": Stage("paced.teacher:teacher", 3, True),
     "train": Stage("paced.train:train", 1, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 3, True),
+    "evaluate": Stage("paced.evaluate:evaluate", 4, True),
     "compare": Stage("paced.compare:compare", 2, False),
 }
 

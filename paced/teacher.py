@@ -11,20 +11,17 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from paced.batching import micro_batches
 from paced.config import Answers, Model, Precision
 from paced.errors import DataError
-from paced.losses import CHUNK
-from paced.models import Tokenizer, head, response_hidden, same_tokens
+from paced.models import Tokenizer, head, same_tokens
 from paced.prompts import teacher_messages
 from paced.rollouts import kept_problems
 from paced.samples import Sampler, Wanted, by_problem, model_folder
+from paced.scoring import chunks, scored
 from paced.stage import Job
 from paced.store import Collection, sample_key
 from paced.tables import ANSWERS, TARGETS
 from paced.targets import Sparse, encode
-
-TOKENS = 8192  # padded tokens in one teacher-forced forward pass
 
 
 class Config(BaseModel):
@@ -71,20 +68,18 @@ class Scorer:
         projection = head(model).weight[: self.sampler.tokenizer.size]
         result: dict[str, dict[str, Any]] = {}
         keys = list(missing)
-        lengths = [len(missing[k]["prompt_ids"]) + len(missing[k]["response_ids"]) for k in keys]
-        for batch in micro_batches(lengths, TOKENS):
+        sequences = [(missing[k]["prompt_ids"], missing[k]["response_ids"]) for k in keys]
+        for batch, hidden in scored(model, sequences):
             rows = [missing[keys[i]] for i in batch]
-            responses = [r["response_ids"] for r in rows]
-            hidden = response_hidden(model, [r["prompt_ids"] for r in rows], responses)
-            taken = torch.tensor([t for ids in responses for t in ids], device=hidden.device)
+            taken = torch.tensor([t for r in rows for t in r["response_ids"]], device=hidden.device)
             pieces = [
                 encode(
-                    hidden[s : s + CHUNK] @ projection.T,
-                    taken[s : s + CHUNK],
+                    (chunk @ projection.T)[: len(taken[some])],
+                    taken[some],
                     self.answers.mass,
                     self.answers.max_entries,
                 )
-                for s in range(0, len(hidden), CHUNK)
+                for some, chunk in chunks(hidden)
             ]
             flat = Sparse(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
             position = entry = 0

@@ -54,7 +54,7 @@ def test_memory_is_that_of_a_real_run(first_run: Finished) -> None:
     judged = host_memory(sampling_memory(student, "float32", recipe.evaluation.sampling, 20, part))
     answered = max(
         host_memory(sampling_memory(teacher, "float32", recipe.answers.sampling, 20, part)),
-        host_memory(scoring_memory(teacher, "float32", part, 80)),
+        host_memory(scoring_memory(teacher, "float32", 80)),
     )
     for label, planned in (
         ("0/rollouts", sampled), ("paced/0/teacher", answered), ("paced/0/evaluate", judged),
