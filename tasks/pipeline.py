@@ -17,6 +17,7 @@ from paced.artifacts import Ref, read_manifest, write_json
 from paced.errors import PacedError, Stopped
 from tasks.console import display
 from tasks.journal import PARENT, Journal
+from tasks.owner import claim
 from tasks.policies import StageDied
 from tasks.run import Run
 from tasks.runner import stop_all
@@ -45,6 +46,7 @@ class Pipeline:
 
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
+        claim()
         recipe = self.run.recipe
         tags = {
             "paced.recipe": recipe.name,
