@@ -97,11 +97,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
+    from deployments import platform
     from paced.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
     check_paths(recipe)
     home = environment.home()
+    platform.join(home)
     own_prefect = environment.apply(home)
     from deployments import embedded
 
