@@ -2,7 +2,9 @@
 
 import argparse
 import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +32,23 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the whole method on the tiny world, in minutes on two CPU cores")
     demo.add_argument("--set", action="append", default=[], metavar="a.b=value")
     demo.set_defaults(do=run_command, recipe=Path(__file__).parent.parent / "recipes" / "tiny.yaml")
+
+    ablate = commands.add_parser("ablate", help="weightings x schedules x seeds from one recipe, as one run")
+    ablate.add_argument("recipe", type=Path, help="YAML file; its arms and seeds are replaced by the grid")
+    ablate.add_argument("--schemes", default="beta,uniform,hard_filter", metavar="A,B", help="weightings")
+    ablate.add_argument("--schedules", default="forward", metavar="A,B", help="of forward, reverse, two_stage")
+    ablate.add_argument("--seeds", default="0", metavar="N,N")
+    ablate.add_argument(
+        "--exponents", default="", metavar="A:B,A:B", help="try scheme beta with each of these alpha:beta"
+    )
+    ablate.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
+    ablate.set_defaults(do=ablate_command)
+
+    compare = commands.add_parser(
+        "compare", help="arms of several runs on the same problems, paired, here and in MLflow"
+    )
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
+    compare.set_defaults(do=compare_command)
 
     data = commands.add_parser(
         "data", help="load and clean the data of a recipe, or one file, and say what was left out"
@@ -90,6 +109,75 @@ def run_command(arguments: argparse.Namespace) -> int:
     from paced.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+
+    def start(home: Path) -> dict[str, Any]:
+        from flows.distill import distill
+
+        return distill(recipe, home, commit_of(arguments.recipe))
+
+    return launch(recipe, start)
+
+
+def ablate_command(arguments: argparse.Namespace) -> int:
+    from paced.config import load_recipe
+    from paced.grid import grid
+
+    recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+    schemes, schedules = (listed(text) for text in (arguments.schemes, arguments.schedules))
+    seeds = [int(number(text, "--seeds", int)) for text in listed(arguments.seeds)]
+    exponents: list[tuple[float, float]] = []
+    for pair in listed(arguments.exponents):
+        alpha, _, beta = pair.partition(":")
+        exponents.append((number(alpha, "--exponents", float), number(beta, "--exponents", float)))
+    axes = (schemes, schedules, seeds, exponents)
+    whole = grid(recipe, *axes)  # refused before anything is started
+
+    def start(home: Path) -> dict[str, Any]:
+        from flows.ablate import ablate
+
+        return ablate(recipe, *axes, home, commit_of(arguments.recipe))
+
+    return launch(whole, start)
+
+
+def listed(text: str) -> list[str]:
+    """What stands between commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def number(text: str, option: str, kind: Callable[[str], float]) -> float:
+    """A number of an option.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{option}: {text!r} is no number") from None
+
+
+def commit_of(recipe: Path) -> str | None:
+    """The commit of the repository that a recipe lies in, with ``-dirty`` if files in it differ from it."""
+    command = [
+        "git",
+        "-C",
+        str(recipe.absolute().parent),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty",
+        "--exclude=*",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def launch(recipe: Any, start: Callable[[Path], dict[str, Any]]) -> int:
+    """Run a flow on a recipe, to be stopped by Ctrl-C, and print its results; ``start`` is given the home folder."""
     check_paths(recipe)
     home = environment.home()
     own_prefect = environment.apply(home)
@@ -97,7 +185,6 @@ def run_command(arguments: argparse.Namespace) -> int:
 
     wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
 
-    from flows.distill import distill
     from paced.report import table
     from tasks.console import display
     from tasks.run import run_name
@@ -115,7 +202,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     try:
         if wait:
             wait()
-        summary: dict[str, Any] = distill(recipe, home)
+        summary = start(home)
     except Stopped:
         print("stopped: the same command goes on from what is committed", file=sys.stderr)
         return 130
@@ -241,6 +328,18 @@ def report_command(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"run {folder.name} has not ended yet: there is nothing to report")
     print(table(build(folder)[0]))
     print(f"\nreport   {folder / 'report.html'}")
+    return 0
+
+
+def compare_command(arguments: argparse.Namespace) -> int:
+    folders = [run_folder(name) for name in arguments.runs]
+    environment.apply(environment.home())
+    from paced.report import table
+    from tasks.comparison import compare_runs
+
+    summary, pages = compare_runs(folders, environment.home())
+    print(table(summary))
+    print("\n" + "\n".join(pages))
     return 0
 
 
