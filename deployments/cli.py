@@ -129,13 +129,13 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     for pair in listed(arguments.exponents):
         alpha, _, beta = pair.partition(":")
         exponents.append((number(alpha, "--exponents", float), number(beta, "--exponents", float)))
-    axes = (schemes, schedules, seeds, exponents)
+    axes: tuple[Any, ...] = (schemes, schedules, seeds, exponents)
     whole = grid(recipe, *axes)  # refused before anything is started
 
     def start(home: Path) -> dict[str, Any]:
         from flows.ablate import ablate
 
-        return ablate(recipe, *axes, home, commit_of(arguments.recipe))
+        return ablate(recipe, *axes, home=home, commit=commit_of(arguments.recipe))
 
     return launch(whole, start)
 

@@ -55,11 +55,10 @@ def judged(folder: Path) -> Judged:
     scored: dict[str, Ref] = {}
     for stage in record["stages"]:
         if stage["stage"] == "evaluate":
-            if not (Path(stage["path"]) / "manifest.json").exists():
-                raise ConfigError(
-                    f"run {folder.name}: {stage['path']} is gone; 'paced run' with its recipe makes it anew"
-                )
-            scored[stage["label"].removesuffix("/evaluate")] = reference(Path(stage["path"]))
+            path = Path(stage["path"])
+            if not (path / "manifest.json").exists():
+                raise ConfigError(f"run {folder.name}: {path} is gone; 'paced run' with its recipe makes it anew")
+            scored[stage["label"].removesuffix("/evaluate")] = reference(path)
     summary = json.loads((folder / "summary.json").read_text())
     return Judged(record["name"], recipe, summary, scored, scored.pop(BASE))
 
@@ -150,7 +149,7 @@ def comparison(folders: Sequence[Path], home: Path) -> tuple[Spec, list[Judged],
 
 
 def pairs(runs: Sequence[Judged], one_base: bool) -> Iterator[tuple[str, str]]:
-    """Each arm against its base; then against the arm of the same name in each run before, or all of them if none is."""
+    """Each arm against its base; then against its namesake in each run before, or where there is none all its arms."""
     for run in runs:
         for arm in run.recipe.arms:
             yield f"{run.name}:{arm.name}", BASE if one_base else f"{run.name}:{BASE}"
@@ -169,4 +168,4 @@ def summary_of(name: str, result: dict[str, Any], runs: Sequence[Judged]) -> dic
         run, _, own = arm.rpartition(":")
         source = next((r for r in runs if r.name == run), runs[0]).summary["arms"][own]
         arms[arm] = scores | {k: source[k] for k in costs if k in source}
-    return {"name": name, "status": "completed", **result, "arms": arms}
+    return {"name": name, "status": "completed", "warnings": [], **result, "arms": arms}

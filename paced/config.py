@@ -4,6 +4,7 @@ A recipe is one YAML file (see recipes/). Unknown keys, wrong types and contradi
 field. Imports no torch.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -244,7 +245,7 @@ class Weights(Section):
         """The same with other alpha and beta, if they are given."""
         return self if pair is None else self.model_copy(update={"alpha": pair[0], "beta": pair[1]})
 
-    def read_by(self, *schemes: Scheme) -> dict[str, Any]:
+    def read_by(self, schemes: Sequence[Scheme]) -> dict[str, Any]:
         """The settings that these schemes read; the others change nothing."""
         fields = {"beta": {"alpha", "beta", "shrinkage"}, "hard_filter": {"low", "high"}, "uniform": set[str]()}
         return self.model_dump(mode="json", include={"normalise"}.union(*(fields[s] for s in schemes)))

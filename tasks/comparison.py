@@ -35,7 +35,7 @@ def compare_runs(folders: Sequence[Path], home: Path) -> tuple[dict[str, Any], l
 def track(
     name: str, ref: Ref, summary: dict[str, Any], runs: Sequence[Judged], folders: Sequence[Path], home: Path
 ) -> list[str]:
-    """One MLflow run a comparison, found again by its name; returns where its page is, and that of the runs compared."""
+    """One MLflow run a comparison, found again by its name; returns where to look."""
     folder = home / "comparisons" / digest([name, ref.identity]).removeprefix("sha256:")[:16]
     tracker, journal = Tracker(folder, home, name), Journal(folder, PARENT)
     states = [Tracker(f, home, f.name).state() for f in folders]

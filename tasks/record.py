@@ -29,7 +29,7 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
     kept["data"] = data_parameters(recipe.data)
     for place, benchmark in zip(kept["evaluation"]["benchmarks"], recipe.evaluation.benchmarks, strict=True):
         place["data"] = data_parameters(benchmark.data)
-    kept["weights"] = recipe.weights.read_by(*[arm.scheme for arm in recipe.arms])
+    kept["weights"] = recipe.weights.read_by([arm.scheme for arm in recipe.arms])
     schedules = {arm.schedule for arm in recipe.arms}
     idle = {
         "consolidation": schedules == {"forward"},

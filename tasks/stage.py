@@ -155,7 +155,7 @@ def arm_of(run: Run, label: str) -> dict[str, Any]:
                 "scheme": arm.scheme,
                 "schedule": arm.schedule,
                 "seed": rest.partition("/")[0],
-                "weights": run.recipe.weights_of(arm).read_by(arm.scheme),
+                "weights": run.recipe.weights_of(arm).read_by([arm.scheme]),
             }
     return {}
 

@@ -10,7 +10,7 @@ from tasks.stage import stage_task
 @stage_task
 def weights(run: Run, label: str, scheme: Scheme, rollouts: Ref, settings: Weights) -> Spec:
     """Weight each problem by its pass rate under ``scheme``; another scheme's settings do not change the identity."""
-    config = {"scheme": scheme, "weights": settings.read_by(scheme)}
+    config = {"scheme": scheme, "weights": settings.read_by([scheme])}
     return Spec(
         stage="weights", home=run.home, config=config, inputs={"rollouts": rollouts}, runtime=run.recipe.runtime
     )
