@@ -69,13 +69,14 @@ def same_conditions(a: Judged, b: Judged) -> None:
     Raises:
         ConfigError: which setting, or which benchmark, differs.
     """
-    mine, yours = a.evaluation.config, b.evaluation.config
-    apart = [f for f in SETTINGS if mine.get(f) != yours.get(f)]
-    found = {f"evaluation.{f}": (mine.get(f), yours.get(f)) for f in apart}
+    mine, yours = settings(a.evaluation), settings(b.evaluation)
+    apart = [f for f in sorted(mine.keys() | yours.keys()) if mine.get(f) != yours.get(f)]
+    found: dict[str, tuple[Any, Any]] = {}
     for name in sorted((a.benchmarks.keys() | b.benchmarks.keys()) - {"model"}):
         one, other = a.benchmarks.get(name), b.benchmarks.get(name)
         if one != other:
             found[name] = (told(a, name, b) if one else "missing", told(b, name, a) if other else "missing")
+    found |= {f"evaluation.{f}": (mine.get(f), yours.get(f)) for f in apart}
     kept = [{x.name for x in run.recipe.evaluation.benchmarks if x.retention} for run in (a, b)]
     if kept[0] != kept[1]:
         found["benchmarks that measure retention"] = (sorted(kept[0]), sorted(kept[1]))
@@ -85,6 +86,15 @@ def same_conditions(a: Judged, b: Judged) -> None:
             f"runs {a.name} and {b.name} cannot be compared, because {name} differs ({one} and {other}): judge both on "
             "the same problems with the same sampling"
         )
+
+
+def settings(evaluation: Manifest) -> dict[str, Any]:
+    """What all runs have to share of the settings of 'evaluate', by field."""
+    found: dict[str, Any] = {}
+    for name in SETTINGS:
+        value: Any = evaluation.config.get(name)
+        found |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    return found
 
 
 def told(run: Judged, benchmark: str, other: Judged) -> str:

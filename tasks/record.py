@@ -42,7 +42,7 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
 
 
 def model_parameters(model: Model) -> dict[str, Any]:
-    return {"path": model.path, "dtype": model.dtype, "engine": model.engine.kind}
+    return {"identity": model_ref(model).identity, "dtype": model.dtype, "engine": model.engine.kind}
 
 
 def data_parameters(data: Data) -> dict[str, Any]:
@@ -118,12 +118,22 @@ def about(run: Run, student: Row) -> dict[str, Any]:
     return {k: v for k, v in settings.items() if k != "weights"} | settings.get("weights", {})
 
 
+def student_parameters(run: Run, label: str) -> dict[str, Any]:
+    """The settings that decide what one student became; the base's are those it is judged by."""
+    arms = tuple(arm for arm in run.recipe.arms if arm.name == label.partition("/")[0])
+    if not arms:
+        return {"arm": BASE} | {k: v for k, v in parameters(run.recipe).items() if k in ("student", "evaluation")}
+    settings = parameters(run.recipe.model_copy(update={"arms": arms}))
+    return {k: v for k, v in settings.items() if k not in ("arms", "seeds")} | arm_of(run, label)
+
+
 def student_journal(run: Run, student: Row, rows: Sequence[Row], prepared: Sequence[Row]) -> None:
     """One student as a run of its own: settings, scores, costs, and both stages' curves under names that all share."""
     journal = Journal(run.folder, student["label"])
-    settings = {k: v for k, v in parameters(run.recipe).items() if k not in ("arms", "seeds", "weights")}
-    known = {"paced.stage": "student", "paced.identity": student["identity"], "paced.path": student["path"]}
-    journal.begin(known, settings | ({"arm": BASE} | arm_of(run, student["label"])))
+    known = {"paced.stage": "student", "paced.identity": student["identity"]}
+    if student["path"]:
+        known["paced.path"] = student["path"]
+    journal.begin(known, student_parameters(run, student["label"]))
     journal.metrics(0, scores(student) | {k: float(v) for k, v in student["cost"].items()})
     for name, share in student["benchmarks"].items():
         journal.metrics(0, {f"{name}/{k}": v for k, v in scores({"accuracy": share}).items()})
