@@ -76,9 +76,8 @@ def test_what_mlflow_holds(second_run: Finished) -> None:
     assert json.loads(Path(path).read_text())["arms"] == second_run.summary["arms"]
 
     for name, key in (("accuracy", "mean"), ("accuracy_low", "low"), ("accuracy_high", "high")):
-        assert parent.data.metrics[f"paced/{name}"] == pytest.approx(
-            second_run.summary["arms"]["paced"]["accuracy"][key]
-        )
+        share = second_run.summary["arms"]["paced"]["accuracy"][key]
+        assert parent.data.metrics[f"paced/{name}"] == pytest.approx(share)
     assert {i.dataset.name for i in parent.inputs.dataset_inputs} == {
         "problems", "benchmark/arithmetic", "benchmark/sorting",
     }  # fmt: skip
