@@ -1,6 +1,7 @@
 """The command ``paced``. Parses and checks first; Prefect, MLflow and torch are imported only when they are needed."""
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -87,6 +88,16 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--explain", action="store_true", help="say how each verdict came about")
     grade.set_defaults(do=grade_command)
 
+    up = commands.add_parser("up", help="start the platform: Prefect server, MLflow server, worker, deployments")
+    up.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
+    up.add_argument("--prefect-port", type=int, default=None, help="default 4200")
+    up.add_argument("--mlflow-port", type=int, default=None, help="default 5000")
+    up.set_defaults(do=up_command)
+    commands.add_parser("down", help="stop the platform; what runs have committed is kept").set_defaults(
+        do=down_command
+    )
+    commands.add_parser("status", help="what of the platform runs, and where").set_defaults(do=status_command)
+
     cache = commands.add_parser("cache", help="what is stored: list, verify, collect garbage")
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("ls", help="collections and artifacts with sizes").set_defaults(do=cache_ls)
@@ -110,12 +121,12 @@ def run_command(arguments: argparse.Namespace) -> int:
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
 
-    def start(home: Path) -> dict[str, Any]:
+    def start() -> dict[str, Any]:
         from flows.distill import distill
 
-        return distill(recipe, home, commit_of(arguments.recipe))
+        return distill(recipe)
 
-    return launch(recipe, start)
+    return launch(recipe, arguments.recipe, start)
 
 
 def ablate_command(arguments: argparse.Namespace) -> int:
@@ -132,12 +143,12 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     axes: tuple[Any, ...] = (schemes, schedules, seeds, exponents)
     whole = grid(recipe, *axes)  # refused before anything is started
 
-    def start(home: Path) -> dict[str, Any]:
+    def start() -> dict[str, Any]:
         from flows.ablate import ablate
 
-        return ablate(recipe, *axes, home=home, commit=commit_of(arguments.recipe))
+        return ablate(recipe, *axes)
 
-    return launch(whole, start)
+    return launch(whole, arguments.recipe, start)
 
 
 def listed(text: str) -> list[str]:
@@ -157,7 +168,7 @@ def number(text: str, option: str, kind: Callable[[str], float]) -> float:
         raise ConfigError(f"{option}: {text!r} is no number") from None
 
 
-def commit_of(recipe: Path) -> str | None:
+def commit_of(recipe: Path) -> str:
     """The commit of the repository that a recipe lies in, with ``-dirty`` if files in it differ from it."""
     command = [
         "git",
@@ -172,15 +183,16 @@ def commit_of(recipe: Path) -> str | None:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
-        return None
-    return done.stdout.strip() or None
+        return ""
+    return done.stdout.strip()
 
 
-def launch(recipe: Any, start: Callable[[Path], dict[str, Any]]) -> int:
-    """Run a flow on a recipe, to be stopped by Ctrl-C, and print its results; ``start`` is given the home folder."""
+def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
+    """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
     check_paths(recipe)
     home = environment.home()
     own_prefect = environment.apply(home)
+    os.environ.setdefault("PACED_COMMIT", commit_of(file))
     from deployments import embedded
 
     wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
@@ -202,7 +214,7 @@ def launch(recipe: Any, start: Callable[[Path], dict[str, Any]]) -> int:
     try:
         if wait:
             wait()
-        summary = start(home)
+        summary = start()
     except Stopped:
         print("stopped: the same command goes on from what is committed", file=sys.stderr)
         return 130
@@ -348,6 +360,39 @@ def grade_command(arguments: argparse.Namespace) -> int:
 
     print(grade_file(arguments.pairs, arguments.out, sys.stdout if arguments.explain else None))
     return 0
+
+
+def up_command(arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    home = environment.home()
+    environment.make_folders(home)
+    given = {k: v for k in ("host", "prefect_port", "mlflow_port") if (v := getattr(arguments, k)) is not None}
+    settings = (platform.known(home) or platform.Settings()).model_copy(update=given)
+    platform.up(home, settings)
+    print("'paced status' says how it is, 'paced down' stops it")
+    return 0
+
+
+def down_command(_arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    print("stopped" if platform.down(environment.home()) else f"nothing runs in {environment.home()}")
+    return 0
+
+
+def status_command(_arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    rows = platform.status(environment.home())
+    if not rows:
+        print(f"no platform runs in {environment.home()}; 'paced up' starts one")
+        return 1
+    for row in rows:
+        print(
+            f"{row['name']:<10} {row['state']:<10} {row['address']:<28} {'healthy' if row['healthy'] else 'no answer'}"
+        )
+    return 0 if all(row["healthy"] for row in rows) else 1
 
 
 def replay_command(arguments: argparse.Namespace) -> int:

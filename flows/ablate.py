@@ -5,7 +5,6 @@ The grid becomes the recipe's arms, so the same pipeline trains it: rollouts and
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -37,8 +36,6 @@ def ablate(
     schedules: Sequence[Schedule] = ("forward",),
     seeds: Sequence[int] = (0,),
     exponents: Sequence[tuple[float, float]] = (),
-    home: Path = Path(".paced"),
-    commit: str | None = None,
 ) -> dict[str, Any]:
     """Train a student for each weighting, schedule and seed, and compare them.
 
@@ -48,8 +45,7 @@ def ablate(
         schedules: which losses, in which order.
         seeds: each student is trained once a seed.
         exponents: pairs of alpha and beta; scheme beta is tried with each of them. The recipe's own if none is given.
-        commit: of the repository that the recipe is in, for the record.
 
     Returns the run's summary.
     """
-    return train_arms(Pipeline(open_run(grid(recipe, schemes, schedules, seeds, exponents), home), commit, keep=False))
+    return train_arms(Pipeline(open_run(grid(recipe, schemes, schedules, seeds, exponents)), keep=False))

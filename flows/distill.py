@@ -4,7 +4,6 @@ prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
         -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
 """
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -39,15 +38,12 @@ def title() -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def distill(recipe: Recipe, home: Path = Path(".paced"), commit: str | None = None) -> dict[str, Any]:
+def distill(recipe: Recipe) -> dict[str, Any]:
     """Distil the recipe's teacher into its student, once for each seed and arm, and compare the students.
-
-    Args:
-        commit: of the repository that the recipe is in, for the record.
 
     Returns the run's summary (docs: summary.json).
     """
-    return train_arms(Pipeline(open_run(recipe, home), commit))
+    return train_arms(Pipeline(open_run(recipe)))
 
 
 def train_arms(pipeline: Pipeline) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from paced.errors import PacedError, Stopped
 from tasks import record
 from tasks.console import display
 from tasks.journal import PARENT, Journal
+from tasks.owner import claim
 from tasks.policies import StageDied
 from tasks.run import Run
 from tasks.runner import stop_all
@@ -36,9 +37,9 @@ class Pipeline:
         PacedError: the first error that made a stage fail.
     """
 
-    def __init__(self, run: Run, commit: str | None = None, keep: bool = True):
-        """``commit`` is that of the recipe's repository; ``keep``: register the last arm's student as a model."""
-        self.run, self._commit, self._keep = run, commit, keep
+    def __init__(self, run: Run, keep: bool = True):
+        """``keep``: register the last arm's student as a model."""
+        self.run, self._keep = run, keep
         self.summary: dict[str, Any] = {}
         self._submitted: list[Submitted] = []
         self._first: list[PrefectFuture[Ref]] = []
@@ -47,8 +48,9 @@ class Pipeline:
 
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
+        claim()
         if not self._journal.has("begin"):
-            self._journal.begin(record.tags(self.run.recipe, self._commit), record.parameters(self.run.recipe))
+            self._journal.begin(record.tags(self.run.recipe), record.parameters(self.run.recipe))
             self._journal.file(self.run.folder / "recipe.yaml")
             self._journal.note(record.note(self.run))
         return self

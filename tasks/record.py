@@ -1,6 +1,7 @@
 """What MLflow is told of a run beside its stages: what it was made from, a run for each student, and tables."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,16 @@ def data_parameters(data: Data) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "", [])}
 
 
-def tags(recipe: Recipe, commit: str | None) -> dict[str, str]:
-    """What a run was made from. Without a repository around the recipe, the version stands for its commit."""
+def tags(recipe: Recipe) -> dict[str, str]:
+    """What a run was made from. The command names the commit of the recipe's repository in PACED_COMMIT; where that is
+    not set, as in a run from a form, the version stands for it.
+    """
     context = FlowRunContext.get()
     return {
         "paced.flow": context.flow.name if context and context.flow else "",
         "paced.recipe": recipe.name,
         "paced.version": paced.__version__,
-        "paced.commit": commit or f"paced {paced.__version__}",
+        "paced.commit": os.environ.get("PACED_COMMIT") or f"paced {paced.__version__}",
         "paced.student": recipe.student.path,
         "paced.student.identity": model_ref(recipe.student).identity,
         "paced.teacher": recipe.teacher_model.path,
