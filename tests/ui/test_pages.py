@@ -54,6 +54,26 @@ def test_two_runs_side_by_side(
     page.screenshot(path=tmp_path / "stages.png")
 
 
+def test_the_students_of_a_run(page: "Page", mlflow_pages: Server, first_run: Finished, tmp_path: Path) -> None:
+    """The link in a run's description opens its students side by side: settings that differ, scores, curves."""
+    ids = run_ids(mlflow_pages, first_run.folder.name)
+    page.goto(f"{mlflow_pages.url}/#/experiments/1/runs/{ids[PARENT]}")
+    page.get_by_role("link", name="Flow run in Prefect").wait_for()
+    link = page.get_by_role("link", name="Compare the students").get_attribute("href")
+    page.screenshot(path=tmp_path / "parent.png")
+    assert link
+    page.goto("about:blank")
+    # The run was logged into a database, whose pages are expected at MLflow's usual port.
+    page.goto(link.replace("http://127.0.0.1:5000", mlflow_pages.url))
+    page.get_by_text("Show diff only").first.click()  # of the parameters
+    assert values(page, "arm") == ["base", "paced", "two_stage"]
+    assert values(page, "schedule")[-2:] == ["forward", "two_stage"]
+    assert page.get_by_text("evaluation.samples", exact=True).count() == 0
+    for name in ("accuracy", "accuracy_low", "accuracy_high", "train_forward/loss", "train_reverse/loss"):
+        page.get_by_role("link", name=name, exact=True).wait_for()
+    page.screenshot(path=tmp_path / "students.png", full_page=True)
+
+
 def test_the_run_page(page: "Page", prefect_pages: Server, alpha_run: Finished, tmp_path: Path) -> None:
     page.goto(f"{prefect_pages.url}/runs")
     page.get_by_role("link", name=re.compile(f"^{alpha_run.folder.name}: paced, two_stage")).first.click()
