@@ -21,13 +21,13 @@ Outcome = Literal["correct", "wrong", "unknown"]
 
 
 class Sample(NamedTuple):
-    """A response to grade, of a problem from ``source``."""
+    """A response to grade, of a problem from ``source``; ``finish`` is empty where nobody knows how it ended."""
 
     source: str
     response: str
     gold: str
     question: str = ""
-    finish: str = "stop"
+    finish: str = ""
 
 
 class Verdict(NamedTuple):
@@ -58,7 +58,7 @@ def mathematics(sample: Sample) -> Step:
     """Everything else: the response's final answer against the gold answer."""
     if not sample.gold.strip():
         return Verdict("wrong", None, "the gold answer is empty"), None
-    found = extract(sample.response)
+    found = extract(sample.response, sample.finish == "stop")
     if isinstance(found, NoAnswer):
         return Verdict("wrong", None, found.reason), None
     verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)

@@ -12,7 +12,7 @@ _LISTED = re.compile(
 )
 _EDGES = re.compile(r"^(?:\\ |[\s$~])+|(?:\\q?quad|\\hspace\{[^}]*\}|\\\\|\\ |[\s$~,;])+$")
 _LABELLED = re.compile(
-    r"(?:the\s+)?(?:option|choice|answer)?\s*(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf)\s*\{)?\s*(?:\(([A-J])\)|([A-J])[).:]?)\s*[.:]?\s*\}?\s*(.*)",
+    r"(?:the\s+)?(?:option|choice|answer|graph|figure|diagram|curve|point|statement|box|letter)?\s*(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf)\s*\{)?\s*(?:\(([A-J])\)|([A-J])[).:]?)\s*[.:]?\s*\}?\s*(.*)",
     re.IGNORECASE | re.DOTALL,
 )
 

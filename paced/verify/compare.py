@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import NamedTuple, Protocol
 
 from paced.verify.algebra import Undecided, approximate, equal, form, names, number
-from paced.verify.nodes import PLAIN_EXPRESSIONS, Node
+from paced.verify.nodes import EXPRESSIONS, PLAIN_EXPRESSIONS, Node
 from paced.verify.notation import Unreadable, tidy
 from paced.verify.parse import WORDS, parse
 from paced.verify.regions import TURNED, Range, bounded, inequality, list_of_inequalities, region
@@ -118,6 +118,12 @@ def _texts(a: Node, g: Node, answer: str, gold: str, engine: Engine) -> Decision
         if node[0] in ("n", "unit") and spelled in WORDS:
             value = node[1] if node[0] == "n" else number(node[1])
             return Decision(value == WORDS[spelled], "a number in words")
+    if " " not in second and re.fullmatch(rf"{re.escape(second)} (?:function|number|triangle|polygon)s?", first):
+        return Decision(True, "the same words, with what they describe")
+    if len(second) > 2 and re.match(rf"{re.escape(second)} (?:is|has|have|was|had|will|wins|won)\b(?!.* not )", first):
+        return Decision(True, "the same words, with what is said of them")
+    if (said := re.fullmatch(r"(?:\S+ ){1,6}?(?:is|are) (?:an? |the )?(.+)", first)) and said[1] == second:
+        return Decision(True, "the same words, in a sentence")
     if first in WORDS and second in WORDS:
         return Decision(WORDS[first] == WORDS[second], "numbers in words")
     listed = [sorted(p.strip() for p in re.split(r",|;| and | or ", t) if p.strip()) for t in (first, second)]
@@ -252,12 +258,15 @@ class Comparison:
         return True
 
     def sequences(self, a: Node, g: Node) -> bool:
-        """Tuples, vectors, intervals by ends, matrices by entries."""
+        """Tuples, vectors, intervals by ends, matrices by entries; a point may have its name before it."""
+        a, g = _unnamed(a), _unnamed(g)
         self.rule = "the same entries in the same order"
         if a[0] == g[0] == "matrix":
             return [len(r) for r in a[1]] == [len(r) for r in g[1]] and self.in_order(
                 [x for row in a[1] for x in row], [x for row in g[1] for x in row]
             )
+        if g[0] != a[0] and a[0] in EXPRESSIONS and (vector := _components(a, 3 if "k" in names(a) else _size(g))):
+            return self.same(vector, g)
         if "matrix" in (a[0], g[0]):
             matrix, other = (a, g) if a[0] == "matrix" else (g, a)
             column = [x for row in matrix[1] for x in row]
@@ -443,6 +452,34 @@ def _both_signs(node: Node) -> list[Node]:
 
     plus, minus = substituted(node, 1), substituted(node, -1)
     return [node] if plus == node else [plus, minus]
+
+
+def _unnamed(node: Node) -> Node:
+    """``P(3, 4)`` as the pair."""
+    if node[0] == "f" and len(node[1]) == 1 and node[1].isupper() and node[2][0] == "list":
+        return ("seq", "(", node[2][1], ")")
+    return node
+
+
+def _size(node: Node) -> int:
+    return len(node[2]) if node[0] == "seq" else len(node[1])
+
+
+def _components(node: Node, size: int) -> Node | None:
+    """The vector that ``2i - 3j + k`` writes with unit vectors, None for anything else."""
+    units = [("c", "i"), ("v", "j"), ("v", "k")]
+    hats = {("v", f"{mark}{letter}"): u for u in units for mark in ("hat", "vec", "widehat") for letter in u[1]}
+    used: set[Node] = set()
+
+    def at(n: Node, one: Node) -> Node:
+        n = hats.get(n, n)
+        if n in units:
+            used.add(n)
+            return ("n", Fraction(int(n == one)), "")
+        return tuple(at(x, one) if isinstance(x, tuple) and not isinstance(x, Unit) else x for x in n)
+
+    entries = tuple(at(node, one) for one in units[:size])
+    return ("seq", "(", entries, ")") if len(used) > 1 and used <= set(units[:size]) else None
 
 
 def _spelled(node: Node, others: set[str]) -> Node:

@@ -9,7 +9,7 @@ import itertools
 import re
 from typing import NamedTuple
 
-from paced.verify.notation import Unreadable, tidy
+from paced.verify.notation import Unreadable
 from paced.verify.parse import parse
 
 WINDOW = 100_000  # an answer stands at the end
@@ -39,11 +39,16 @@ class _Statement(NamedTuple):
     content: str
 
 
-_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
+_BOX = re.compile(r"(?:\\(?:boxed|fbox|framebox)(?![a-zA-Z])|\bboxed(?=\{))\s*")
+# A chat template's end of turn: what stands behind it is another conversation.
+_TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|\n+(?:Human|User|Question): ")
 _BRACE = re.compile(r"\\[{}\\]|[{}]")
 _BARE = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|\\frac\s*\d\s*\d|\\[a-zA-Z]+|[A-Za-z]")
 _HASHES = re.compile(r"^[ \t>*]*####[ \t]*(?=\S)([^\n]{1,300})", re.MULTILINE)
-_MARK = re.compile(r"answer|答案|答：", re.IGNORECASE)
+_MARK = re.compile(r"answer|(?:correct|right|best) (?:option|choice)|答案|答：", re.IGNORECASE)
+_BEFORE = re.compile(
+    r"([^\n]{1,200}?)(?:,?\s+which)?\s+(?:is|are)\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?$", re.IGNORECASE
+)  # "42 is the answer"
 _AFTER = re.compile(
     r"[*_]{0,3}(?:(?:s|\(s\))?[*_]{0,3}\s{0,2}(?:to|of|for|in|,|therefore|thus|then|choice|option|value|key)?\b"
     r"[^.\n:=$\\]{0,80}?)?\s{0,3}[*_]{0,3}\s{0,2}"
@@ -77,14 +82,26 @@ _HEDGED = re.compile(
     r"guess(?:es)?|another (?:answer|option|candidate|guess)|either)\b",
     re.IGNORECASE,
 )
+_LED_ON = re.compile(r"\b(?:so|thus|therefore|hence|which gives|giving|finally)\b", re.IGNORECASE)
 _REASONING = 60  # characters of prose between two answers that make the first a step on the way
 _GUESSES = 6  # different boxed answers in one response: no answer any more
+# Dollars are mathematics as pandoc reads them: no blank inside, or blanks on both sides, and no digit behind; else money.
 _MATH = re.compile(
-    r"(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<!\\)\$((?:[^$\n\\]|\\.)+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
+    r"(?<!\\)\$\$(.+?)(?<!\\)\$\$"
+    r"|(?<!\\)\$(?=\S)((?:[^$\n\\]|\\.)+?)(?<=\S)\$(?!\d)|(?<!\\)\$(?=[ ])((?:[^$\n\\]|\\.)+?)(?<=[ ])\$(?!\d)"
+    r"|\\\((.+?)\\\)|\\\[(.+?)\\\]",
+    re.DOTALL,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|__([^_\n]{1,200})__")
+# Behind a finished answer: signs of an end, pictures, rules, special tokens of a chat template.
+_SIGNS = re.compile(
+    r"(?:\s|\$?\\(?:blacksquare|square|Box|qed|qedsymbol)\b\$?|Q\.?E\.?D\.?|<\|[^|<>\n]{1,30}\|>|</s>|(?<=\n)[-*_]{3,}"
+    r"|[\u25a0-\u25ff\u2600-\u27bf\u220e\ufe0f\u2b50\U0001f000-\U0001faff])+$"
+)
+_CHOICE = re.compile(r"(?:(?:option|choice)\s+)?\(?[A-J]\)?(?:[.:)]\s*\S[^\n]*|[.:]?)", re.IGNORECASE)
+_RESULT = re.compile(r"(?<![<>≤≥!])=\s*(?:\\?\$\s?)?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?![\d.,]*\d|\s*[-+*/×÷^=(])")
 _SENTENCE_END = re.compile(
-    r"(?<![ap]\.m)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n"
+    r"(?<![ap]\.m)(?<!\bi\.e)(?<!\be\.g)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n"
 )
 _NUMBER = re.compile(
     r"(?<![\w.])(?:(?<![)\]}])[-+−–])?(?:\\?\$\s?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
@@ -104,7 +121,7 @@ def _braces(text: str) -> dict[int, int]:
     return pairs
 
 
-_SAID = re.compile(r"^\s*\\text\s*\{[^{}]{0,80}\b(?:is|are|equals)(?:\s+about)?:?\s*\}(?=\s*[^\s{])")
+_SAID = re.compile(r"^\s*\\text\s*\{[^{}]{0,80}(?:\b(?:is|are|equals)(?:\s+about)?:?|:)\s*\}(?=\s*[^\s{])")
 
 
 def _boxes(text: str) -> list[_Statement]:
@@ -153,7 +170,8 @@ def _together(text: str, statements: list[_Statement]) -> tuple[str, ...]:
         if len(between) > 2_000:
             break
         prose = _prose(between)
-        if _REVOKED.search(prose) or (len(prose) > _REASONING and not _HEDGED.search(prose)):
+        led_on = len(prose) > _REASONING or _LED_ON.search(prose)
+        if _REVOKED.search(prose) or (led_on and not _HEDGED.search(prose)):
             break
         kept.insert(0, earlier)
     parts: dict[str, str] = {}
@@ -179,7 +197,8 @@ def _readable(text: str) -> bool:
 
 
 OPENING = re.compile(
-    r"^(?:therefore|thus|hence|so|then|simply|just|indeed|approximately|about|exactly|equal to)[,\s]+", re.IGNORECASE
+    r"^(?:(?:therefore|thus|hence|so|then|simply|just|indeed|approximately|about|exactly|equal to)[,\s]+|[∴⇒→]\s*)",
+    re.IGNORECASE,
 )
 
 
@@ -195,14 +214,15 @@ def _label(text: str) -> bool:
     return bool(re.fullmatch(r"\W{0,4}(?:\\text(?:bf)?\{)?\(?[A-J]\)?\}?\W{0,3}", text))
 
 
-def answer_in(sentence: str, marked: bool = False) -> str | None:
+def answer_in(sentence: str, marked: bool = False, result: str = "") -> str | None:
     """The answer that a sentence comes to; None if that is not clear.
 
-    With ``marked`` it is what follows "the answer is", and what it begins with is the answer.
+    With ``marked`` it is what follows "the answer is", and what it begins with is the answer. ``result`` is the number
+    that the working before it came to: of several numbers in the sentence that one is the answer.
     """
     sentence = sentence.strip().removeprefix("**" if sentence.count("**") % 2 else "").strip("_ \t")
     sentence = OPENING.sub("", _HEADED.sub("", sentence))
-    if not sentence or re.search(r"\\(?:boxed|fbox)|\b(?:not|isn't|cannot|can't)\b", sentence):
+    if not sentence or re.search(r"\\(?:boxed|fbox)", sentence) or _REFUSES.match(sentence):
         return None
     if _readable(sentence) or _label(sentence) or re.match(r"\(?[A-J][).:]\s", sentence):
         return sentence
@@ -238,8 +258,13 @@ def answer_in(sentence: str, marked: bool = False) -> str | None:
         return said[-1] if said else None
     if "=" in sentence and _readable(right := sentence.rpartition("=")[2]):
         return right
+    if (said := _IS.search(sentence)) and re.search(r"\d", said[1]) and _readable(said[1]):
+        return said[1]
+    if (chosen := _CHOSEN.search(sentence)) and not re.search(r"\d", sentence):
+        return chosen[1]
+    sentence = _ASIDE.sub("", sentence)
     numbers = [m for m in _NUMBER.finditer(sentence)]
-    if len({m[0] for m in numbers}) == 1:
+    if len({m[0] for m in numbers}) == 1 and not (_NAMED.search(sentence) and numbers[-1].end() < len(sentence) / 2):
         return numbers[-1][0].strip() + _time_tail(sentence[numbers[-1].end() :])
     said = [
         m
@@ -248,11 +273,34 @@ def answer_in(sentence: str, marked: bool = False) -> str | None:
     ]
     if said:
         return said[-1][0].strip()
-    if not numbers:
-        named = re.search(r"\b(?:is|are)\s+((?:\S+\s+){0,2}\S+)$", sentence)
+    if result and (same := [m[0] for m in numbers if _digits(m[0]) == result]):
+        return same[-1].strip()
+    if not numbers or _NAMED.search(sentence):
+        named = re.search(r"\b(?:is|are|be)\s+((?:on\s+)?(?:\S+\s+){0,2}\S+)$", sentence)
         if named or len(sentence.split()) <= 4:
             return named[1] if named else sentence
     return None
+
+
+# A "not" before any value, or one that takes a value back; "15 students did not come" is neither.
+_REFUSES = re.compile(
+    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b", re.IGNORECASE
+)
+_ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
+_IS = re.compile(r"\b(?:is|are|be|equals)\s+((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
+_CHOSEN = re.compile(r"\b(?:with|choose|select|pick|is|be|option|choice|answer)\s+\(?([A-J])\)?$")
+_NAMED = re.compile(r"\b(?:is|be)\s+(?:on\s+)?(?:an?\s+)?[A-Z][a-z]{2,}$")  # "60 days later it is a Saturday"
+
+
+def _digits(number: str) -> str:
+    """A number as written, without money signs and commas."""
+    return re.sub(r"[\\$,\s%]|\.0+$", "", number)
+
+
+def _result(text: str) -> str:
+    """The number that the last equation of a text came to, empty if there is none."""
+    results = _RESULT.findall(text[-1_000:])
+    return _digits(results[-1]) if results else ""
 
 
 def _time_tail(text: str) -> str:
@@ -266,6 +314,8 @@ def _statements(text: str) -> list[_Statement]:
     marks = list(_MARK.finditer(text))[-_STATEMENTS:]
     for mark in marks:
         after = _AFTER.match(text, mark.end(), mark.end() + 140)
+        if after is None and (before := _said_before(text, mark.start())):
+            found.append(_Statement(mark.start(), mark.end(), before))
         if after is None or _DENIED.search(text[max(0, mark.start() - 60) : mark.start()]):
             continue
         rest = after.end()
@@ -282,7 +332,14 @@ def _statements(text: str) -> list[_Statement]:
         content = _last_value(_block(text[title.end() : title.end() + 1_000]))
         if content:
             found.append(_Statement(title.start(), title.end(), content))
-    return sorted(found)
+    return found
+
+
+def _said_before(text: str, mark: int) -> str | None:
+    """The answer that stands before its name: "42 is the answer"."""
+    line = text[max(text.rfind("\n", 0, mark) + 1, mark - 250) : mark]
+    before = _BEFORE.search(line)
+    return answer_in(_SENTENCE_END.split(before[1])[-1]) if before else None
 
 
 def _block(text: str) -> str:
@@ -291,7 +348,7 @@ def _block(text: str) -> str:
     return text if text.startswith(("$$", "\\[")) and "\n\n" not in text else text.split("\n\n")[0].strip()
 
 
-def _last_value(block: str) -> str | None:
+def _last_value(block: str, result: str = "") -> str | None:
     """What a last paragraph comes to: a formula on its own, or the answer in its last sentence."""
     display = re.search(r"(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])[\s.*]*$", block, re.DOTALL)
     if display:
@@ -302,26 +359,34 @@ def _last_value(block: str) -> str | None:
         return line
     masked = _MATH.sub(lambda m: "x" * len(m[0]), line)
     ends = [m.end() for m in _SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
-    return answer_in(line[ends[-1] if ends else 0 :].rstrip(" .!?*_。"))
+    last = line[ends[-1] if ends else 0 :].rstrip(" .!?*_。")
+    return answer_in(last, result=result)
 
 
 def _finished(text: str) -> bool:
     """Does the text end as a finished response does: with a stop, a closed formula, or a line of mathematics?"""
     last = text.rstrip()
-    if last.endswith((".", "!", "?", "。", "$", "\\]", "\\)", "**", "```", "</answer>")):
+    if _CHOICE.fullmatch(last) or last.endswith((".", "!", "?", "。", "$", "\\]", "\\)", "**", "```", "</answer>")):
         return True
-    line = last.rpartition("\n")[2]
+    line = OPENING.sub("", last.rpartition("\n")[2])
+    if re.search(r"(?:\$|\\\]|\\\))\s*[a-z]{1,15}$", line):  # a formula and its unit
+        return True
     return _formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))
 
 
-def extract(response: str) -> Found | NoAnswer:
-    """The final answer of a response."""
+def extract(response: str, finished: bool = False) -> Found | NoAnswer:
+    """The final answer of a response.
+
+    ``finished`` says that the model itself ended it; without, its last sentence must look like an end.
+    """
     thought = response.rfind("</think>")
     if thought >= 0:
         response = response[thought + len("</think>") :]
     elif "<think>" in response:
         return NoAnswer("the thinking section never ends")
     text = response[-WINDOW:].strip()
+    if (turn := _TURN.search(text)) and turn.start() and not turn[0].startswith("\nQ"):
+        text = text[: turn.start()]
     if not text:
         return NoAnswer("no text" if thought < 0 else "nothing after the thinking section")
     boxes = _boxes(text)
@@ -339,14 +404,15 @@ def extract(response: str) -> Found | NoAnswer:
         return Found((answer_in(inner) or inner.strip(),), "<answer>")
     hashes = [_Statement(m.start(), m.end(), m[1]) for m in list(_HASHES.finditer(text))[-_STATEMENTS:]]
     hashes = [h._replace(content=value) for h in hashes if (value := _hashed(h.content))]
-    if hashes:
-        return Found(_together(text, hashes), "the last '####' line")
-    statements = _statements(text)
-    if statements:
-        return Found(_together(text, statements), "the last answer statement")
-    if not _finished(text):
+    stated = sorted(hashes + _statements(text))
+    if stated:
+        where = "the last '####' line" if stated[-1] in hashes else "the last answer statement"
+        return Found(_together(text, stated), where)
+    text = _SIGNS.sub("", text)
+    text = _SIGNS.sub("", _PLEASANTRY.sub("", text[-3_000:]))
+    if not finished and not _finished(text):
         return NoAnswer("no answer statement, and the response ends in the middle")
-    value = _last_value(_block_at_end(_PLEASANTRY.sub("", text[-3_000:].rstrip())))
+    value = _last_value(_block_at_end(text), _result(text))
     return Found((value,), "the last sentence") if value else NoAnswer("no answer statement, and no clear last value")
 
 
@@ -376,9 +442,3 @@ def _block_at_end(text: str) -> str:
     return text[-3_000:].rpartition("\n\n")[2]
 
 
-def too_long(answer: str) -> bool:
-    try:
-        tidy(answer)
-    except Unreadable:
-        return True
-    return False

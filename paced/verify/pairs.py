@@ -60,7 +60,7 @@ def _pair(line: str, number: int, where: str) -> Pair:
         raise DataError(f"{where}: label must be 'correct' or 'wrong', got {row['label']!r}")
     if row.get("finish") not in (None, "stop", "length", "error"):
         raise DataError(f"{where}: finish must be 'stop', 'length' or 'error', got {row['finish']!r}")
-    sample = Sample("", row["response"], str(row["gold"]), row.get("question") or "", row.get("finish") or "stop")
+    sample = Sample("", row["response"], str(row["gold"]), row.get("question") or "", row.get("finish") or "")
     return Pair(number, row, sample)
 
 

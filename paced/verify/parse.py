@@ -12,7 +12,7 @@ from typing import Any
 from paced.verify.nodes import EXPRESSIONS, Node, letter, number, product, signed
 from paced.verify.notation import Unreadable, tidy
 from paced.verify.tokens import FUNCTIONS, PLAIN, SEPARATORS, Token, tokens
-from paced.verify.units import REFUSED, unit
+from paced.verify.units import REFUSED, Unit, unit
 
 _DEPTH = 40
 _GREEK = set(
@@ -23,6 +23,7 @@ _RELATIONS = {
     "=": "=", "<": "<", ">": ">", r"\le": "<=", r"\ge": ">=", r"\ne": "!=", r"\approx": "~", r"\in": "in",
     r"\equiv": "=", r"\to": "->", r"\simeq": "~", r"\mapsto": "->", r"\rightarrow": "->", r"\sim": "~",
 }  # fmt: skip
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _CLOSERS = {"(": ")", "[": "]", r"\{": r"\}", r"\langle": r"\rangle"}
 _EIGHT = dict(zip("two three four five six seven eight nine ten".split(), "23456789", strict=False)) | {"ten": "10"}
 WORDS = {
@@ -152,13 +153,19 @@ class _Parser:
                 break
         if not words:
             return None
-        if any(w.lower() in REFUSED for w in words) or len(words) > 8:
+        if any(w.lower() in REFUSED for w in words[words[0].lower() in _SCALES :]) or len(words) > 8:
             self.at = start
             raise Unreadable(f"words {' '.join(words)!r}")
         return " ".join(words)
 
     def measured(self, node: Node, words: str) -> Node:
         power = ""
+        scale, _, rest = words.partition(" ")
+        if scale.lower() in _SCALES:
+            node = product([node, ("n", Fraction(_SCALES[scale.lower()]), "")])
+            if not rest:
+                return node
+            words = rest
         if self.accept("^"):
             power = str(self.script()[1])
         if words in ("degrees", "degree") and self.peek().text in ("Celsius", "Fahrenheit", "C", "F"):
@@ -247,6 +254,9 @@ class _Parser:
                 node = ("unit", node, unit("percent"))
             elif self.accept("'"):
                 node = ("f", "'", node)
+            elif self.accept(r"\pmod"):
+                modulus = f"modulo {self.plain_group()}"
+                return ("unit", node, Unit(modulus, Fraction(1), modulus))
             else:
                 return node
 
@@ -325,13 +335,14 @@ class _Parser:
         nxt = self.peek()
         if nxt.kind == "word" and not nxt.spaced and re.fullmatch(r"[eE]\d*", nxt.text):
             sign = self.peek(1).text if self.peek(1).text in ("+", "-") else ""
-            digits = self.peek(1 + bool(sign))
-            if digits.kind == "number" and digits.text.isdigit() and len(digits.text) <= 3 and not digits.spaced:
+            digits, behind = self.peek(1 + bool(sign)), self.peek(2 + bool(sign))
+            product = behind.kind == "word" and not behind.spaced  # 4e+7p is a sum with the letter e
+            if digits.kind == "number" and digits.text.isdigit() and len(digits.text) <= 3 and not (digits.spaced or product):
                 self.at += 2 + bool(sign)
                 return number(text, int(sign + digits.text))
         if nxt.kind == "word" and nxt.text in ("th", "st", "nd", "rd") and not nxt.spaced:
             self.at += 1
-        elif nxt.kind == "word" and not nxt.spaced and self.peek(1).text == "_":  # 152A_{11}
+        elif nxt.kind == "word" and not nxt.spaced and self._digit_of_a_base(nxt.text):  # 152A_{11}
             self.at += 1
             text += nxt.text
         if "." in text and nxt.text == r"\overline":
@@ -348,6 +359,13 @@ class _Parser:
                 raise Unreadable("a number with an index that is no base")
             return ("based", text.upper().replace(",", ""), base)
         return number(text)
+
+    def _digit_of_a_base(self, letters: str) -> bool:
+        """Are letters behind a number digits, by the base that follows? ``2E_2`` is a product."""
+        at, self.at = self.at, self.at + 1
+        base = self.base() if self.peek().text == "_" else None
+        self.at = at
+        return base is not None and all(c.isalpha() and int(c, 36) < base for c in letters)
 
     def base(self) -> int | None:
         self.expect("_")
@@ -401,7 +419,7 @@ class _Parser:
         last = text[-1] + self.subscript()
         call = self.call(last)
         node = call or letter(last)
-        return product([*parts, node]) if parts else node
+        return product([*parts, self.marked(node)]) if parts else node  # in ab^2 only b is squared
 
     def call(self, name: str) -> Node | None:
         """``f(x)``: a name before one symbol or number in brackets; anything else in brackets is a factor."""
@@ -428,6 +446,8 @@ class _Parser:
             else:
                 base = self.argument()
         if name in ("max", "min", "gcd", "lcm", "det"):
+            if self.peek().text in _RELATIONS:  # \max = 25
+                return ("v", name)
             raise Unreadable(name)
         parts = [self.power(explicit=True)]
         while parts[0][0] != "seq" and self.peek(-1).text not in (")", "]") and self.begins():
@@ -581,6 +601,8 @@ class _Parser:
         rows = [r for r in rows if r]
         if not rows or len({len(r) for r in rows}) != 1:
             raise Unreadable("rows of different length")
+        if len(rows) == len(rows[0]) == 1:  # a layout, no matrix
+            return rows[0][0]
         return ("matrix", tuple(tuple(r) for r in rows))
 
 
@@ -590,6 +612,9 @@ _STOPS = {
 }  # fmt: skip
 
 
+_A_NAME = re.compile(r"(?:[\w ().,'/-]|\\text\s*\{[^{}\\]*\})+")  # of a quantity, in words
+
+
 @lru_cache(maxsize=20_000)
 def parse(text: str) -> Node:
     """The structure of an answer.
@@ -597,10 +622,16 @@ def parse(text: str) -> Node:
     Raises:
         Unreadable: the grammar does not cover it, or it is nested too deep.
     """
+    text = tidy(text)
     try:
-        node = _Parser(tokens(tidy(text))).whole()
+        node = _Parser(tokens(text)).whole()
     except RecursionError:
         raise Unreadable("nested too deep") from None
+    except Unreadable:
+        name, sign, value = text.rpartition("=")
+        if not sign or not _A_NAME.fullmatch(name) or any(w in REFUSED for w in name.lower().split()):
+            raise
+        node = _Parser(tokens(value)).whole()  # P(\text{both red}) = 1/4
     if _deeper(node, 2 * _DEPTH):
         raise Unreadable("nested too deep")
     return node
