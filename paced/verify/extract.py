@@ -85,7 +85,7 @@ _HEDGED = re.compile(
 _LED_ON = re.compile(r"\b(?:so|thus|therefore|hence|which gives|giving|finally)\b", re.IGNORECASE)
 _REASONING = 60  # characters of prose between two answers that make the first a step on the way
 _GUESSES = 6  # different boxed answers in one response: no answer any more
-# Dollars are mathematics as pandoc reads them: no blank inside, or blanks on both sides, and no digit behind; else money.
+# Dollars are mathematics as pandoc reads them: no blank inside, no digit behind (or blanks on both sides); else money.
 _MATH = re.compile(
     r"(?<!\\)\$\$(.+?)(?<!\\)\$\$"
     r"|(?<!\\)\$(?=\S)((?:[^$\n\\]|\\.)+?)(?<=\S)\$(?!\d)|(?<!\\)\$(?=[ ])((?:[^$\n\\]|\\.)+?)(?<=[ ])\$(?!\d)"
@@ -99,7 +99,9 @@ _SIGNS = re.compile(
     r"|[\u25a0-\u25ff\u2600-\u27bf\u220e\ufe0f\u2b50\U0001f000-\U0001faff])+$"
 )
 _CHOICE = re.compile(r"(?:(?:option|choice)\s+)?\(?[A-J]\)?(?:[.:)]\s*\S[^\n]*|[.:]?)", re.IGNORECASE)
-_RESULT = re.compile(r"(?<![<>≤≥!])=\s*(?:\\?\$\s?)?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?![\d.,]*\d|\s*[-+*/×÷^=(])")
+_RESULT = re.compile(
+    r"(?<![<>≤≥!])=\s*(?:\\?\$\s?)?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?![\d.,]*\d|\s*[-+*/×÷^=(])"
+)
 _SENTENCE_END = re.compile(
     r"(?<![ap]\.m)(?<!\bi\.e)(?<!\be\.g)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n"
 )
@@ -284,7 +286,8 @@ def answer_in(sentence: str, marked: bool = False, result: str = "") -> str | No
 
 # A "not" before any value, or one that takes a value back; "15 students did not come" is neither.
 _REFUSES = re.compile(
-    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b", re.IGNORECASE
+    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
+    re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
 _IS = re.compile(r"\b(?:is|are|be|equals)\s+((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
@@ -355,7 +358,7 @@ def _last_value(block: str, result: str = "") -> str | None:
         return display[1] or display[2]
     line = re.sub(r"^(?:[-*>•]\s+)+", "", block.splitlines()[-1].strip()) if block.strip() else ""
     line = OPENING.sub("", line)
-    if _formula(line):
+    if _formula(line) or _CHOICE.fullmatch(line):
         return line
     masked = _MATH.sub(lambda m: "x" * len(m[0]), line)
     ends = [m.end() for m in _SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
@@ -440,5 +443,3 @@ def _block_at_end(text: str) -> str:
         if opened >= 0:
             return text[opened:]
     return text[-3_000:].rpartition("\n\n")[2]
-
-

@@ -19,10 +19,10 @@ _SYMBOLS = {
     "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
     "°": r"^\circ ", "º": r"^\circ ", "ℝ": r"\mathbb{R}", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ",
     "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "′": "'", "∠": r"\angle ",
-    "¢": r"\text{ cents}", "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
+    "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
-    "Δ": r"\Delta ", "Ω": r"\Omega ", "∣": "|",
+    "¢": r"\text{ cents}", "Δ": r"\Delta ", "Ω": r"\Omega ", "∣": "|",
 }  # fmt: skip
 _VULGAR = {c: tuple(unicodedata.normalize("NFKC", c).split("⁄")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _TABLE = str.maketrans(_SYMBOLS | {c: rf"\frac{{{a}}}{{{b}}}" for c, (a, b) in _VULGAR.items()})
@@ -56,15 +56,16 @@ _ALIGNED = re.compile(r"\\(?:begin|end)\s*\{(?:align(?:ed|\*)?|gathered|split|eq
 _HALF = re.compile(r"(?i)(?<=[\d\s{])([ap])\.?\s?m\.?(?![a-z])")
 # What may follow an answer without being part of it: "for all x", "where C is a constant", "(ways)".
 _REMARK = re.compile(
-    r"(?<=\S)[,;\s]*(?:\\q?quad\s*)?(?:\\(?:text|mbox|textrm|mathrm)\s*\{[\s,(]*(?:for (?:all|every|any|each|some)|where)\b.*"
-    r"|(?:\\q?quad\s*)?\\forall\b.*|\\text\s*\{\s*\([a-z ]{2,30}\)\s*\})$",
+    r"(?<=\S)[,;\s]*(?:\\q?quad\s*)?(?:\\(?:text|mbox|textrm|mathrm)\s*\{[\s,(]*"
+    r"(?:for (?:all|every|any|each|some)|where)\b.*|(?:\\q?quad\s*)?\\forall\b.*|\\text\s*\{\s*\([a-z ]{2,30}\)\s*\})$",
     re.DOTALL,
 )
+_OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}")
 _BASE = re.compile(r"^\(?(\w+)\)?\s*(?:\\text\s*\{\s*\(?(?:in )?base[ -]?(\w+)\)?\s*\}|_\{?(\d+)\}?)$")
 # {x | x < 5}: the condition.
 _BUILDER = re.compile(
-    r"(?:\\left)?\\\{\s*[a-z]\s*(?:\\in\s*\\(?:mathbb|mathbf)\{?\s*R\}?\s*)?(?::|\||\\mid|\\vert|\\colon|\\text\{\s*:\s*\})"
-    r"\s*(.*?)(?:\\right)?\\\}"
+    r"(?:\\left)?\\\{\s*[a-z]\s*(?:\\in\s*\\(?:mathbb|mathbf)\{?\s*R\}?\s*)?"
+    r"(?::|\||\\mid|\\vert|\\colon|\\text\{\s*:\s*\})\s*(.*?)(?:\\right)?\\\}"
 )
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|sub|center)\s*/?>")
 
@@ -149,6 +150,7 @@ def tidy(text: str) -> str:
         text = builder[1]
     if (aligned := _ALIGNED.sub(" ", text)) != text:
         text = unwrapped(aligned.replace("&", " "))
+    text = _OVER.sub(lambda m: rf"\{'frac' if m[2] == 'over' else 'binom'}{{{m[1]}}}{{{m[3]}}}", text)
     text = _RENAMED.sub(_renamed, text)
     text = _THOUSANDS.sub("", text)
     text = _SPACES.sub(" ", text)

@@ -282,8 +282,11 @@ class _Parser:
             return signed(sign, self.script())
         if self.peek().text == "{":
             return self.group()
-        node = self.atom()
-        return node
+        token = self.peek()
+        if token.kind == "word" and len(token.text) > 1 and token.text not in FUNCTIONS and token.text not in PLAIN:
+            self.tokens[self.at] = Token("word", token.text[1:])  # a^nb^n: one letter
+            return letter(token.text[0])
+        return self.atom()
 
     def group(self) -> Node:
         self.expect("{")
@@ -337,7 +340,12 @@ class _Parser:
             sign = self.peek(1).text if self.peek(1).text in ("+", "-") else ""
             digits, behind = self.peek(1 + bool(sign)), self.peek(2 + bool(sign))
             product = behind.kind == "word" and not behind.spaced  # 4e+7p is a sum with the letter e
-            if digits.kind == "number" and digits.text.isdigit() and len(digits.text) <= 3 and not (digits.spaced or product):
+            if (
+                digits.kind == "number"
+                and digits.text.isdigit()
+                and len(digits.text) <= 3
+                and not (digits.spaced or product)
+            ):
                 self.at += 2 + bool(sign)
                 return number(text, int(sign + digits.text))
         if nxt.kind == "word" and nxt.text in ("th", "st", "nd", "rd") and not nxt.spaced:
@@ -387,7 +395,12 @@ class _Parser:
         text = ""
         while True:
             if self.accept("_"):
-                text += "_" + self.plain_group()
+                token = self.peek()
+                if token.kind == "word" and len(token.text) == 2:  # a_nx is a_n times x
+                    self.tokens[self.at] = Token("word", token.text[1])
+                    text += "_" + token.text[0]
+                else:
+                    text += "_" + self.plain_group()
             elif self.accept("'"):
                 text += "'"
             elif self.peek().text == "^" and self.peek(1).text in ("*", r"\prime", "'"):
@@ -612,7 +625,7 @@ _STOPS = {
 }  # fmt: skip
 
 
-_A_NAME = re.compile(r"(?:[\w ().,'/-]|\\text\s*\{[^{}\\]*\})+")  # of a quantity, in words
+_A_NAME = re.compile(r"[A-Za-z]+ ?|[\w ().,'/-]*\\text\s*\{[^{}\\]*\}[\w ().,'/-]*")  # of a quantity, in words
 
 
 @lru_cache(maxsize=20_000)
@@ -629,7 +642,7 @@ def parse(text: str) -> Node:
         raise Unreadable("nested too deep") from None
     except Unreadable:
         name, sign, value = text.rpartition("=")
-        if not sign or not _A_NAME.fullmatch(name) or any(w in REFUSED for w in name.lower().split()):
+        if not sign or not _A_NAME.fullmatch(name) or REFUSED & set(re.findall(r"[a-z]+", name.lower())):
             raise
         node = _Parser(tokens(value)).whole()  # P(\text{both red}) = 1/4
     if _deeper(node, 2 * _DEPTH):

@@ -39,7 +39,17 @@ UNITS = {
     for name in names.split()
 }
 # One-letter symbols, units only where they are set upright behind a number: \mathrm{N}.
-LETTERS = {"N": "newton", "J": "joule", "W": "watt", "V": "volt", "A": "ampere", "K": "kelvin", "m": "m", "s": "s", "g": "g"}
+LETTERS = {
+    "N": "newton",
+    "J": "joule",
+    "W": "watt",
+    "V": "volt",
+    "A": "ampere",
+    "K": "kelvin",
+    "m": "m",
+    "s": "s",
+    "g": "g",
+}
 # Words of the same sound as something that would change the answer: "5 or more" is not 5.
 REFUSED = set(
     "not no less more fewer least most than below above minus plus times over under except if or and at between none "
