@@ -201,7 +201,9 @@ class Comparison:
         if g[0] == "seq" and a[0] == "list":  # a pair without its brackets, or as x = 1, y = 2
             if any(x[0] in ("seq", "list", "set") for x in a[1]):
                 return False
-            return g[1] == "(" and g[3] == ")" and self.in_order([_value(x) for x in a[1]], [_value(x) for x in g[2]])
+            return g[1] == "(" and g[3] == ")" and self.in_order(_by_name(a), [_value(x) for x in g[2]])
+        if a[0] == "seq" and g[0] == "list" and len(_named_values(g)) == len(g[1]) > 1:
+            return a[1] == "(" and a[3] == ")" and self.in_order([_value(x) for x in a[2]], _by_name(g))
         first, second = _members(a), _members(g)
         if first is None or second is None:
             return False
@@ -544,6 +546,14 @@ def _named_values(node: Node) -> dict[Node, Node]:
     pairs = [_named(x) for x in node[1]]
     found = {p[0]: p[1] for p in pairs if p}
     return found if len(found) == len(pairs) else {}
+
+
+def _by_name(node: Node) -> list[Node]:
+    """The values of a list, in the alphabet's order of their names if each has one letter for a name."""
+    named = _named_values(node)
+    if len(named) == len(node[1]) and all(n[0] == "v" and len(n[1]) == 1 for n in named):
+        return [named[n] for n in sorted(named)]
+    return [_value(x) for x in node[1]]
 
 
 def _members(node: Node) -> list[Node] | None:

@@ -45,9 +45,10 @@ _TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<end
 _BRACE = re.compile(r"\\[{}\\]|[{}]")
 _BARE = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|\\frac\s*\d\s*\d|\\[a-zA-Z]+|[A-Za-z]")
 _HASHES = re.compile(r"^[ \t>*]*####[ \t]*(?=\S)([^\n]{1,300})", re.MULTILINE)
-_MARK = re.compile(r"answer|(?:correct|right|best) (?:option|choice)|答案|答：", re.IGNORECASE)
+_MARK = re.compile(r"answer|\bans(?=[:.] ?\S)|(?:correct|right|best) (?:option|choice)|答案|答：", re.IGNORECASE)
 _BEFORE = re.compile(
-    r"([^\n]{1,200}?)(?:,?\s+which)?\s+(?:is|are)\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?$", re.IGNORECASE
+    r"([^\n]{1,200}?)(?:,?\s+which)?\s+(?:is|are)\s+(?:the|our|my)\s+(?:final\s+|correct\s+|right\s+|best\s+)?$",
+    re.IGNORECASE,
 )  # "42 is the answer"
 _AFTER = re.compile(
     r"[*_]{0,3}(?:(?:s|\(s\))?[*_]{0,3}\s{0,2}(?:to|of|for|in|,|therefore|thus|then|choice|option|value|key)?\b"
@@ -199,7 +200,7 @@ def _readable(text: str) -> bool:
 
 
 OPENING = re.compile(
-    r"^(?:(?:therefore|thus|hence|so|then|simply|just|indeed|approximately|about|exactly|equal to)[,\s]+|[∴⇒→]\s*)",
+    r"^(?:(?:therefore|thus|hence|so|then|simply|just|indeed|approximately|about|exactly|equal to)[,\s]+|[∴⇒→=]\s*)",
     re.IGNORECASE,
 )
 
@@ -226,6 +227,8 @@ def answer_in(sentence: str, marked: bool = False, result: str = "") -> str | No
     sentence = OPENING.sub("", _HEADED.sub("", sentence))
     if not sentence or re.search(r"\\(?:boxed|fbox)", sentence) or _REFUSES.match(sentence):
         return None
+    if chosen := _CHOSEN.search(sentence):
+        return chosen[1] or chosen[2]
     if _readable(sentence) or _label(sentence) or re.match(r"\(?[A-J][).:]\s", sentence):
         return sentence
     if (
@@ -262,8 +265,6 @@ def answer_in(sentence: str, marked: bool = False, result: str = "") -> str | No
         return right
     if (said := _IS.search(sentence)) and re.search(r"\d", said[1]) and _readable(said[1]):
         return said[1]
-    if (chosen := _CHOSEN.search(sentence)) and not re.search(r"\d", sentence):
-        return chosen[1]
     sentence = _ASIDE.sub("", sentence)
     numbers = [m for m in _NUMBER.finditer(sentence)]
     if len({m[0] for m in numbers}) == 1 and not (_NAMED.search(sentence) and numbers[-1].end() < len(sentence) / 2):
@@ -289,9 +290,13 @@ _REFUSES = re.compile(
     r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
     re.IGNORECASE,
 )
+_OPEN = re.compile(r"\b(?:is|are|be|the|an?|of|to|and|or|so|that|we|then)$", re.IGNORECASE)
 _ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
 _IS = re.compile(r"\b(?:is|are|be|equals)\s+((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
-_CHOSEN = re.compile(r"\b(?:with|choose|select|pick|is|be|option|choice|answer)\s+\(?([A-J])\)?$")
+_CHOSEN = re.compile(
+    r"^[^\d$\\]*\b(?:with|choose|select|pick|is|it's|be|option|choice|answer)\s+\(?([A-J])\)?$"
+    r"|^(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)\b"
+)
 _NAMED = re.compile(r"\b(?:is|be)\s+(?:on\s+)?(?:an?\s+)?[A-Z][a-z]{2,}$")  # "60 days later it is a Saturday"
 
 
@@ -372,6 +377,8 @@ def _finished(text: str) -> bool:
     if _CHOICE.fullmatch(last) or last.endswith((".", "!", "?", "。", "$", "\\]", "\\)", "**", "```", "</answer>")):
         return True
     line = OPENING.sub("", last.rpartition("\n")[2])
+    if len(last.split()) <= 3 and re.search(r"\w$", last) and not _OPEN.search(last):  # nothing but an answer
+        return True
     if re.search(r"(?:\$|\\\]|\\\))\s*[a-z]{1,15}$", line):  # a formula and its unit
         return True
     return _formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))

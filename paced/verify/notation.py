@@ -30,7 +30,7 @@ _SCRIPTS = re.compile(f"[{''.join(_SUPER)}]+|[{''.join(_SUB)}]+")
 
 _SPACES = re.compile(
     r"\\(?:displaystyle|textstyle|limits|nolimits|qquad|quad|enspace|thinspace|left|right|[Bb]igg?[lrm]?|middle)"
-    r"(?![a-zA-Z])\.?|(?<!\\)\\[,;:!> ]|~|\\phantom(?=\s*[^\s{])|\\#|\\(?:hspace|vspace|phantom|hphantom)\{[^{}]{0,40}\}"
+    r"(?![a-zA-Z])\.?|(?<!\\)\\[,;:!># ]|~|\\phantom(?=\s*[^\s{])|\\(?:hspace|vspace|phantom|hphantom)\{[^{}]{0,40}\}"
 )
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\s?\\!\s?,?\s?|\\[,;: ]\s?|~|,\\[,;: ]\s?)(?=\d{3}(?!\d))")
 _GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,]|\s?/)")
@@ -67,6 +67,7 @@ _BUILDER = re.compile(
     r"(?:\\left)?\\\{\s*[a-z]\s*(?:\\in\s*\\(?:mathbb|mathbf)\{?\s*R\}?\s*)?"
     r"(?::|\||\\mid|\\vert|\\colon|\\text\{\s*:\s*\})\s*(.*?)(?:\\right)?\\\}"
 )
+_POSITIVE = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:[\^_]\{?\+\}?|_\{\s*>\s*0\s*\})")
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|sub|center)\s*/?>")
 
 
@@ -146,6 +147,7 @@ def tidy(text: str) -> str:
     text = _HALF.sub(r" \1m", text)
     text = _BASE.sub(lambda m: f"{m[1]}_{{{m[2] or m[3]}}}", text)
     text = _REMARK.sub("", text)
+    text = _POSITIVE.sub(r"(0,\\infty)", text)
     if builder := _BUILDER.fullmatch(text.strip()):
         text = builder[1]
     if (aligned := _ALIGNED.sub(" ", text)) != text:

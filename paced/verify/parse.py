@@ -170,6 +170,8 @@ class _Parser:
             power = str(self.script()[1])
         if words in ("degrees", "degree") and self.peek().text in ("Celsius", "Fahrenheit", "C", "F"):
             self.take()
+        if node[0] == "unit" and node[2].dimension:  # 75\% of the class
+            return node
         return ("unit", node, unit(words, power))
 
     # Arithmetic
@@ -458,9 +460,9 @@ class _Parser:
                 power = self.script()
             else:
                 base = self.argument()
+        if self.peek().text in _RELATIONS:  # \max = 25
+            return ("v", name)
         if name in ("max", "min", "gcd", "lcm", "det"):
-            if self.peek().text in _RELATIONS:  # \max = 25
-                return ("v", name)
             raise Unreadable(name)
         parts = [self.power(explicit=True)]
         while parts[0][0] != "seq" and self.peek(-1).text not in (")", "]") and self.begins():

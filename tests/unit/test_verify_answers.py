@@ -133,6 +133,8 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
         [r"\{x \mid x \le 2 \text{ or } x \ge 5\}", r"\{x \in \mathbb{R} : x \le 2 \text{ or } x \ge 5\}"],
         [r"\{x \mid x \le 2\}", r"\{2, 5\}"],
     ),
+    "positive numbers": (r"(0,\infty)", [r"\mathbb{R}^+", r"\mathbb{R}_{>0}", "x > 0"], [r"\mathbb{R}", r"x \ge 0"]),
+    "share of something": ("75", [r"75\% \text{ of the class}"], [r"25\% \text{ of the class}"]),
     "both bounds": ("[1,5]", [r"x \ge 1, x \le 5", r"x \ge 1 \text{ and } x \le 5"], [r"x \le 1, x \ge 5"]),
     "interval": ("[2,12)", [r"2 \le x < 12", r"x \in [2, 12)"], ["(2,12)", "[2,12]", "[2,13)", "(2,12]"]),
     "union": (
@@ -145,7 +147,7 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
         ["-2, 1", r"\{1,-2\}", r"1 \text{ and } -2", r"x=1 \text{ or } x=-2", "x = -2, 1", "1; -2"],
         ["1", "1, 2", "1, -2, 3", "-1"],
     ),
-    "several names": ("a=2, b=3", ["b=3, a=2", "(2,3)"], ["a=3, b=2", "a=2"]),
+    "several names": ("a=2, b=3", ["b=3, a=2", "(2,3)"], ["a=3, b=2", "a=2", "(3,2)"]),
     "plus-minus": (
         r"1 \pm \sqrt{5}",
         [r"1-\sqrt5, 1+\sqrt5", "1±√5", r"\frac{2\pm\sqrt{20}}{2}"],

@@ -72,6 +72,12 @@ STATED = [
     ("Option B", "Option B"),
     ("The correct choice is **(B)** because the others fail in 2 of 3 cases.", "(B)"),
     ("I would go with B.", "B"),
+    ("A is wrong, since 21 is 3 times 7. So it is C.", "C"),
+    ("Option C is correct.", "C"),
+    ("C is the right answer.", "C"),
+    ("Paris", "Paris"),
+    ("Ans: 100", "100"),
+    ("= 100", "100"),
 ]
 
 
