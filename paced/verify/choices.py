@@ -48,7 +48,7 @@ def label(answer: str) -> Label | None:
         return None
     letter, rest = match[1] or match[2], match[3].strip()
     bare = match[1] is None and not re.match(rf".*?{letter}\s*[).:}}]", text)
-    if rest and (bare or re.match(r"[=<>+\-*/^,_]", rest)):
+    if rest and (bare or re.match(r"[=<>+*/^,_]|-\s", rest) or re.match(r"\W*[A-J]\)-", text)):
         return None
     return Label(letter.upper(), rest)
 
@@ -60,6 +60,8 @@ def decide_choice(answer: str, gold: str, choices: dict[str, str], engine: Engin
         Undecided: as :func:`paced.verify.compare.decide` does.
     """
     given, expected = label(answer), label(gold)
+    if given and choices and given.letter not in choices:  # (i) and (iii) only
+        given = None
     if expected and not expected.rest and re.fullmatch(r"\W*(?:text\w*\W*)?[A-J]\W*", gold):
         if given and (given.rest or choices or given.letter in answer):
             return Decision(given.letter == expected.letter, "the letter of the choice")

@@ -225,11 +225,13 @@ def answer_in(sentence: str, marked: bool = False, result: str = "") -> str | No
     """
     sentence = sentence.strip().removeprefix("**" if sentence.count("**") % 2 else "").strip("_ \t")
     sentence = OPENING.sub("", _HEADED.sub("", sentence))
+    if re.match(r"\(?[A-J][).:]\s", sentence):  # a choice with its text, whatever that says
+        return sentence
     if not sentence or re.search(r"\\(?:boxed|fbox)", sentence) or _REFUSES.match(sentence):
         return None
     if chosen := _CHOSEN.search(sentence):
         return chosen[1] or chosen[2]
-    if _readable(sentence) or _label(sentence) or re.match(r"\(?[A-J][).:]\s", sentence):
+    if _readable(sentence) or _label(sentence):
         return sentence
     if (
         marked
