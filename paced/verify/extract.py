@@ -39,9 +39,12 @@ class _Statement(NamedTuple):
     content: str
 
 
-_BOX = re.compile(r"(?:\\(?:boxed|fbox|framebox)(?![a-zA-Z])|\bboxed(?=\{))\s*")
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
 # A chat template's end of turn: what stands behind it is another conversation.
-_TURN = re.compile(r"<\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|</s>|<end_of_turn>|\n+(?:Human|User|Question): ")
+_TURN = (  # two searches, each from a character that is rare
+    re.compile(r"<(?:\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|/s>|end_of_turn>)"),
+    re.compile(r"\n(?:Human|User): "),
+)
 _BRACE = re.compile(r"\\[{}\\]|[{}]")
 _BARE = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|\\frac\s*\d\s*\d|\\[a-zA-Z]+|[A-Za-z]")
 _HASHES = re.compile(r"^[ \t>*]*####[ \t]*(?=\S)([^\n]{1,300})", re.MULTILINE)
@@ -99,6 +102,12 @@ _SIGNS = re.compile(
     r"(?:\s|\$?\\(?:blacksquare|square|Box|qed|qedsymbol)\b\$?|Q\.?E\.?D\.?|<\|[^|<>\n]{1,30}\|>|</s>|(?<=\n)[-*_]{3,}"
     r"|[\u25a0-\u25ff\u2600-\u27bf\u220e\ufe0f\u2b50\U0001f000-\U0001faff])+$"
 )
+
+
+def _without_signs(text: str) -> str:
+    return text[:-200] + _SIGNS.sub("", text[-200:])
+
+
 _CHOICE = re.compile(r"(?:(?:option|choice)\s+)?\(?[A-J]\)?(?:[.:)]\s*\S[^\n]*|[.:]?)", re.IGNORECASE)
 _RESULT = re.compile(
     r"(?<![<>≤≥!])=\s*(?:\\?\$\s?)?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?![\d.,]*\d|\s*[-+*/×÷^=(])"
@@ -112,11 +121,11 @@ _NUMBER = re.compile(
 )
 
 
-def _braces(text: str) -> dict[int, int]:
-    """Where each brace closes, found in one pass."""
+def _braces(text: str, start: int) -> dict[int, int]:
+    """Where each brace from ``start`` on closes, found in one pass."""
     pairs: dict[int, int] = {}
     opened: list[int] = []
-    for match in _BRACE.finditer(text):
+    for match in _BRACE.finditer(text, start):
         if match[0] == "{":
             opened.append(match.start())
         elif match[0] == "}" and opened:
@@ -129,12 +138,13 @@ _SAID = re.compile(r"^\s*\\text\s*\{[^{}]{0,80}(?:\b(?:is|are|equals)(?:\s+about
 
 def _boxes(text: str) -> list[_Statement]:
     """All boxes that are not inside another one, in order."""
-    pairs = _braces(text)
+    pairs: dict[int, int] | None = None
     found: list[_Statement] = []
     for match in _BOX.finditer(text):
         start, at = match.start(), match.end()
         if found and start < found[-1].end:
             continue
+        pairs = _braces(text, start) if pairs is None else pairs
         if text[at : at + 1] == "{":
             end = pairs.get(at)
             if end is None:  # never closed: read to the end of its formula, if the formula ends
@@ -397,10 +407,11 @@ def extract(response: str, finished: bool = False) -> Found | NoAnswer:
     elif "<think>" in response:
         return NoAnswer("the thinking section never ends")
     text = response[-WINDOW:].strip()
-    if (turn := _TURN.search(text)) and turn.start() and not turn[0].startswith("\nQ"):
-        text = text[: turn.start()]
-    if not text:
-        return NoAnswer("no text" if thought < 0 else "nothing after the thinking section")
+    for turn in _TURN:
+        if (end := turn.search(text)) and end.start():
+            text = text[: end.start()]
+    if "\\boxed" not in text and "boxed{" in text:
+        text = re.sub(r"\bboxed(?=\{)", r"\\boxed", text)
     boxes = _boxes(text)
     if boxes and not boxes[-1].content.strip():
         return NoAnswer("the last box is empty")
@@ -420,8 +431,7 @@ def extract(response: str, finished: bool = False) -> Found | NoAnswer:
     if stated:
         where = "the last '####' line" if stated[-1] in hashes else "the last answer statement"
         return Found(_together(text, stated), where)
-    text = _SIGNS.sub("", text)
-    text = _SIGNS.sub("", _PLEASANTRY.sub("", text[-3_000:]))
+    text = _without_signs(_PLEASANTRY.sub("", _without_signs(text[-3_000:])))
     if not finished and not _finished(text):
         return NoAnswer("no answer statement, and the response ends in the middle")
     value = _last_value(_block_at_end(text), _result(text))
