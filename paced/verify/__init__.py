@@ -11,11 +11,12 @@ from typing import Literal, NamedTuple, Self
 from paced.tiny.world import working
 from paced.verify.algebra import Undecided
 from paced.verify.choices import listed
-from paced.verify.compare import Cheap, Decision, read
+from paced.verify.decision import Cheap, Decision
 from paced.verify.extract import NoAnswer, extract
 from paced.verify.judge import Case, judge
 from paced.verify.notation import LONGEST
 from paced.verify.pool import Pool
+from paced.verify.texts import read
 
 Outcome = Literal["correct", "wrong", "unknown"]
 

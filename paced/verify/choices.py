@@ -4,8 +4,10 @@ import re
 from typing import NamedTuple
 
 from paced.verify.algebra import Undecided
-from paced.verify.compare import Decision, Engine, decide, words
+from paced.verify.compare import decide
+from paced.verify.decision import Decision, Engine
 from paced.verify.notation import Unreadable, tidy
+from paced.verify.texts import words
 
 _LISTED = re.compile(
     r"(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf|textbf)\s*\{\s*\(?([A-J])[).]?\s*\}|\(([A-J])\)|(?:^|\n|\s\s)\s*([A-J])[.):](?=\s))[.):~\s]*"
