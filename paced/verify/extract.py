@@ -5,12 +5,13 @@ In this order: the last ``\\boxed{}``; the last ``####`` line; the last "answer 
 pass over the text is linear, over at most the last ``WINDOW`` characters.
 """
 
-import itertools
 import re
 from typing import NamedTuple
 
+from paced.verify.endings import block_at_end, first_block, last_value, last_words, looks_finished, result_of
 from paced.verify.notation import Unreadable
 from paced.verify.parse import parse
+from paced.verify.sentences import SENTENCE_END, answer_in, readable, sentence_from
 
 WINDOW = 100_000  # an answer stands at the end
 _STATEMENTS = 30  # of one kind that are looked at, from the last
@@ -66,11 +67,6 @@ _TITLE = re.compile(
 _ANSWER_LINE = re.compile(
     r"^[#*\s]{0,6}(?:final )?answer\W{0,4}[:：]\**[ \t]*(\S[^\n]{0,200})$", re.IGNORECASE | re.MULTILINE
 )
-_PLEASANTRY = re.compile(
-    r"\s+(?:let me know|i hope (?:this|it|that)|hope (?:this|that)|feel free|if you (?:have|need|want|would)|"
-    r"is there anything|would you like)\b[^\n]{0,200}$",
-    re.IGNORECASE,
-)
 _DENIED = re.compile(
     r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE
 )
@@ -89,36 +85,6 @@ _HEDGED = re.compile(
 _LED_ON = re.compile(r"\b(?:so|thus|therefore|hence|which gives|giving|finally)\b", re.IGNORECASE)
 _REASONING = 60  # characters of prose between two answers that make the first a step on the way
 _GUESSES = 6  # different boxed answers in one response: no answer any more
-# Dollars are mathematics as pandoc reads them: no blank inside, no digit behind (or blanks on both sides); else money.
-_MATH = re.compile(
-    r"(?<!\\)\$\$(.+?)(?<!\\)\$\$"
-    r"|(?<!\\)\$(?=\S)((?:[^$\n\\]|\\.)+?)(?<=\S)\$(?!\d)|(?<!\\)\$(?=[ ])((?:[^$\n\\]|\\.)+?)(?<=[ ])\$(?!\d)"
-    r"|\\\((.+?)\\\)|\\\[(.+?)\\\]",
-    re.DOTALL,
-)
-_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|__([^_\n]{1,200})__")
-# Behind a finished answer: signs of an end, pictures, rules, special tokens of a chat template.
-_SIGNS = re.compile(
-    r"(?:\s|\$?\\(?:blacksquare|square|Box|qed|qedsymbol)\b\$?|Q\.?E\.?D\.?|<\|[^|<>\n]{1,30}\|>|</s>|(?<=\n)[-*_]{3,}"
-    r"|[\u25a0-\u25ff\u2600-\u27bf\u220e\ufe0f\u2b50\U0001f000-\U0001faff])+$"
-)
-
-
-def _without_signs(text: str) -> str:
-    return text[:-200] + _SIGNS.sub("", text[-200:])
-
-
-_CHOICE = re.compile(r"(?:(?:option|choice)\s+)?\(?[A-J]\)?(?:[.:)]\s*\S[^\n]*|[.:]?)", re.IGNORECASE)
-_RESULT = re.compile(
-    r"(?<![<>≤≥!])=\s*(?:\\?\$\s?)?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?![\d.,]*\d|\s*[-+*/×÷^=(])"
-)
-_SENTENCE_END = re.compile(
-    r"(?<![ap]\.m)(?<!\bi\.e)(?<!\be\.g)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n"
-)
-_NUMBER = re.compile(
-    r"(?<![\w.])(?:(?<![)\]}])[-+−–])?(?:\\?\$\s?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
-    r"(?:\s?/\s?\d+(?:\.\d+)?)?(?:\s?\\?%)?(?![\w^_/])"
-)
 
 
 def _braces(text: str, start: int) -> dict[int, int]:
@@ -193,141 +159,6 @@ def _together(text: str, statements: list[_Statement]) -> tuple[str, ...]:
     return tuple(parts.values())
 
 
-def _sentence(text: str, start: int) -> str:
-    """From ``start`` to the end of the sentence; ends inside a formula do not count."""
-    stretch = text[start : start + 600]
-    masked = _MATH.sub(lambda m: "x" * len(m[0]), stretch)
-    end = _SENTENCE_END.search(masked)
-    return stretch[: end.start()] if end else stretch
-
-
-def _readable(text: str) -> bool:
-    try:
-        parse(text)
-    except (Unreadable, RecursionError):
-        return False
-    return True
-
-
-OPENING = re.compile(
-    r"^(?:(?:therefore|thus|hence|so|then|simply|just|indeed|approximately|about|exactly|equal to)[,\s]+|[∴⇒→=]\s*)",
-    re.IGNORECASE,
-)
-
-
-_HEADED = re.compile(r"^\*\*[^*\n]{1,40}(?:[:：]\*\*|\*\*[:：])\s*(?=\S)")
-
-
-def _formula(line: str) -> bool:
-    """Is a line mathematics and nothing else?"""
-    return bool(re.search(r"[\d\\=]", line)) and _readable(line)
-
-
-def _label(text: str) -> bool:
-    return bool(re.fullmatch(r"\W{0,4}(?:\\text(?:bf)?\{)?\(?[A-J]\)?\}?\W{0,3}", text))
-
-
-def answer_in(sentence: str, marked: bool = False, result: str = "") -> str | None:
-    """The answer that a sentence comes to; None if that is not clear.
-
-    With ``marked`` it is what follows "the answer is", and what it begins with is the answer. ``result`` is the number
-    that the working before it came to: of several numbers in the sentence that one is the answer.
-    """
-    sentence = sentence.strip().removeprefix("**" if sentence.count("**") % 2 else "").strip("_ \t")
-    sentence = OPENING.sub("", _HEADED.sub("", sentence))
-    if re.match(r"\(?[A-J][).:]\s", sentence):  # a choice with its text, whatever that says
-        return sentence
-    if not sentence or re.search(r"\\(?:boxed|fbox)", sentence) or _REFUSES.match(sentence):
-        return None
-    if chosen := _CHOSEN.search(sentence):
-        return chosen[1] or chosen[2]
-    if _readable(sentence) or _label(sentence):
-        return sentence
-    if (
-        marked
-        and (first := _NUMBER.match(sentence))
-        and not re.match(r"[^.]{0,30}?[-+*/=×÷^<>]", sentence[first.end() :])
-    ):
-        return first[0] + _time_tail(sentence[first.end() :])
-    bold = [a or b for a, b in _BOLD.findall(sentence)]
-    if len(bold) == 1 and (_readable(bold[0]) or not re.search(r"\d", sentence.replace(bold[0], ""))):
-        return answer_in(bold[0]) or bold[0]
-    pieces = [m for m in _MATH.finditer(sentence)]
-    contents = [next(g for g in m.groups() if g) for m in pieces]
-    if len(contents) > 1:
-        gaps = [sentence[a.end() : b.start()] for a, b in itertools.pairwise(pieces)]
-        if all(re.fullmatch(r"[\s,;&]*(?:and|or)?[\s,]*", g) for g in gaps):
-            return ", ".join(contents)
-    if len(contents) == 1:
-        tail = sentence[pieces[0].end() :]
-        with_unit = contents[0] + rf"\text{{{tail.strip()}}}"
-        if re.fullmatch(r"\s*[a-z ]{1,30}", tail) and _readable(with_unit):
-            return with_unit
-        return contents[0]
-    if contents and marked and pieces[0].start() == 0:
-        return contents[0]
-    if contents:
-        said = [
-            c
-            for c, m in zip(contents, pieces, strict=True)
-            if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*[*_]*$", sentence[: m.start()])
-        ]
-        return said[-1] if said else None
-    if "=" in sentence and _readable(right := sentence.rpartition("=")[2]):
-        return right
-    if (said := _IS.search(sentence)) and re.search(r"\d", said[1]) and _readable(said[1]):
-        return said[1]
-    sentence = _ASIDE.sub("", sentence)
-    numbers = [m for m in _NUMBER.finditer(sentence)]
-    if len({m[0] for m in numbers}) == 1 and not (_NAMED.search(sentence) and numbers[-1].end() < len(sentence) / 2):
-        return numbers[-1][0].strip() + _time_tail(sentence[numbers[-1].end() :])
-    said = [
-        m
-        for m in numbers
-        if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$", sentence[: m.start()])
-    ]
-    if said:
-        return said[-1][0].strip()
-    if result and (same := [m[0] for m in numbers if _digits(m[0]) == result]):
-        return same[-1].strip()
-    if not numbers or _NAMED.search(sentence):
-        named = re.search(r"\b(?:is|are|be)\s+((?:on\s+)?(?:\S+\s+){0,2}\S+)$", sentence)
-        if named or len(sentence.split()) <= 4:
-            return named[1] if named else sentence
-    return None
-
-
-# A "not" before any value, or one that takes a value back; "15 students did not come" is neither.
-_REFUSES = re.compile(
-    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
-    re.IGNORECASE,
-)
-_OPEN = re.compile(r"\b(?:is|are|be|the|an?|of|to|and|or|so|that|we|then)$", re.IGNORECASE)
-_ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
-_IS = re.compile(r"\b(?:is|are|be|equals)\s+((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
-_CHOSEN = re.compile(
-    r"^[^\d$\\]*\b(?:with|choose|select|pick|is|it's|be|option|choice|answer)\s+\(?([A-J])\)?$"
-    r"|^(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)\b"
-)
-_NAMED = re.compile(r"\b(?:is|be)\s+(?:on\s+)?(?:an?\s+)?[A-Z][a-z]{2,}$")  # "60 days later it is a Saturday"
-
-
-def _digits(number: str) -> str:
-    """A number as written, without money signs and commas."""
-    return re.sub(r"[\\$,\s%]|\.0+$", "", number)
-
-
-def _result(text: str) -> str:
-    """The number that the last equation of a text came to, empty if there is none."""
-    results = _RESULT.findall(text[-1_000:])
-    return _digits(results[-1]) if results else ""
-
-
-def _time_tail(text: str) -> str:
-    tail = re.match(r"\s?(?:[ap]\.?m\b\.?|:\d\d(?:\s?[ap]\.?m\b)?)", text, re.IGNORECASE)
-    return tail[0] if tail else ""
-
-
 def _statements(text: str) -> list[_Statement]:
     """What stands after "answer is", "Answer:" and headings of that name."""
     found: list[_Statement] = []
@@ -342,14 +173,14 @@ def _statements(text: str) -> list[_Statement]:
         if re.match(r"(?:not|n't)\b", text[rest : rest + 4]):
             continue
         bold = text.count("**", text.rfind("\n", 0, mark.start()) + 1, rest) % 2 == 1  # opened before the answer
-        sentence = _sentence(text, rest)
+        sentence = sentence_from(text, rest)
         if not sentence.strip("*_ \t$"):
             continue
         content = answer_in(sentence.partition("**")[0] if bold and "**" in sentence else sentence, marked=True)
         if content:
             found.append(_Statement(mark.start(), rest + len(sentence), content))
     for title in list(_TITLE.finditer(text))[-_STATEMENTS:]:
-        content = _last_value(_block(text[title.end() : title.end() + 1_000]))
+        content = last_value(first_block(text[title.end() : title.end() + 1_000]))
         if content:
             found.append(_Statement(title.start(), title.end(), content))
     return found
@@ -359,41 +190,7 @@ def _said_before(text: str, mark: int) -> str | None:
     """The answer that stands before its name: "42 is the answer"."""
     line = text[max(text.rfind("\n", 0, mark) + 1, mark - 250) : mark]
     before = _BEFORE.search(line)
-    return answer_in(_SENTENCE_END.split(before[1])[-1]) if before else None
-
-
-def _block(text: str) -> str:
-    """The first paragraph or display formula."""
-    text = text.strip()
-    return text if text.startswith(("$$", "\\[")) and "\n\n" not in text else text.split("\n\n")[0].strip()
-
-
-def _last_value(block: str, result: str = "") -> str | None:
-    """What a last paragraph comes to: a formula on its own, or the answer in its last sentence."""
-    display = re.search(r"(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])[\s.*]*$", block, re.DOTALL)
-    if display:
-        return display[1] or display[2]
-    line = re.sub(r"^(?:[-*>•]\s+)+", "", block.splitlines()[-1].strip()) if block.strip() else ""
-    line = OPENING.sub("", line)
-    if _formula(line) or _CHOICE.fullmatch(line):
-        return line
-    masked = _MATH.sub(lambda m: "x" * len(m[0]), line)
-    ends = [m.end() for m in _SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
-    last = line[ends[-1] if ends else 0 :].rstrip(" .!?*_。")
-    return answer_in(last, result=result)
-
-
-def _finished(text: str) -> bool:
-    """Does the text end as a finished response does: with a stop, a closed formula, or a line of mathematics?"""
-    last = text.rstrip()
-    if _CHOICE.fullmatch(last) or last.endswith((".", "!", "?", "。", "$", "\\]", "\\)", "**", "```", "</answer>")):
-        return True
-    line = OPENING.sub("", last.rpartition("\n")[2])
-    if len(last.split()) <= 3 and re.search(r"\w$", last) and not _OPEN.search(last):  # nothing but an answer
-        return True
-    if re.search(r"(?:\$|\\\]|\\\))\s*[a-z]{1,15}$", line):  # a formula and its unit
-        return True
-    return _formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))
+    return answer_in(SENTENCE_END.split(before[1])[-1]) if before else None
 
 
 def extract(response: str, finished: bool = False) -> Found | NoAnswer:
@@ -431,10 +228,10 @@ def extract(response: str, finished: bool = False) -> Found | NoAnswer:
     if stated:
         where = "the last '####' line" if stated[-1] in hashes else "the last answer statement"
         return Found(_together(text, stated), where)
-    text = _without_signs(_PLEASANTRY.sub("", _without_signs(text[-3_000:])))
-    if not finished and not _finished(text):
+    text = last_words(text)
+    if not finished and not looks_finished(text):
         return NoAnswer("no answer statement, and the response ends in the middle")
-    value = _last_value(_block_at_end(text), _result(text))
+    value = last_value(block_at_end(text), result_of(text))
     return Found((value,), "the last sentence") if value else NoAnswer("no answer statement, and no clear last value")
 
 
@@ -442,7 +239,7 @@ def _later_statement(rest: str) -> str | None:
     """The answer of an "Answer:" line after the last box, near the end of the response."""
     lines = [m for m in _ANSWER_LINE.finditer(rest)] if len(rest) < 400 else []
     content = answer_in(lines[-1][1], marked=True) if lines else None
-    return content if content and re.search(r"\d", content) and _readable(content) else None
+    return content if content and re.search(r"\d", content) and readable(content) else None
 
 
 def _hashed(content: str) -> str | None:
@@ -451,14 +248,3 @@ def _hashed(content: str) -> str | None:
     if re.match(r"[\d\-+.$\\(\[{−]|\*\*[\d\-+.$\\(]", content) or len(content.split()) == 1:
         return answer_in(content) or content
     return None
-
-
-def _block_at_end(text: str) -> str:
-    text = text.rstrip()
-    text = re.sub(r"\n?```\s*$", "", text)
-    if text.endswith(("$$", "\\]")):
-        mark = text[-2:]
-        opened = text[:-2].rfind("$$" if mark == "$$" else "\\[")
-        if opened >= 0:
-            return text[opened:]
-    return text[-3_000:].rpartition("\n\n")[2]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from paced.data.rows import json_object
 from paced.errors import DataError
 from paced.verify import Sample, Verdict, Verifier, read
 from paced.verify.nodes import spoken
@@ -41,12 +42,7 @@ def pairs(path: Path) -> Iterator[Pair]:
 
 
 def _pair(line: str, number: int, where: str) -> Pair:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}): correct or remove the line") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: not a JSON object: each line must hold a response and a gold answer")
+    row = json_object(line, where, "a response and a gold answer")
     for name in ("response", "gold"):
         if name not in row:
             raise DataError(f"{where}: field '{name}' is missing (it has: {', '.join(row) or 'nothing'})")
