@@ -13,7 +13,7 @@ from paced.verify.expressions import Expressions
 from paced.verify.nodes import Node, product
 from paced.verify.notation import Unreadable, tidy
 from paced.verify.stream import DEPTH, RELATIONS
-from paced.verify.tokens import SEPARATORS, tokens
+from paced.verify.tokens import FUNCTIONS, PLAIN, SEPARATORS, tokens
 from paced.verify.units import REFUSED, unit
 
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -132,7 +132,18 @@ class _Parser(Expressions):
         return ("unit", node, unit(words, power))
 
 
+_PHRASE = re.compile(r"[A-Za-z']+(?: [A-Za-z']+)+")  # "It falls" is no product of I, t and a unit
 _A_NAME = re.compile(r"[A-Za-z]+ ?|[\w ().,'/-]*\\text\s*\{[^{}\\]*\}[\w ().,'/-]*")  # of a quantity, in words
+
+
+def _symbol(word: str) -> bool:
+    return (
+        word in FUNCTIONS
+        or word in PLAIN
+        or word.isupper()
+        or word.lower() in SEPARATORS
+        or unit(word).dimension is not None
+    )
 
 
 @lru_cache(maxsize=20_000)
@@ -143,6 +154,8 @@ def parse(text: str) -> Node:
         Unreadable: the grammar does not cover it, or it is nested too deep.
     """
     text = tidy(text)
+    if _PHRASE.fullmatch(text) and any(len(w) > 2 and not _symbol(w) for w in text.split()):
+        raise Unreadable("words")
     try:
         node = _Parser(tokens(text)).whole()
     except RecursionError:

@@ -104,6 +104,8 @@ def _chain(node: Node) -> list[Range] | None:
         left, right, sign = right, left, TURNED.get(sign, sign)
     if left[0] not in ("v", "f") or names(right):
         return None
+    if sign == "=":
+        return [Range(right, True, right, True)]
     if sign == "!=":
         return _without(Range(_BELOW, False, _INFINITY, False), [Range(right, True, right, True)])
     if sign in ("<", "<="):

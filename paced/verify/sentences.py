@@ -32,7 +32,7 @@ _REFUSES = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
-_IS = re.compile(r"\b(?:is|are|be|equals)\s+((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
+_IS = re.compile(r"\b(?:is|are|be|equals)\s+(?:at\s+|about\s+)?((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
 _CHOSEN = re.compile(
     r"^[^\d$\\]*\b(?:with|choose|select|pick|is|it's|be|option|choice|answer)\s+\(?([A-J])\)?$"
     r"|^(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)\b"
@@ -110,6 +110,8 @@ def answer_in(sentence: str, marked: bool = False, result: str = "") -> str | No
             for c, m in zip(contents, pieces, strict=True)
             if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*[*_]*$", sentence[: m.start()])
         ]
+        if not said and pieces[0].start() == 0 and ["=" in c for c in contents].count(True) == 1 and "=" in contents[0]:
+            return contents[0]  # f(x) = x^2 for all real x
         return said[-1] if said else None
     if "=" in sentence and readable(right := sentence.rpartition("=")[2]):
         return right

@@ -13,6 +13,8 @@ _NOTHING = set(
     "nosolution nosolutions norealsolution norealsolutions nosolutionexists none emptyset theemptyset empty "
     "norealnumber norealnumbers".split()
 )
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_ONES = "one two three four five six seven eight nine".split()
 WORDS = {
     word: number
     for number, word in enumerate(
@@ -20,6 +22,7 @@ WORDS = {
         "seventeen eighteen nineteen twenty".split()
     )
 } | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
+WORDS |= {f"{ten}{mark}{one}": WORDS[ten] + WORDS[one] for ten in _TENS for one in _ONES for mark in "- "}
 
 
 def read(text: str) -> Node:

@@ -75,7 +75,7 @@ def _prose(word: str, measured: bool) -> bool:
         return True
     if word.isupper():
         return False
-    if word.lower() in ("to", "no", "of"):
+    if word.lower() in ("to", "no", "of", "is", "so", "if", "we", "on"):
         return True
     return len(word) > 2 and word not in "abcdefghijklmnopqrstuvwxyz"
 

@@ -133,6 +133,13 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
         [r"\{x \mid x \le 2 \text{ or } x \ge 5\}", r"\{x \in \mathbb{R} : x \le 2 \text{ or } x \ge 5\}"],
         [r"\{x \mid x \le 2\}", r"\{2, 5\}"],
     ),
+    "a point and a range": (
+        r"\{-1\} \cup [0,7)",
+        [r"x = -1 \text{ or } 0 \le x < 7"],
+        [r"x = 1 \text{ or } 0 \le x < 7"],
+    ),
+    "a phrase": ("It falls", ["it falls", r"\text{It falls}"], ["It floats", "It"]),
+    "number in two words": ("36", ["thirty-six"], ["thirty-seven", "thirty"]),
     "positive numbers": (r"(0,\infty)", [r"\mathbb{R}^+", r"\mathbb{R}_{>0}", "x > 0"], [r"\mathbb{R}", r"x \ge 0"]),
     "share of something": ("75", [r"75\% \text{ of the class}"], [r"25\% \text{ of the class}"]),
     "both bounds": ("[1,5]", [r"x \ge 1, x \le 5", r"x \ge 1 \text{ and } x \le 5"], [r"x \le 1, x \ge 5"]),

@@ -78,6 +78,8 @@ STATED = [
     ("The answer is B. It cannot be done in 3 days.", "B"),
     ("C is the right answer.", "C"),
     ("Paris", "Paris"),
+    ("Therefore $f(x) = x^2$ for all real $x$.", "f(x) = x^2"),
+    ("So the vertex is at (2, 3).", "(2, 3)"),
     ("Ans: 100", "100"),
     ("= 100", "100"),
 ]
