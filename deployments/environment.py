@@ -52,12 +52,20 @@ def make_folders(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
 
 
-def pages(folder: Path) -> list[str]:
-    """How to open the two web pages of the embedded default."""
+def pages(folder: Path, own_prefect: bool) -> list[str]:
+    """Where the two web pages are, or how to open those of the embedded default."""
     programs = Path(sys.executable).parent
+    if own_prefect:
+        prefect = [
+            f"PREFECT_HOME={folder / 'prefect'} {programs / 'prefect'} server start",
+            "  then http://127.0.0.1:4200: flow runs with their progress, tables and pictures",
+        ]
+    else:
+        prefect = [f"Prefect: {os.environ.get('PREFECT_API_URL', 'as your profile says').removesuffix('/api')}"]
+    if "MLFLOW_TRACKING_URI" in os.environ:
+        return [*prefect, f"MLflow: {os.environ['MLFLOW_TRACKING_URI']}"]
     return [
-        f"PREFECT_HOME={folder / 'prefect'} {programs / 'prefect'} server start",
-        "  then http://127.0.0.1:4200: flow runs with their progress, tables and pictures",
+        *prefect,
         f"{programs / 'mlflow'} server --backend-store-uri sqlite:///{folder / 'mlflow' / 'mlflow.db'}",
         "  then http://127.0.0.1:5000: every stage's parameters and metrics, runs side by side",
     ]
