@@ -1,14 +1,12 @@
 """The command ``paced``. Parses and checks first; Prefect, MLflow and torch are imported only when they are needed."""
 
 import argparse
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import paced
-from deployments import environment
+from deployments import environment, retraining
 from paced.errors import ConfigError, PacedError, Stopped
 
 
@@ -83,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     replay = commands.add_parser("mlflow-replay", help="send MLflow what it missed of a run while it was unreachable")
     replay.add_argument("run", help="name of a run, or its folder")
     replay.set_defaults(do=replay_command)
+    retraining.add_commands(commands)
     return top
 
 
@@ -92,35 +91,14 @@ def run_command(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
     check_paths(recipe)
     home = environment.home()
-    own_prefect = environment.apply(home)
-    from deployments import embedded
+    from deployments.session import session
 
-    wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
+    with session(home):
+        from flows.distill import distill
+        from paced.report import table
+        from tasks.run import run_name
 
-    from flows.distill import distill
-    from paced.report import table
-    from tasks.console import display
-    from tasks.run import run_name
-    from tasks.runner import stop_all
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        display.say("stopping; what is committed is kept ...")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        stop_all()
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
-    display.start()
-    try:
-        if wait:
-            wait()
         summary: dict[str, Any] = distill(recipe, home)
-    except Stopped:
-        print("stopped: the same command goes on from what is committed", file=sys.stderr)
-        return 130
-    finally:
-        display.stop()
     folder = home / "runs" / run_name(recipe)
     print(table(summary))
     print(
@@ -296,6 +274,9 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         return arguments.do(arguments)
+    except Stopped:
+        print("stopped: the same command goes on from what is committed", file=sys.stderr)
+        return 130
     except PacedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

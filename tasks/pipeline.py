@@ -17,6 +17,7 @@ from paced.artifacts import Ref, read_manifest, write_json
 from paced.errors import PacedError, Stopped
 from tasks.console import display
 from tasks.journal import PARENT, Journal
+from tasks.lineage import note_model
 from tasks.policies import StageDied
 from tasks.run import Run
 from tasks.runner import stop_all
@@ -182,16 +183,7 @@ class Pipeline:
                 values = json.loads(line)
                 curves = {f"{row['label']}/{k}": float(values[k]) for k in ("loss", "kl_per_token")}
                 self._journal.metrics(values["step"], curves)
-        recipe = self.run.recipe
-        prefix = f"{recipe.arms[-1].name}/{recipe.seeds[0]}/train_"
-        final = [r for r in rows if r["label"].startswith(prefix)][-1]
-        tags = {
-            "identity": final["identity"],
-            "run": self.run.name,
-            "arm": recipe.arms[-1].name,
-            "seed": str(recipe.seeds[0]),
-        }
-        self._journal.model(Path(final["path"]) / "model", recipe.name, tags)
+        note_model(self._journal, self.run, rows, self.summary)
         table = [
             {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
             for name, arm in self.summary["arms"].items()
