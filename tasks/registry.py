@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from paced.errors import ConfigError, DataError, PacedError
 from paced.identity import model_identity
 from paced.stage import exclusive
-from tasks.tracking import client_of, replay, tracking_uri, turn_of
+from tasks.journal import PARENT
+from tasks.tracking import Tracker, client_of, tracking_uri, turn_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 
@@ -119,13 +120,12 @@ class Registry:
         return fetched
 
     def registered(self, run: Path, identity: str) -> Version:
-        """The version that a run has trained, after sending MLflow whatever it has missed of the run.
+        """The version that a run has trained, after sending MLflow what it may have missed of it.
 
         Raises:
             RegistryError: MLflow does not take it.
         """
-        complete, total = replay(run, self.home)
-        if complete < total:
+        if not Tracker(run, self.home, run.name).flush(PARENT, wait=True):
             raise RegistryError(
                 f"MLflow at {self.uri} does not take what run {run.name} logged: nothing is decided; run the same "
                 "again when it does, nothing that is computed is lost"

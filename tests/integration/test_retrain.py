@@ -32,18 +32,18 @@ from tasks.registry import Registry
 
 SETTINGS = (
     "rollouts.samples=4",
-    "training={steps: 16, batch: 16, learning_rate: 6.0e-4, warmup: 4, betas: [0.9, 0.98]}",
-    "arms=[{name: plain, scheme: uniform, schedule: two_stage}, {name: paced, scheme: beta, schedule: forward}]",
+    "training={steps: 24, batch: 16, learning_rate: 6.0e-4, warmup: 4, betas: [0.9, 0.98]}",
+    "arms=[{name: plain, scheme: uniform, schedule: forward}, {name: paced, scheme: beta, schedule: forward}]",
     "evaluation.samples=1",
-    "evaluation.benchmarks.0.data={source: tiny, problems: 96, mix: {1: 1, 2: 1}, seed: 1000}",
+    "evaluation.benchmarks.0.data={source: tiny, problems: 192, mix: {1: 1, 2: 1}, seed: 1000}",
     "evaluation.benchmarks.1.data.problems=16",
 )
 RUINOUS = "training={steps: 4, batch: 16, learning_rate: 0.05, warmup: 1}"
 
 
-def week(folder: Path, name: str, level: int, seed: int, problems: int = 100) -> None:
+def week(folder: Path, name: str, mix: dict[int, float], seed: int, problems: int) -> None:
     """A file of new problems; its name is there only once it is whole."""
-    drawn = (task for _, task in zip(range(problems), tasks(seed, {level: 1}), strict=False))
+    drawn = (task for _, task in zip(range(problems), tasks(seed, mix), strict=False))
     part = folder / f"{name}.part"
     part.write_text("".join(json.dumps({"question": task.prompt}) + "\n" for task in drawn))
     part.rename(folder / f"{name}.jsonl")
@@ -74,7 +74,7 @@ class World(NamedTuple):
 
     def state(self, flow: str) -> tuple[str, str]:
         """Type and message of the final state of the last run of a flow, as Prefect's server has it."""
-        question = {"flows": {"name": {"any_": [flow]}}, "sort": "EXPECTED_START_TIME_DESC", "limit": 1}
+        question = {"flows": {"name": {"any_": [flow]}}, "sort": "END_TIME_DESC", "limit": 1}
         request = urllib.request.Request(
             f"{self.prefect.url}/api/flow_runs/filter", json.dumps(question).encode(),
             {"Content-Type": "application/json"},
@@ -157,7 +157,7 @@ def test_no_new_data_and_a_half_written_file(world: World) -> None:
 @pytest.fixture(scope="module")
 def first(world: World) -> Outcome:
     """The first champion; a second retraining is refused while the first one runs."""
-    week(world.watch, "week1", level=1, seed=6)
+    week(world.watch, "week1", {1: 1}, seed=6, problems=100)
     command = Command(world.home, *world.arguments("--notify", f"tee -a {world.home}/told.jsonl"), env=world.env())
     command.until(lambda: "run tiny-" in command.err, "the challenger's run begins")
     refused = paced(world.home, *world.arguments(), env=world.env())
@@ -204,7 +204,7 @@ def test_what_a_version_says(world: World, first: Outcome, monkeypatch: pytest.M
 
 @pytest.fixture(scope="module")
 def second(world: World, first: Outcome) -> Outcome:
-    week(world.watch, "week2", level=2, seed=7)
+    week(world.watch, "week2", {1: 1, 2: 3}, seed=7, problems=150)
     return world.retrain("--notify", "false")
 
 
@@ -217,7 +217,7 @@ def test_a_better_challenger(world: World, second: Outcome) -> None:
     assert (told["event"], told["files"]) == ("promoted", [f"{world.watch}/week2.jsonl"])
     stages = json.loads((world.home / "runs" / told["run"] / "run.json").read_text())["stages"]
     counts = {s["label"]: s["counts"] for s in stages}
-    assert 90 <= counts["0/prepare"]["problems"] <= 100
+    assert 140 <= counts["0/prepare"]["problems"] <= 150
     assert counts["base/evaluate"]["computed"] == 0  # judged before, as a challenger
     tags = {n: world.client.get_model_version("tiny", str(n)).tags for n in (1, 2)}
     assert tags[2]["student"] == tags[1]["model"]
@@ -226,7 +226,7 @@ def test_a_better_challenger(world: World, second: Outcome) -> None:
 
 @pytest.fixture(scope="module")
 def third(world: World, second: Outcome) -> Outcome:
-    week(world.watch, "week3", level=1, seed=8, problems=60)
+    week(world.watch, "week3", {1: 1}, seed=8, problems=60)
     return world.retrain("--set", RUINOUS)
 
 
