@@ -66,6 +66,16 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--explain", action="store_true", help="say how each verdict came about")
     grade.set_defaults(do=grade_command)
 
+    up = commands.add_parser("up", help="start the platform: Prefect server, MLflow server, worker, deployments")
+    up.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
+    up.add_argument("--prefect-port", type=int, default=None, help="default 4200")
+    up.add_argument("--mlflow-port", type=int, default=None, help="default 5000")
+    up.set_defaults(do=up_command)
+    commands.add_parser("down", help="stop the platform; what runs have committed is kept").set_defaults(
+        do=down_command
+    )
+    commands.add_parser("status", help="what of the platform runs, and where").set_defaults(do=status_command)
+
     cache = commands.add_parser("cache", help="what is stored: list, verify, collect garbage")
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("ls", help="collections and artifacts with sizes").set_defaults(do=cache_ls)
@@ -98,7 +108,7 @@ def run_command(arguments: argparse.Namespace) -> int:
         from paced.report import table
         from tasks.run import run_name
 
-        summary: dict[str, Any] = distill(recipe, home)
+        summary: dict[str, Any] = distill(recipe)
     folder = home / "runs" / run_name(recipe)
     print(table(summary))
     print(
@@ -227,6 +237,39 @@ def grade_command(arguments: argparse.Namespace) -> int:
 
     print(grade_file(arguments.pairs, arguments.out, sys.stdout if arguments.explain else None))
     return 0
+
+
+def up_command(arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    home = environment.home()
+    environment.make_folders(home)
+    given = {k: v for k in ("host", "prefect_port", "mlflow_port") if (v := getattr(arguments, k)) is not None}
+    settings = (platform.known(home) or platform.Settings()).model_copy(update=given)
+    platform.up(home, settings)
+    print("'paced status' says how it is, 'paced down' stops it")
+    return 0
+
+
+def down_command(_arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    print("stopped" if platform.down(environment.home()) else f"nothing runs in {environment.home()}")
+    return 0
+
+
+def status_command(_arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    rows = platform.status(environment.home())
+    if not rows:
+        print(f"no platform runs in {environment.home()}; 'paced up' starts one")
+        return 1
+    for row in rows:
+        print(
+            f"{row['name']:<10} {row['state']:<10} {row['address']:<28} {'healthy' if row['healthy'] else 'no answer'}"
+        )
+    return 0 if all(row["healthy"] for row in rows) else 1
 
 
 def replay_command(arguments: argparse.Namespace) -> int:

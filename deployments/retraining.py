@@ -77,7 +77,7 @@ def retrain_command(arguments: argparse.Namespace) -> int:
     with session(home):
         from flows.retrain import retrain
 
-        outcome: dict[str, Any] = retrain(recipe, retraining, home)
+        outcome: dict[str, Any] = retrain(recipe, retraining)
     print(outcome["message"])
     return 0
 

@@ -4,7 +4,6 @@ prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
         -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
 """
 
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -39,12 +38,12 @@ def title() -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def distill(recipe: Recipe, home: Path = Path(".paced")) -> dict[str, Any]:
+def distill(recipe: Recipe) -> dict[str, Any]:
     """Distil the recipe's teacher into its student, once for each seed and arm, and compare the students.
 
     Returns the run's summary (docs: summary.json).
     """
-    run = open_run(recipe, home)
+    run = open_run(recipe)
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
     with Pipeline(run) as stages:
         benchmarks = {

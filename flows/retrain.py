@@ -16,13 +16,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.distill import distill
-from paced.config import Recipe, Retraining, checked_recipe
+from paced.config import Recipe, Retraining, checked_recipe, home
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
 from paced.incoming import Ledger, Taken, take
 from paced.promotion import decide
 from paced.stage import exclusive
 from tasks.console import display
 from tasks.notify import Event, notify
+from tasks.owner import claim
 from tasks.registry import Registry, Version
 from tasks.run import run_name
 from tasks.runner import stopping
@@ -39,7 +40,7 @@ def title() -> str:
 
 
 @flow(name="retrain", flow_run_name=title)  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
-def retrain(recipe: Recipe, retraining: Retraining, home: Path = Path(".paced")) -> Any:
+def retrain(recipe: Recipe, retraining: Retraining) -> Any:
     """Train a challenger on new files and promote it if it is better; else keep the champion and say why.
 
     Args:
@@ -50,7 +51,8 @@ def retrain(recipe: Recipe, retraining: Retraining, home: Path = Path(".paced"))
     Returns:
         the fields of an Event; its message is also that of the run's final state.
     """
-    registry = Registry(home, recipe.name)
+    claim()
+    registry = Registry(home(), recipe.name)
     try:
         with alone(registry, retraining):
             event = attempt(recipe, retraining, registry)
@@ -131,7 +133,7 @@ def challenge(
     trial = challenger_recipe(recipe, taken.folder, registry.weights(champion) if champion else None)
     run, arm, seed = registry.home / "runs" / run_name(trial), trial.arms[0].name, trial.seeds[0]
     try:
-        summary: dict[str, Any] = distill(trial, registry.home)
+        summary: dict[str, Any] = distill(trial)
     except NothingToLearn as error:
         message = f"{model}: {base} stays champion, the new problems teach it nothing: {error}"
         return Event(event="kept", model=model, message=message, champion=before, run=run.name)

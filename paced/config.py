@@ -4,6 +4,7 @@ A recipe is one YAML file (see recipes/). Unknown keys, wrong types and contradi
 field. Imports no torch.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -11,6 +12,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from paced.errors import ConfigError
+
+
+def home() -> Path:
+    """``PACED_HOME``, by default ``.paced`` in the working directory: artifacts, stores, runs, tracking, all of it."""
+    return Path(os.environ.get("PACED_HOME", ".paced")).absolute()
 
 
 class Section(BaseModel):

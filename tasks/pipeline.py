@@ -18,6 +18,7 @@ from paced.errors import PacedError, Stopped
 from tasks.console import display
 from tasks.journal import PARENT, Journal
 from tasks.lineage import note_model
+from tasks.owner import claim
 from tasks.policies import StageDied
 from tasks.run import Run
 from tasks.runner import stop_all
@@ -46,6 +47,7 @@ class Pipeline:
 
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
+        claim()
         recipe = self.run.recipe
         tags = {
             "paced.recipe": recipe.name,

@@ -18,7 +18,7 @@ from paced import weights
 from paced.artifacts import Manifest, Ref, open_file, read_manifest, replacing, write_json
 from paced.config import Weights
 from paced.errors import DataError
-from paced.report import plots
+from paced.report import lengths, plots
 from paced.report.page import page, table
 from paced.statistics import Array
 
@@ -134,6 +134,7 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         scores = comparison["arms"].get(name, {})
         settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm else {}
         arms[name] = settings | {key: scores[key] for key in METRICS if key in scores} | cost(run, made, arm)
+        arms[name]["lengths"] = watched(run, made, arm, scores)
     for name, share in saved(run, arms).items():
         arms[name]["teacher_tokens_saved"] = share
     stages = [
@@ -156,6 +157,7 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         "benchmarks": comparison["benchmarks"],
         "arms": arms,
         "comparisons": comparison["comparisons"],
+        "warnings": lengths.alarms(arms),
         "stages": stages,
     }
 
@@ -209,6 +211,23 @@ def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
             }
         )
     return {key: sum(t[key] for t in totals) / len(totals) for key in totals[0]} if totals else {}
+
+
+def watched(run: Run, made: Mapping[str, Made], arm: Arm | None, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Mean length and share cut off wherever a student answered: rollouts, each round of stage 2, the benchmarks."""
+    found: list[dict[str, Any]] = []
+    if arm:
+        sampled: dict[str, list[Mapping[str, float]]] = {}
+        for seed in run.seeds:
+            stages = [made[f"{seed}/rollouts"]] if f"{seed}/rollouts" in made else []
+            stages += [m for m in of_seed(made, arm.name, seed) if m.entry.stage == "rollouts"]
+            for m in stages:
+                sampled.setdefault(m.entry.label.rpartition("/")[2], []).append(m.manifest.counts)
+        found = [lengths.length(stage, counts) for stage, counts in sampled.items()]
+    if "mean_tokens" in scores:
+        written = {key: scores[key] for key in ("mean_tokens", "truncated")}
+        found.append({"stage": lengths.EVALUATION, "samples": scores["accuracy"]["samples"]} | written)
+    return found
 
 
 def saved(run: Run, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
