@@ -2,16 +2,14 @@
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import paced
-from deployments import environment
+from deployments import environment, retraining
 from paced.errors import ConfigError, PacedError, Stopped
 
 
@@ -113,6 +111,7 @@ def parser() -> argparse.ArgumentParser:
     replay = commands.add_parser("mlflow-replay", help="send MLflow what it missed of a run while it was unreachable")
     replay.add_argument("run", help="name of a run, or its folder")
     replay.set_defaults(do=replay_command)
+    retraining.add_commands(commands)
     return top
 
 
@@ -189,40 +188,16 @@ def commit_of(recipe: Path) -> str:
 
 def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
     """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
-    from deployments import platform
-
     check_paths(recipe)
     home = environment.home()
-    platform.join(home)
-    own_prefect = environment.apply(home)
     os.environ.setdefault("PACED_COMMIT", commit_of(file))
-    from deployments import embedded
+    from deployments.session import session
 
-    wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
+    with session(home) as own_prefect:
+        from paced.report import table
+        from tasks.run import run_name
 
-    from paced.report import table
-    from tasks.console import display
-    from tasks.run import run_name
-    from tasks.runner import stop_all
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        display.say("stopping; what is committed is kept ...")
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        stop_all()
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
-    display.start()
-    try:
-        if wait:
-            wait()
         summary = start()
-    except Stopped:
-        print("stopped: the same command goes on from what is committed", file=sys.stderr)
-        return 130
-    finally:
-        display.stop()
     folder = home / "runs" / run_name(recipe)
     print(table(summary))
     print(
@@ -443,6 +418,9 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         return arguments.do(arguments)
+    except Stopped:
+        print("stopped: the same command goes on from what is committed", file=sys.stderr)
+        return 130
     except PacedError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

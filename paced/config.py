@@ -150,7 +150,8 @@ class Columns(Section):
 class Data(Section):
     """Where problems come from.
 
-    ``tiny`` is generated (``mix`` gives the share of each level); ``gsm8k`` is the original GSM8K; ``math`` any of the
+    ``tiny`` is generated (``mix`` gives the share of each level) or a file of its prompts; ``gsm8k`` is the original
+    GSM8K; ``math`` any of the
     published layouts of competition mathematics (MATH, MATH-500, AIME, AMC, Minerva, OlympiadBench, DAPO, DeepScaleR),
     told apart by their fields; ``mmlu`` multiple choice, judged by log-likelihood; ``table`` a file of your own.
     """
@@ -158,8 +159,8 @@ class Data(Section):
     source: Literal["tiny", "gsm8k", "math", "mmlu", "table"]
     path: str | None = Field(
         default=None,
-        description="JSONL or Parquet file; for mmlu also a folder or zip of the original CSV files; or a data set of "
-        "the Hugging Face hub as hub:OWNER/NAME:SPLIT or hub:OWNER/NAME:CONFIG:SPLIT.",
+        description="JSONL or Parquet file, or a folder of such; for mmlu also a folder or zip of the original CSV "
+        "files; or a data set of the Hugging Face hub as hub:OWNER/NAME:SPLIT or hub:OWNER/NAME:CONFIG:SPLIT.",
     )
     columns: Columns | None = Field(default=None, description="Field names, for source table.")
     problems: PositiveInt | None = Field(default=None, description="How many problems to take; all if not set.")
@@ -189,17 +190,22 @@ class Data(Section):
         if self.source == "mmlu" and self.instruction:
             raise ValueError("instruction has no effect with source 'mmlu', whose prompts have their own: remove it")
         if self.source == "tiny":
-            if self.path is not None:
-                raise ValueError("path has no effect with source 'tiny', which is generated: remove it")
-            if not self.mix or self.problems is None:
-                raise ValueError("source 'tiny' needs mix and problems")
-            if not set(self.mix) <= {0, 1, 2, 3, 4, 5, 6}:
+            if self.path is not None and self.mix is not None:
+                raise ValueError("mix has no effect with path: a file of prompts is taken as it is")
+            if self.generated and (not self.mix or self.problems is None):
+                raise ValueError("source 'tiny' needs mix and problems, or path")
+            if not set(self.mix or ()) <= {0, 1, 2, 3, 4, 5, 6}:
                 raise ValueError("mix must name levels 0 to 6")
             if self.instruction:
                 raise ValueError("instruction has characters that source 'tiny' has no tokens for: remove it")
             if changed := self.changed("drop_scripts", "max_characters"):
-                raise ValueError(f"{changed[0]} has no effect with source 'tiny', which is generated: remove it")
+                raise ValueError(f"{changed[0]} has no effect with source 'tiny': remove it")
         return self
+
+    @property
+    def generated(self) -> bool:
+        """Whether problems are made up rather than read."""
+        return self.source == "tiny" and self.path is None
 
 
 class Decontamination(Section):
@@ -438,7 +444,7 @@ class Recipe(Section):
             raise ValueError("teacher.engine has no effect: with schedule 'reverse' the teacher only scores")
         if self.data.source == "mmlu":
             raise ValueError("data: source 'mmlu' has no responses to learn from; it is a benchmark")
-        if self.data.source == "tiny" and self.decontamination.changed("enabled", "words", "share"):
+        if self.data.generated and self.decontamination.changed("enabled", "words", "share"):
             raise ValueError(
                 "decontamination has no effect with source 'tiny', which is drawn apart from its benchmarks"
             )
@@ -456,6 +462,37 @@ class Recipe(Section):
         if self.teacher.path is None:
             return self.student
         return Model.model_validate(self.teacher.model_dump(include=set(Model.model_fields)))
+
+
+class Notify(Section):
+    """Who is told of a promotion, a refused promotion and a failure."""
+
+    command: tuple[str, ...] = Field(
+        default=(), description="A program and its arguments; it gets the event as JSON on standard input. No shell."
+    )
+    webhook: str | None = Field(
+        default=None, description="Name of a Webhook block of Prefect; it is sent the event as JSON."
+    )
+
+
+class Retraining(Section):
+    """When a challenger is trained on new files, and when it takes the champion's place (docs/retraining.md)."""
+
+    watch: str = Field(description="Folder, or object store such as s3://bucket/prefix, to look for files in.")
+    files: Annotated[str, Field(pattern=r"\.(jsonl|parquet)$")] = Field(
+        default="*.jsonl", description="Which files count, as a pattern on the path below watch; * crosses folders."
+    )
+    settle: float = Field(
+        default=10.0, ge=0, description="Seconds in which a new file must not change, or it is left for the next time."
+    )
+    forgetting_limit: Annotated[float, Field(ge=0)] | None = Field(
+        default=2.0,
+        description="Percentage points of retention that the whole 95% interval must not exceed; null: no limit.",
+    )
+    overlap: Literal["refuse", "queue"] = Field(
+        default="refuse", description="What a retraining does while another one of the same model runs."
+    )
+    notify: Notify = Notify()
 
 
 def _explain(error: ValidationError, source: str) -> ConfigError:
@@ -520,6 +557,30 @@ def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data
         raise _explain(error, path) from None
 
 
+def checked_recipe(tree: dict[str, Any], source: str) -> Recipe:
+    """A recipe from plain values; ``source`` is named in messages.
+
+    Raises:
+        ConfigError: with the path of each bad field.
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, source) from None
+
+
+def checked_retraining(tree: dict[str, Any], source: str) -> Retraining:
+    """The settings of a retraining from plain values; ``source`` is named in messages.
+
+    Raises:
+        ConfigError: with the path of each bad field.
+    """
+    try:
+        return Retraining.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, source) from None
+
+
 def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     """Read a YAML recipe, apply ``a.b=value`` assignments, check it.
 
@@ -542,10 +603,7 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     tree = _unshared(tree)
     for assignment in assignments:
         _assign(tree, assignment)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, str(path)) from None
+    return checked_recipe(tree, str(path))
 
 
 def with_changes(recipe: Recipe, source: str, **fields: Any) -> Recipe:
@@ -554,7 +612,4 @@ def with_changes(recipe: Recipe, source: str, **fields: Any) -> Recipe:
     Raises:
         ConfigError: with ``source`` and the path of each bad field.
     """
-    try:
-        return Recipe.model_validate(recipe.model_dump() | fields)
-    except ValidationError as error:
-        raise _explain(error, source) from None
+    return checked_recipe(recipe.model_dump() | fields, source)

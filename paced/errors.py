@@ -13,6 +13,10 @@ class DataError(PacedError):
     """A data file, a model folder or the content of either is unusable; names the file and the line."""
 
 
+class NothingToLearn(DataError):
+    """Every weight is zero: the student solves all of the problems, or none."""
+
+
 class VerifierError(PacedError):
     """A verifier rejects what it must accept, or cannot run."""
 
@@ -29,4 +33,7 @@ class Stopped(PacedError):
     """The run was told to stop; what was committed stays."""
 
 
-ERRORS = {e.__name__: e for e in (PacedError, ConfigError, DataError, VerifierError, CacheError, EngineError, Stopped)}
+ERRORS = {
+    e.__name__: e
+    for e in (PacedError, ConfigError, DataError, NothingToLearn, VerifierError, CacheError, EngineError, Stopped)
+}

@@ -179,11 +179,15 @@ def peak_memory() -> int:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Generator[None]:
-    """Hold a file lock; the kernel gives it back when the holder dies, however it dies."""
+def exclusive(path: Path, wait: bool = True) -> Generator[None]:
+    """Hold a file lock; the kernel gives it back when the holder dies, however it dies.
+
+    Raises:
+        BlockingIOError: another holds it, and ``wait`` is false.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Weights
-from paced.errors import DataError
+from paced.errors import DataError, NothingToLearn
 from paced.stage import Job
 from paced.tables import PASS_RATES
 
@@ -90,7 +90,8 @@ def weights(job: Job) -> None:
     """Inputs: rollouts. Files: pass_rates.parquet, weights.json.
 
     Raises:
-        DataError: every weight is zero.
+        DataError: no problem has a known verdict.
+        NothingToLearn: every weight is zero.
     """
     config = Config.model_validate(job.spec.config)
     table = job.table("rollouts", "rollouts.parquet", ["problem_id", "finish", "verdict"])
@@ -98,8 +99,12 @@ def weights(job: Job) -> None:
     correct, wrong = counts["correct"].to_numpy(float), counts["wrong"].to_numpy(float)
     raw = raw_weights(correct, wrong, config)
     known = correct + wrong
+    if not known.any():
+        raise DataError(
+            "no problem has a known verdict, the sampler or the verifier failed on every sample: see rollouts.parquet"
+        )
     if not raw.sum() > 0:
-        raise DataError(nothing_left(correct, known, config))
+        raise NothingToLearn(nothing_left(correct, known, config))
     weight = normalised(raw, config.weights.normalise)
     low, high = wilson(correct, known)
     rows: list[dict[str, Any]] = counts.to_dict("records")  # pyright: ignore[reportAssignmentType]
@@ -144,10 +149,6 @@ def pass_counts(table: pd.DataFrame) -> pd.DataFrame:
 
 def nothing_left(correct: Array, known: Array, config: Config) -> str:
     """The message for a set in which no problem has positive weight: what was seen, what to change."""
-    if not known.any():
-        return (
-            "no problem has a known verdict, the sampler or the verifier failed on every sample: see rollouts.parquet"
-        )
     rates = correct[known > 0] / known[known > 0]
     seen = ", ".join(f"{int(n)} at {r:.3g}" for r, n in zip(*np.unique(rates, return_counts=True), strict=True))
     if config.scheme == "hard_filter":

@@ -89,9 +89,12 @@ class Journal:
         """Note a file or a folder to be kept as an artifact."""
         self._append({"kind": "file", "path": str(path), "folder": folder})
 
-    def model(self, path: Path, name: str, tags: Mapping[str, str]) -> None:
-        """Note a model folder to be registered under ``name``."""
-        self._append({"kind": "model", "path": str(path), "name": name, "tags": dict(tags)})
+    def model(
+        self, path: Path, name: str, tags: Mapping[str, str], description: str, sampling: Mapping[str, float]
+    ) -> None:
+        """Note a model folder to be registered under ``name``; ``sampling`` is what it was judged with."""
+        entry = {"kind": "model", "path": str(path), "name": name, "tags": dict(tags), "sampling": dict(sampling)}
+        self._append(entry | {"description": description})
 
     def end(self, status: str) -> None:
         self._append({"kind": "end", "status": status})

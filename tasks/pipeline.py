@@ -18,6 +18,7 @@ from paced.errors import PacedError, Stopped
 from tasks import record
 from tasks.console import display
 from tasks.journal import PARENT, Journal
+from tasks.lineage import note_model
 from tasks.owner import claim
 from tasks.policies import StageDied
 from tasks.run import Run
@@ -184,7 +185,7 @@ class Pipeline:
                 self._journal.metrics(values["step"], curves)
         record.finish(self.run, self._journal, rows, self.summary)
         if self._keep:
-            self._register(rows)
+            note_model(self._journal, self.run, rows, self.summary)
         table = [
             {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
             for name, arm in self.summary["arms"].items()
@@ -193,19 +194,6 @@ class Pipeline:
         for name, data in pictures.items():
             url = "data:image/png;base64," + base64.b64encode(data).decode()
             create_image_artifact(url, key=name.replace("_", "-"), description=name.replace("_", " "))
-
-    def _register(self, rows: list[dict[str, Any]]) -> None:
-        """The last arm's student, of the first seed, as a model."""
-        recipe = self.run.recipe
-        prefix = f"{recipe.arms[-1].name}/{recipe.seeds[0]}/train_"
-        final = [r for r in rows if r["label"].startswith(prefix)][-1]
-        tags = {
-            "identity": final["identity"],
-            "run": self.run.name,
-            "arm": recipe.arms[-1].name,
-            "seed": str(recipe.seeds[0]),
-        }
-        self._journal.model(Path(final["path"]) / "model", recipe.name, tags)
 
     def _flush(self, labels: list[str]) -> None:
         for label in labels:

@@ -64,6 +64,11 @@ def stop_all(grace: float = 8.0) -> None:
             time.sleep(0.05)
 
 
+def stopping() -> bool:
+    """Whether this process was told to stop."""
+    return _stopping.is_set()
+
+
 def end(process: ForkServerProcess, number: int) -> None:
     """Signal a process and whatever it has started."""
     assert process.pid is not None

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +40,22 @@ def tracking_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
 
 
+def client_of(uri: str) -> Any:
+    """An MLflow client; a database's folder is made."""
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return mlflow.MlflowClient(uri)
+
+
+def turn_of(uri: str, home: Path, folder: Path) -> Path:
+    """The lock to send under: one of a home where all runs share a database file, else one of a folder."""
+    return (folder if uri.startswith("http") else home / "locks") / ".mlflow.lock"
+
+
 class Tracker:
     """Sends the journals of one PACED run."""
 
@@ -59,9 +75,7 @@ class Tracker:
         """
         if not wait and (time.monotonic() < self._down_until or self._lock.locked()):
             return False
-        # One at a time in a home where all runs share a database file, else one at a time of a run.
-        owner = self.folder if self.uri.startswith("http") else self.home / "locks"
-        with self._lock, exclusive(owner / ".mlflow.lock"):
+        with self._lock, exclusive(turn_of(self.uri, self.home, self.folder)):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -90,13 +104,7 @@ class Tracker:
     def client(self) -> Any:
         """An MLflow client; the experiment is created on first use."""
         if self._client is None:
-            import mlflow
-
-            logging.getLogger("mlflow").setLevel(logging.WARNING)
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            if self.uri.startswith("sqlite:///"):
-                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-            self._client = mlflow.MlflowClient(self.uri)
+            self._client = client_of(self.uri)
         return self._client
 
     def _experiment(self) -> str:
@@ -208,8 +216,11 @@ class Tracker:
         if any(v.tags.get("identity") == identity for v in versions):
             return
         client.log_artifacts(run_id, entry["path"], "model")
+        client.log_text(run_id, signature(run_id, entry.get("sampling", {})), "model/MLmodel")
         source = f"{client.get_run(run_id).info.artifact_uri}/model"
-        client.create_model_version(entry["name"], source, run_id, tags=entry["tags"])
+        client.create_model_version(
+            entry["name"], source, run_id, tags=entry["tags"], description=entry.get("description")
+        )
 
     def links(self) -> dict[str, str]:
         """Label -> page of its run."""
@@ -228,6 +239,20 @@ class Tracker:
         """The page that shows runs side by side."""
         runs, experiments = (quote(json.dumps(list(x))) for x in (ids, [state["experiment"]]))
         return f"{self.pages}/#/compare-runs?runs={runs}&experiments={experiments}"
+
+
+def signature(run_id: str, sampling: Mapping[str, float]) -> str:
+    """The file ``MLmodel``: a prompt in, a response out, and what the model was sampled with when it was judged."""
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    kinds = {int: DataType.long, float: DataType.double}
+    found = ModelSignature(
+        Schema([ColSpec(DataType.string, "prompt")]),
+        Schema([ColSpec(DataType.string, "response")]),
+        ParamSchema([ParamSpec(name, kinds[type(value)], value) for name, value in sampling.items()]),
+    )
+    return Model("model", run_id, signature=found, flavors={"paced": {"format": "Hugging Face folder"}}).to_yaml()
 
 
 def replay(folder: Path, home: Path) -> tuple[int, int]:

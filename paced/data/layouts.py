@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from paced.config import Columns, Data
 from paced.data.rows import Row, rows
 from paced.errors import DataError
+from paced.tiny.world import working
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -241,6 +242,18 @@ def table(found: Iterator[Row], data: Data) -> Iterator[Problem]:
         yield _checked(problem, columns.question, columns.answer)
 
 
+def tiny(found: Iterator[Row], data: Data) -> Iterator[Problem]:
+    """Prompts of the tiny world in field ``question``; their answers follow from them."""
+    for where, row in found:
+        prompt = text(row, "question", where)
+        try:
+            gold, fault = working(prompt), ""
+        except ValueError as error:
+            gold, fault = "", str(error)
+        problem = Problem(where, prompt, gold, None, level_of(optional(row, "level"), where), prompt, fault=fault)
+        yield _checked(problem, "question", "answer")
+
+
 def required(row: dict[str, Any], path: str, where: str) -> Any:
     try:
         return dig(row, path)
@@ -283,7 +296,7 @@ def _checked(problem: Problem, question: str, answer: str) -> Problem:
 
 
 Reader = Callable[[Iterator[Row], Data], Iterator[Problem]]
-READERS: dict[str, Reader] = {"gsm8k": gsm8k, "math": maths, "mmlu": multiple_choice, "table": table}
+READERS: dict[str, Reader] = {"gsm8k": gsm8k, "math": maths, "mmlu": multiple_choice, "table": table, "tiny": tiny}
 
 
 def read(data: Data, path: Path) -> Iterator[Problem]:

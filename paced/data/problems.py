@@ -76,7 +76,7 @@ def prepare(job: Job) -> None:
         for name in job.spec.inputs
         if name.startswith("exclude/")
     }
-    if data.source == "tiny":
+    if data.generated:
         problems, examples = _generated(data, frozenset(itertools.chain(*excluded.values()))), {}
         questions = [p.question for p in problems]
         done = Cleaned(problems, [], {"source": "tiny", "rows": len(problems), "usable": len(problems)})

@@ -30,14 +30,12 @@ def rows(path: Path) -> Iterator[Row]:
     """
     try:
         if path.is_dir():
-            found = sorted(path.rglob("*.csv"))
-            if not found:
-                raise DataError(
-                    f"{path} cannot be read: Is a directory without *.csv files: name a JSONL or Parquet file in it"
-                )
-            for file in found:
-                with file.open(encoding="utf-8", newline="") as text:
-                    yield from _csv(text, str(file), file.name)
+            for file in members(path):
+                if file.suffix == ".csv":
+                    with file.open(encoding="utf-8", newline="") as text:
+                        yield from _csv(text, str(file), file.name)
+                else:
+                    yield from rows(file)
         elif path.suffix == ".parquet":
             yield from _parquet(path)
         elif path.suffix == ".zip":
@@ -48,6 +46,18 @@ def rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path} is not UTF-8 text: convert it to JSONL in UTF-8") from None
     except OSError as error:
         raise DataError(f"data file {path} cannot be read: {error.strerror or error}") from None
+
+
+def members(folder: Path) -> list[Path]:
+    """The data files of a folder: its CSV files (MMLU), else its JSONL and Parquet files, in an order of their own.
+
+    Raises:
+        DataError: there are none.
+    """
+    for suffixes in ((".csv",), (".jsonl", ".parquet")):
+        if found := sorted(f for f in folder.rglob("*") if f.suffix in suffixes):
+            return found
+    raise DataError(f"{folder} cannot be read: Is a directory without *.jsonl, *.parquet or *.csv files")
 
 
 def _jsonl(path: Path) -> Iterator[Row]:
@@ -124,14 +134,14 @@ def _csv(text: Iterable[str], where: str, name: str) -> Iterator[Row]:
 
 
 def identity(path: Path) -> str:
-    """Digest of a data file's bytes, or of all CSV files of a folder.
+    """Digest of a data file's bytes, or of all data files of a folder.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
         if path.is_dir():
-            return digest({str(f.relative_to(path)): file_digest(f) for f in sorted(path.rglob("*.csv"))})
+            return digest({str(f.relative_to(path)): file_digest(f) for f in members(path)})
         return file_digest(path)
     except OSError as error:
         raise DataError(f"data file {path} cannot be read: {error.strerror}") from None

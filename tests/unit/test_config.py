@@ -96,7 +96,7 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("arms=[]", "arms: "),
         ("evaluation.benchmarks=[]", "evaluation.benchmarks: "),
         # contradictions
-        ("data.path=x.jsonl", "data: path has no effect"),
+        ("data.path=x.jsonl", "data: mix has no effect with path"),
         ("data.mix=", "data: source 'tiny' needs mix"),
         ("data.mix.9=1", "data: mix must name levels 0 to 6"),
         ("data.instruction=Think.", "data: instruction"),

@@ -1,0 +1,53 @@
+"""What a registered model says about itself: what it was made from, how it was judged, how it is called."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paced.identity import model_identity
+from tasks.journal import Journal
+from tasks.run import Run, model_ref
+
+
+def note_model(journal: Journal, run: Run, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
+    """Note a finished run's final student, of the last arm and the first seed, to be registered.
+
+    Tags: ``identity`` of the stage that trained it, ``model`` of its files, ``student``, ``teacher``, ``data`` and
+    ``answers`` (the teacher's, where there are any) of what it was made from.
+    """
+    recipe = run.recipe
+    arm, seed = recipe.arms[-1].name, recipe.seeds[0]
+    identities = {row["label"]: row["identity"] for row in rows}
+    final = [row for row in rows if row["label"].startswith(f"{arm}/{seed}/train_")][-1]
+    folder = Path(final["path"]) / "model"
+    tags = {
+        "identity": final["identity"],
+        "model": model_identity(folder),
+        "run": run.name,
+        "arm": arm,
+        "seed": str(seed),
+        "data": identities[f"{seed}/prepare"],
+        "student": model_ref(recipe.student).identity,
+        "teacher": model_ref(recipe.teacher_model).identity,
+    }
+    if answers := identities.get(f"{arm}/{seed}/teacher"):
+        tags["answers"] = answers
+    journal.model(folder, recipe.name, tags, description(run, summary), recipe.evaluation.sampling.model_dump())
+
+
+def description(run: Run, summary: Mapping[str, Any]) -> str:
+    """The figures of a version, in Markdown: means and paired differences with their 95% intervals, in %."""
+    arm = run.recipe.arms[-1]
+    lines = [f"Arm {arm.name} ({arm.scheme}, {arm.schedule}) of run {run.name}, seed {run.recipe.seeds[0]}.", ""]
+    lines += ["| | student | base | difference |", "|---|---|---|---|"]
+    for metric in ("accuracy", "retention"):
+        values = [summary["arms"][name].get(metric) for name in (arm.name, "base")]
+        paired = (c for c in summary["comparisons"] if (c["a"], c["b"], c["metric"]) == (arm.name, "base", metric))
+        cells = [interval(v, v["mean"], "") for v in values if v] + [interval(c, c["difference"], "+") for c in paired]
+        if len(cells) == 3:
+            lines.append(f"| {metric} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def interval(bounds: Mapping[str, float], value: float, sign: str) -> str:
+    return f"{100 * value:{sign}.1f} [{100 * bounds['low']:{sign}.1f}, {100 * bounds['high']:{sign}.1f}]"

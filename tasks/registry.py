@@ -1,0 +1,196 @@
+"""The model registry: who is champion, where its weights lie, and how the alias moves.
+
+Unlike tracking, a decision needs the server: one that does not answer is an error, and the next run decides.
+"""
+
+import contextlib
+import datetime
+import functools
+import re
+import warnings
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from paced.errors import ConfigError, DataError, PacedError
+from paced.identity import model_identity
+from paced.stage import exclusive
+from tasks.journal import PARENT
+from tasks.tracking import Tracker, client_of, tracking_uri, turn_of
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+class RegistryError(PacedError):
+    """MLflow's registry does not answer, or does not hold what it should."""
+
+
+class Version(BaseModel):
+    """A registered version of a model."""
+
+    model_config = ConfigDict(frozen=True)
+    number: int
+    run_id: str
+    tags: dict[str, str]
+
+
+class Registry:
+    """The registered versions of one model.
+
+    Raises:
+        ConfigError: it cannot be the name of one.
+    """
+
+    def __init__(self, home: Path, model: str):
+        if not re.fullmatch(r"[a-z][a-z0-9_.-]*", model):
+            raise ConfigError(f"{model!r} is no name of a model: a model is registered under its recipe's name")
+        self.home, self.model, self.uri = home.absolute(), model, tracking_uri(home)
+
+    @property
+    def folder(self) -> Path:
+        """Where retraining keeps what it knows of the model."""
+        return self.home / "retrain" / self.model
+
+    @functools.cached_property
+    def _client(self) -> Any:
+        return client_of(self.uri)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Generator[Any]:
+        try:
+            with exclusive(turn_of(self.uri, self.home, self.folder)), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield self._client
+        except PacedError:
+            raise
+        except Exception as error:  # whatever a server or a database does
+            reason = " ".join(str(error).split())[:200]
+            raise RegistryError(
+                f"MLflow at {self.uri} does not answer ({reason}): the champion of {self.model} stays as it is; run "
+                "the same again when it does, nothing that is computed is lost"
+            ) from None
+
+    def versions(self) -> dict[int, Version]:
+        """All versions by number; none of a model that is not registered."""
+        with self._asking() as client:
+            found = client.search_model_versions(f"name = '{self.model}'")
+            each = [Version(number=int(v.version), run_id=v.run_id or "", tags=v.tags) for v in found]
+        return {v.number: v for v in sorted(each, key=lambda v: v.number)}
+
+    def champion(self) -> Version | None:
+        """The version with the alias ``champion``."""
+        with self._asking() as client:
+            number = self._champion(client)
+        return None if number is None else self.versions()[number]
+
+    def _champion(self, client: Any) -> int | None:
+        found = client.search_registered_models(f"name = '{self.model}'")
+        number = found[0].aliases.get(CHAMPION) if found else None
+        return None if number is None else int(number)
+
+    def weights(self, version: Version) -> Path:
+        """The folder of a version's weights on this host, its bytes compared with what was registered.
+
+        It is the artifact that training left, or else a copy fetched from MLflow.
+
+        Raises:
+            DataError: the version says nothing of its bytes, or MLflow holds others.
+        """
+        what = f"version {version.number} of {self.model}"
+        expected = version.tags.get("model")
+        if not expected:
+            raise DataError(
+                f"{what} has no tag 'model', the digest of its files: only what a run of paced registered can be "
+                "champion of a retraining"
+            )
+        identity = version.tags.get("identity", "").removeprefix("sha256:")[:24]
+        kept = self.home / "artifacts" / "train" / identity / "model"
+        fetched = self.folder / "weights" / expected.removeprefix("sha256:")[:24] / "model"
+        for place in (kept, fetched):
+            with contextlib.suppress(DataError):
+                if model_identity(place) == expected:
+                    return place
+        fetched.parent.mkdir(parents=True, exist_ok=True)
+        with self._asking() as client:
+            client.download_artifacts(version.run_id, "model", str(fetched.parent))
+        if model_identity(fetched) != expected:
+            raise DataError(f"the weights of {what} in MLflow are not those that were registered: roll back to another")
+        return fetched
+
+    def registered(self, run: Path, identity: str) -> Version:
+        """The version that a run has trained, after sending MLflow what it may have missed of it.
+
+        Raises:
+            RegistryError: MLflow does not take it.
+        """
+        if not Tracker(run, self.home, run.name).flush(PARENT, wait=True):
+            raise RegistryError(
+                f"MLflow at {self.uri} does not take what run {run.name} logged: nothing is decided; run the same "
+                "again when it does, nothing that is computed is lost"
+            )
+        return next(v for v in self.versions().values() if v.tags.get("identity") == identity)
+
+    def note(self, version: Version, tags: Mapping[str, str]) -> None:
+        with self._asking() as client:
+            for key, value in tags.items():
+                client.set_model_version_tag(self.model, str(version.number), key, value)
+
+    def challenge(self, version: Version) -> None:
+        """Give a version the alias ``challenger``."""
+        with self._asking() as client:
+            client.set_registered_model_alias(self.model, CHALLENGER, str(version.number))
+
+    def crown(self, version: Version, replaced: Version | None) -> None:
+        """Make a version champion; ``replaced`` is noted on it, and is where a rollback goes.
+
+        Raises:
+            RegistryError: the champion is no longer ``replaced``, with which the version was compared.
+        """
+        tags = {"replaced": str(replaced.number)} if replaced else {}
+        self.note(version, tags | {"promoted": now()})
+        expected = replaced.number if replaced else None
+        with self._asking() as client:
+            if (current := self._champion(client)) != expected:
+                raise RegistryError(
+                    f"the champion of {self.model} changed from version {expected} to {current} while version "
+                    f"{version.number} was trained and judged against it: nothing is promoted, the next run trains anew"
+                )
+            client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
+            client.delete_registered_model_alias(self.model, CHALLENGER)
+
+    def rollback(self, to: int | None) -> tuple[Version, Version]:
+        """Move the alias ``champion`` to another version, by default to the one that the champion has replaced.
+
+        Returns:
+            the version that was champion, and the one that is.
+
+        Raises:
+            ConfigError: there is no champion, no such version, or none before.
+        """
+        current, versions = self.champion(), self.versions()
+        if current is None:
+            known = "no such model" if not versions else "it has versions, but none has the alias 'champion'"
+            raise ConfigError(f"{self.model} has no champion at {self.uri}: {known}")
+        previous = current.tags.get("replaced")
+        if to is None and previous is None:
+            raise ConfigError(
+                f"version {current.number} is the first champion of {self.model}: name another with --to "
+                f"(there are: {', '.join(map(str, versions))})"
+            )
+        number = to if to is not None else int(previous or 0)
+        if number not in versions or number == current.number:
+            raise ConfigError(
+                f"--to {number}: "
+                + ("is the champion already" if number == current.number else f"{self.model} has no such version")
+                + f" (there are: {', '.join(map(str, versions))})"
+            )
+        self.note(current, {"rolled_back": f"{now()} to version {number}"})
+        with self._asking() as client:
+            client.set_registered_model_alias(self.model, CHAMPION, str(number))
+        return current, versions[number]
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

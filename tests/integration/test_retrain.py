@@ -1,0 +1,331 @@
+"""Retraining on real files, with real registries and a real endpoint that is told.
+
+One home, one story: nothing yet, a first champion, a better one, a worse challenger, rollback; then the same data under
+MLflow's own server, which dies before the decision.
+"""
+
+import http.server
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from harness import ROOT, TINY, Command, Outcome, Server, environment, gone, mlflow_server, paced, prefect_server
+from mlflow import MlflowClient
+from mlflow.models import get_model_info
+from safetensors.torch import load_file, save_file
+
+from flows.retrain import Busy, alone
+from paced.config import Retraining
+from paced.errors import ConfigError, DataError
+from paced.tiny.world import tasks
+from tasks.registry import Registry
+
+SETTINGS = (
+    "rollouts.samples=4",
+    "training={steps: 6, batch: 16, learning_rate: 6.0e-4, warmup: 2, betas: [0.9, 0.98]}",
+    "arms=[{name: plain, scheme: uniform, schedule: forward}, {name: paced, scheme: beta, schedule: forward}]",
+    "evaluation.samples=1",
+    "evaluation.benchmarks.0.data={source: tiny, problems: 192, mix: {1: 1, 2: 1}, seed: 1000}",
+    "evaluation.benchmarks.1.data.problems=16",
+)
+THOROUGH = "training={steps: 36, batch: 32, learning_rate: 5.0e-4, warmup: 2, betas: [0.9, 0.98]}"
+RUINOUS = "training={steps: 4, batch: 16, learning_rate: 0.05, warmup: 1}"
+
+
+def week(folder: Path, name: str, mix: dict[int, float], seed: int, problems: int) -> None:
+    """A file of new problems; its name is there only once it is whole."""
+    drawn = (task for _, task in zip(range(problems), tasks(seed, mix), strict=False))
+    part = folder / f"{name}.part"
+    part.write_text("".join(json.dumps({"question": task.prompt}) + "\n" for task in drawn))
+    part.rename(folder / f"{name}.jsonl")
+
+
+class World(NamedTuple):
+    """A home, the folder it watches, a student with much to learn again, and who is told."""
+
+    home: Path
+    watch: Path
+    student: Path
+    prefect: Server
+    told: list[dict[str, Any]]
+
+    def arguments(self, *more: str, model: str = "tiny") -> list[str]:
+        settings = [f"student.path={self.student}", f"name={model}", *SETTINGS]
+        words = [word for setting in settings for word in ("--set", setting)]
+        return ["retrain", str(TINY), "--watch", str(self.watch), "--settle", "0.5", "--forgetting-limit", "40",
+                "--webhook", "told", *words, *more]  # fmt: skip
+
+    def env(self, **more: str) -> dict[str, str]:
+        return {"PREFECT_API_URL": self.prefect.url + "/api"} | more
+
+    def retrain(self, *more: str) -> Outcome:
+        outcome = paced(self.home, *self.arguments(*more), env=self.env())
+        assert outcome.status == 0, outcome.err
+        return outcome
+
+    def state(self, flow: str) -> tuple[str, str]:
+        """Type and message of the final state of the last run of a flow, as Prefect's server has it."""
+        question = {"flows": {"name": {"any_": [flow]}}, "sort": "END_TIME_DESC", "limit": 1}
+        request = urllib.request.Request(
+            f"{self.prefect.url}/api/flow_runs/filter", json.dumps(question).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request) as answer:
+            state = json.load(answer)[0]["state"]
+        return state["type"], state["message"]
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}")
+
+    def aliases(self, client: MlflowClient, model: str = "tiny") -> dict[str, int]:
+        return {alias: int(version) for alias, version in client.get_registered_model(model).aliases.items()}
+
+
+class Endpoint(http.server.BaseHTTPRequestHandler):
+    """Keeps the JSON that is posted to it."""
+
+    told: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        self.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("retrain")
+    student = folder / "student"
+    shutil.copytree(ROOT / "paced" / "tiny" / "student", student)
+    noise = torch.Generator().manual_seed(0)
+    weights = {
+        name: w + 0.4 * w.std() * torch.randn(w.shape, generator=noise) if w.ndim > 1 else w
+        for name, w in load_file(student / "model.safetensors").items()
+    }
+    save_file(weights, student / "model.safetensors", metadata={"format": "pt"})
+    for name in ("home", "in"):
+        (folder / name).mkdir()
+    told: list[dict[str, Any]] = []
+    endpoint = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Told", (Endpoint,), {"told": told}))
+    threading.Thread(target=endpoint.serve_forever, daemon=True).start()
+    with prefect_server(folder / "home" / "prefect", folder / "prefect.log") as server:
+        world = World(folder / "home", folder / "in", student, server, told)
+        block = f"Webhook(url='http://127.0.0.1:{endpoint.server_port}/hook').save('told')"
+        script = f"from prefect.blocks.webhook import Webhook; {block}"
+        subprocess.run([sys.executable, "-c", script], env=environment(world.home, world.env()), check=True)
+        yield world
+    endpoint.shutdown()
+    gone(world.home)
+
+
+def test_no_new_data_and_a_half_written_file(world: World) -> None:
+    """A short run that says so; a file that grows while it is looked at is not taken."""
+    done = threading.Event()
+
+    def write() -> None:
+        while not done.wait(0.05):
+            with (world.watch / "growing.jsonl").open("a") as file:
+                file.write('{"question": "75+6="}\n')
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        outcome = world.retrain()
+    finally:
+        done.set()
+        writer.join()
+        (world.watch / "growing.jsonl").unlink()
+    assert outcome.out == f"no new data in {world.watch}: 0 known, 1 still being written\n"
+    assert world.state("retrain") == ("COMPLETED", outcome.out.strip())
+    assert world.told == []
+    assert not (world.home / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def first(world: World) -> Outcome:
+    """The first champion; a second retraining is refused while the first one runs."""
+    week(world.watch, "week1", {1: 1}, seed=6, problems=60)
+    command = Command(world.home, *world.arguments("--notify", f"tee -a {world.home}/told.jsonl"), env=world.env())
+    command.until(lambda: "run tiny-" in command.err, "the challenger's run begins")
+    refused = paced(world.home, *world.arguments(), env=world.env())
+    assert command.process.poll() is None
+    assert refused.status == 0
+    assert refused.out == "tiny: another retraining is running, this one does nothing (overlap refuse)\n"
+    outcome = command.finish()
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+def test_a_first_champion(world: World, first: Outcome) -> None:
+    assert first.out.startswith("tiny: version 1 takes the place of the recipe's student: arithmetic +"), first.out
+    assert world.state("retrain") == ("COMPLETED", first.out.strip())
+    assert world.aliases(world.client) == {"champion": 1}
+    [told] = world.told
+    assert told == json.loads((world.home / "told.jsonl").read_text())
+    assert (told["event"], told["model"], told["champion"], told["challenger"]) == ("promoted", "tiny", 1, 1)
+    assert told["files"] == [f"{world.watch}/week1.jsonl"]
+    assert told["figures"]["arithmetic"]["low"] > 0
+    # The recipe's last arm trains the challenger, and no other.
+    assert {a["name"] for a in json.loads((world.home / "runs" / told["run"] / "run.json").read_text())["arms"]} == {
+        "paced"
+    }
+
+
+def test_what_a_version_says(world: World, first: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, run = world.client, world.home / "runs" / world.told[0]["run"]
+    stages = {s["label"]: s["identity"] for s in json.loads((run / "run.json").read_text())["stages"]}
+    version = client.get_model_version("tiny", "1")
+    expected = {
+        "identity": stages["paced/0/train_forward"], "data": stages["0/prepare"],
+        "answers": stages["paced/0/teacher"], "run": run.name, "parent": "recipe", "decision": "promoted",
+    }  # fmt: skip
+    assert {key: version.tags[key] for key in expected} == expected
+    figure = json.loads((run / "summary.json").read_text())["arms"]["paced"]["accuracy"]
+    assert f"| accuracy | {100 * figure['mean']:.1f} [" in version.description
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{world.home / 'mlflow' / 'mlflow.db'}")
+    path = client.download_artifacts(version.run_id, "model")
+    signature = get_model_info(path).signature
+    assert signature.params.to_dict()[0]["name"] == "temperature"
+    assert signature.inputs.input_names() == ["prompt"]
+
+
+@pytest.fixture(scope="module")
+def second(world: World, first: Outcome) -> Outcome:
+    week(world.watch, "week2", {1: 1, 2: 2}, seed=7, problems=200)
+    return world.retrain("--notify", "false", "--set", THOROUGH)
+
+
+def test_a_better_challenger(world: World, second: Outcome) -> None:
+    """Trained from the champion, on the new file alone; a notification that fails costs a warning."""
+    assert second.out.startswith("tiny: version 2 takes the place of version 1: arithmetic +"), second.out
+    assert "warning: notification by command false failed: exit status 1" in second.err
+    assert world.aliases(world.client) == {"champion": 2}
+    told = world.told[-1]
+    assert (told["event"], told["files"]) == ("promoted", [f"{world.watch}/week2.jsonl"])
+    stages = json.loads((world.home / "runs" / told["run"] / "run.json").read_text())["stages"]
+    counts = {s["label"]: s["counts"] for s in stages}
+    assert 180 <= counts["0/prepare"]["problems"] <= 200  # those that stand in a benchmark are left out
+    assert counts["base/evaluate"]["computed"] == 0  # judged before, as a challenger
+    tags = {n: world.client.get_model_version("tiny", str(n)).tags for n in (1, 2)}
+    assert tags[2]["student"] == tags[1]["model"]
+    assert (tags[2]["parent"], tags[2]["replaced"]) == ("1", "1")
+
+
+@pytest.fixture(scope="module")
+def third(world: World, second: Outcome) -> Outcome:
+    week(world.watch, "week3", {1: 1}, seed=8, problems=60)
+    return world.retrain("--set", RUINOUS)
+
+
+def test_a_worse_challenger_is_kept_out(world: World, third: Outcome) -> None:
+    assert third.out.startswith("tiny: version 2 stays champion, version 3 is worse: arithmetic -"), third.out
+    assert world.aliases(world.client) == {"champion": 2, "challenger": 3}
+    assert (world.told[-1]["event"], world.told[-1]["champion"]) == ("kept", 2)
+    assert world.client.get_model_version("tiny", "3").tags["reason"] == third.out.strip()
+    assert world.retrain().out == f"no new data in {world.watch}: 3 known\n"
+
+
+def test_rollback(world: World, third: Outcome) -> None:
+    outcome = paced(world.home, "rollback", "tiny", "--webhook", "told", env=world.env())
+    assert outcome.status == 0, outcome.err
+    assert outcome.out == "tiny: version 1 is champion again, version 2 no longer is\n"
+    assert (world.told[-1]["event"], world.told[-1]["champion"]) == ("rolled_back", 1)
+    assert world.aliases(world.client)["champion"] == 1
+    assert world.client.get_model_version("tiny", "2").tags["rolled_back"].endswith("to version 1")
+    registry = Registry(world.home, "tiny")
+    for to, says in (
+        (None, "version 1 is the first champion of tiny: name another with --to"),
+        (1, "--to 1: is the champion already"),
+        (9, "--to 9: tiny has no such version"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            registry.rollback(to)
+    assert [v.number for v in registry.rollback(2)] == [1, 2]
+    with pytest.raises(ConfigError, match="no such model"):
+        Registry(world.home, "other").rollback(None)
+    with pytest.raises(ConfigError, match="is no name of a model"):
+        Registry(world.home, "../x' or 1=1")
+
+
+def test_an_interrupted_decision(world: World, third: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's server dies between training and decision: one line; the next trigger only decides."""
+    for name in ("week2", "week3"):
+        (world.watch / f"{name}.jsonl").unlink()
+    arguments = world.arguments(model="served")
+    with mlflow_server(tmp_path / "mlflow.db", tmp_path / "log") as server:
+        env = world.env(MLFLOW_TRACKING_URI=server.url)
+        command = Command(world.home, *arguments, env=env)
+        command.until(lambda: "run served-" in command.err, "the challenger's run begins")
+        server.stop(signal.SIGKILL)
+        failed = command.finish()
+        assert failed.status == 1
+        [line] = [line for line in failed.err.splitlines() if line.startswith("error: ")]
+        assert f"MLflow at {server.url} does not take what run served-" in line
+        assert "Traceback" not in failed.err
+        assert (world.told[-1]["event"], world.told[-1]["message"]) == ("failed", f"served: {line[7:]}")
+        assert not (world.home / "retrain" / "served" / "ledger.json").exists()
+
+        server.start()
+        outcome = paced(world.home, *arguments, env=env)
+        assert outcome.status == 0, outcome.err
+        assert " cached, 0 computed" in outcome.err
+        assert outcome.out.startswith("served: version 1 takes the place of the recipe's student: ")
+        client = MlflowClient(server.url)
+        assert world.aliases(client, "served") == {"champion": 1}
+        assert world.told[-1]["event"] == "promoted"
+
+        # Killed after the promotion, before the file was noted: said again, not trained again.
+        (world.home / "retrain" / "served" / "ledger.json").unlink()
+        again = paced(world.home, *arguments, env=env)
+        assert (again.status, again.out) == (0, outcome.out)
+        assert "run served-" not in again.err
+        assert len(client.search_model_versions("name = 'served'")) == 1
+
+        # A host that has not trained the champion fetches its weights, and takes no others.
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
+        elsewhere = Registry(tmp_path / "elsewhere", "served")
+        champion = elsewhere.champion()
+        assert champion
+        fetched = elsewhere.weights(champion)
+        assert fetched.is_relative_to(tmp_path / "elsewhere")
+        assert (fetched / "model.safetensors").read_bytes() == (
+            Registry(world.home, "served").weights(champion) / "model.safetensors"
+        ).read_bytes()
+        shutil.rmtree(tmp_path / "elsewhere")
+        stored = next(tmp_path.glob("artifacts/**/model/model.safetensors"))
+        stored.write_bytes(stored.read_bytes()[:-1] + b"\0")
+        with pytest.raises(DataError, match=r"version 1 of served in MLflow are not those that were registered"):
+            elsewhere.weights(champion)
+
+
+def test_turns(tmp_path: Path) -> None:
+    """While one holds the turn another is refused, or waits until it is given back."""
+    registry, order = Registry(tmp_path, "tiny"), list[str]()
+
+    def queued() -> None:
+        with alone(registry, Retraining(watch="in", overlap="queue")):
+            order.append("second")
+
+    with alone(registry, Retraining(watch="in")):
+        with pytest.raises(Busy), alone(registry, Retraining(watch="in", overlap="refuse")):
+            pass
+        waiting = threading.Thread(target=queued)
+        waiting.start()
+        time.sleep(1)
+        order.append("first")
+    waiting.join(20)
+    assert order == ["first", "second"]
