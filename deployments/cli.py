@@ -117,6 +117,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
+    from deployments import platform
     from paced.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
@@ -191,6 +192,7 @@ def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
     """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
     check_paths(recipe)
     home = environment.home()
+    platform.join(home)
     own_prefect = environment.apply(home)
     os.environ.setdefault("PACED_COMMIT", commit_of(file))
     from deployments import embedded
