@@ -117,7 +117,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    from deployments import platform
     from paced.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
@@ -190,6 +189,8 @@ def commit_of(recipe: Path) -> str:
 
 def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
     """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
+    from deployments import platform
+
     check_paths(recipe)
     home = environment.home()
     platform.join(home)
