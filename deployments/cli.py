@@ -1,8 +1,11 @@
 """The command ``paced``. Parses and checks first; Prefect, MLflow and torch are imported only when they are needed."""
 
 import argparse
+import os
 import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -30,6 +33,23 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the whole method on the tiny world, in minutes on two CPU cores")
     demo.add_argument("--set", action="append", default=[], metavar="a.b=value")
     demo.set_defaults(do=run_command, recipe=Path(__file__).parent.parent / "recipes" / "tiny.yaml")
+
+    ablate = commands.add_parser("ablate", help="weightings x schedules x seeds from one recipe, as one run")
+    ablate.add_argument("recipe", type=Path, help="YAML file; its arms and seeds are replaced by the grid")
+    ablate.add_argument("--schemes", default="beta,uniform,hard_filter", metavar="A,B", help="weightings")
+    ablate.add_argument("--schedules", default="forward", metavar="A,B", help="of forward, reverse, two_stage")
+    ablate.add_argument("--seeds", default="0", metavar="N,N")
+    ablate.add_argument(
+        "--exponents", default="", metavar="A:B,A:B", help="try scheme beta with each of these alpha:beta"
+    )
+    ablate.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
+    ablate.set_defaults(do=ablate_command)
+
+    compare = commands.add_parser(
+        "compare", help="arms of several runs on the same problems, paired, here and in MLflow"
+    )
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
+    compare.set_defaults(do=compare_command)
 
     data = commands.add_parser(
         "data", help="load and clean the data of a recipe, or one file, and say what was left out"
@@ -68,6 +88,16 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--explain", action="store_true", help="say how each verdict came about")
     grade.set_defaults(do=grade_command)
 
+    up = commands.add_parser("up", help="start the platform: Prefect server, MLflow server, worker, deployments")
+    up.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
+    up.add_argument("--prefect-port", type=int, default=None, help="default 4200")
+    up.add_argument("--mlflow-port", type=int, default=None, help="default 5000")
+    up.set_defaults(do=up_command)
+    commands.add_parser("down", help="stop the platform; what runs have committed is kept").set_defaults(
+        do=down_command
+    )
+    commands.add_parser("status", help="what of the platform runs, and where").set_defaults(do=status_command)
+
     cache = commands.add_parser("cache", help="what is stored: list, verify, collect garbage")
     actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
     actions.add_parser("ls", help="collections and artifacts with sizes").set_defaults(do=cache_ls)
@@ -87,17 +117,88 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
+    from deployments import platform
     from paced.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+
+    def start() -> dict[str, Any]:
+        from flows.distill import distill
+
+        return distill(recipe)
+
+    return launch(recipe, arguments.recipe, start)
+
+
+def ablate_command(arguments: argparse.Namespace) -> int:
+    from paced.config import load_recipe
+    from paced.grid import grid
+
+    recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+    schemes, schedules = (listed(text) for text in (arguments.schemes, arguments.schedules))
+    seeds = [int(number(text, "--seeds", int)) for text in listed(arguments.seeds)]
+    exponents: list[tuple[float, float]] = []
+    for pair in listed(arguments.exponents):
+        alpha, _, beta = pair.partition(":")
+        exponents.append((number(alpha, "--exponents", float), number(beta, "--exponents", float)))
+    axes: tuple[Any, ...] = (schemes, schedules, seeds, exponents)
+    whole = grid(recipe, *axes)  # refused before anything is started
+
+    def start() -> dict[str, Any]:
+        from flows.ablate import ablate
+
+        return ablate(recipe, *axes)
+
+    return launch(whole, arguments.recipe, start)
+
+
+def listed(text: str) -> list[str]:
+    """What stands between commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def number(text: str, option: str, kind: Callable[[str], float]) -> float:
+    """A number of an option.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{option}: {text!r} is no number") from None
+
+
+def commit_of(recipe: Path) -> str:
+    """The commit of the repository that a recipe lies in, with ``-dirty`` if files in it differ from it."""
+    command = [
+        "git",
+        "-C",
+        str(recipe.absolute().parent),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty",
+        "--exclude=*",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
+    """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
     check_paths(recipe)
     home = environment.home()
+    platform.join(home)
     own_prefect = environment.apply(home)
+    os.environ.setdefault("PACED_COMMIT", commit_of(file))
     from deployments import embedded
 
     wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
 
-    from flows.distill import distill
     from paced.report import table
     from tasks.console import display
     from tasks.run import run_name
@@ -115,7 +216,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     try:
         if wait:
             wait()
-        summary: dict[str, Any] = distill(recipe, home)
+        summary = start()
     except Stopped:
         print("stopped: the same command goes on from what is committed", file=sys.stderr)
         return 130
@@ -244,11 +345,56 @@ def report_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def compare_command(arguments: argparse.Namespace) -> int:
+    folders = [run_folder(name) for name in arguments.runs]
+    environment.apply(environment.home())
+    from paced.report import table
+    from tasks.comparison import compare_runs
+
+    summary, pages = compare_runs(folders, environment.home())
+    print(table(summary))
+    print("\n" + "\n".join(pages))
+    return 0
+
+
 def grade_command(arguments: argparse.Namespace) -> int:
     from paced.verify.pairs import grade_file
 
     print(grade_file(arguments.pairs, arguments.out, sys.stdout if arguments.explain else None))
     return 0
+
+
+def up_command(arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    home = environment.home()
+    environment.make_folders(home)
+    given = {k: v for k in ("host", "prefect_port", "mlflow_port") if (v := getattr(arguments, k)) is not None}
+    settings = (platform.known(home) or platform.Settings()).model_copy(update=given)
+    platform.up(home, settings)
+    print("'paced status' says how it is, 'paced down' stops it")
+    return 0
+
+
+def down_command(_arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    print("stopped" if platform.down(environment.home()) else f"nothing runs in {environment.home()}")
+    return 0
+
+
+def status_command(_arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    rows = platform.status(environment.home())
+    if not rows:
+        print(f"no platform runs in {environment.home()}; 'paced up' starts one")
+        return 1
+    for row in rows:
+        print(
+            f"{row['name']:<10} {row['state']:<10} {row['address']:<28} {'healthy' if row['healthy'] else 'no answer'}"
+        )
+    return 0 if all(row["healthy"] for row in rows) else 1
 
 
 def replay_command(arguments: argparse.Namespace) -> int:

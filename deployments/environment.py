@@ -4,10 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+from paced.config import home
 
-def home() -> Path:
-    """``PACED_HOME``, by default ``.paced`` in the working directory: artifacts, stores, runs, tracking, all of it."""
-    return Path(os.environ.get("PACED_HOME", ".paced")).absolute()
+__all__ = ["apply", "home", "make_folders", "pages", "settings"]
 
 
 def settings(folder: Path) -> dict[str, str]:
@@ -41,11 +40,16 @@ def apply(folder: Path) -> bool:
     own_prefect = (
         not {"PREFECT_API_URL", "PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"} & os.environ.keys()
     )
-    for name in ("prefect", "mlflow"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     for name, value in settings(folder).items():
         os.environ.setdefault(name, value)
     return own_prefect
+
+
+def make_folders(folder: Path) -> None:
+    """What Prefect and MLflow expect to be there."""
+    for name in ("prefect", "mlflow"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
 
 
 def pages(folder: Path) -> list[str]:

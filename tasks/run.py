@@ -6,7 +6,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from paced.artifacts import Ref
-from paced.config import Model, Recipe
+from paced.config import Model, Recipe, home
 from paced.identity import digest, model_identity
 
 
@@ -32,9 +32,9 @@ def run_name(recipe: Recipe) -> str:
     return f"{recipe.name}-{digest(settings).removeprefix('sha256:')[:8]}"
 
 
-def open_run(recipe: Recipe, home: Path) -> Run:
+def open_run(recipe: Recipe) -> Run:
     """The run of a recipe; writes ``recipe.yaml`` into its folder."""
-    run = Run(name=run_name(recipe), home=str(home.absolute()), recipe=recipe)
+    run = Run(name=run_name(recipe), home=str(home()), recipe=recipe)
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     return run

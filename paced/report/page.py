@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from paced.report import datasheet
+from paced.report.lengths import EVALUATION
 
 PICTURES = {
     "pass_rates": (
@@ -16,6 +17,11 @@ PICTURES = {
         "Where the weight goes",
         "Share of all training weight by pass rate: how much of each scheme's effort goes to problems that are "
         "hopeless (left), at the frontier (middle) or solved already (right).",
+    ),
+    "accuracy": (
+        "Accuracy",
+        "Dots are means, bars 95% intervals, the dotted line is the base student. Bars that overlap do not say that "
+        "arms are equal: the paired comparisons above are the sharper test.",
     ),
     "levels": (
         "Accuracy by level",
@@ -53,6 +59,11 @@ COSTS = (
     "for pass rates (shared, counted in full for each arm; none for the first weights of scheme uniform, which needs "
     "no pass rates), re-estimates and on-policy samples. Teacher tokens count whether generated or found in the store; "
     "saved is against uniform weights."
+)
+LENGTHS = (
+    "Mean tokens of the student's responses, and the share that met the token limit: to the training problems, to "
+    "those of each round of stage 2 (sampled before the round), and to the benchmarks. Lengths that climb from round "
+    "to round, or more and more cut off, are how on-policy training goes wrong first."
 )
 STYLE = """
 :root { color-scheme: light; --ink: #1d242b; --soft: #66717c; --line: #e1e5ea; --wash: #f6f8fa; }
@@ -132,6 +143,7 @@ def table(summary: Mapping[str, Any]) -> str:
             for c in summary["comparisons"]
         ]
         blocks.append("paired differences, percentage points\n" + aligned(rows, left=(0, 1, 4)))
+    blocks += [f"WARNING: {line}" for line in summary["warnings"]]
     if not any("accuracy" in arm for arm in arms.values()):
         blocks.append(f"no scores: the comparison is missing (run {summary['name']}: {summary['status']})")
     return "\n\n".join(blocks)
@@ -197,7 +209,7 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         f"<h1>{escape(summary['name'])}</h1>"
         f'<p class="meta"><span class="status">{escape(summary["status"])}</span> · '
         f"seeds {escape(seeds)} · {len(stages)} stages, {cached} of them found in the cache</p>",
-        "<h2>Results</h2>" + results(summary["arms"]) + benchmark_grid(summary),
+        "<h2>Results</h2>" + results(summary["arms"]) + benchmark_grid(summary) + warned(summary["warnings"]),
     ]
     if summary["comparisons"]:
         sections.append("<h2>Paired comparisons</h2>" + comparisons(summary["comparisons"]))
@@ -208,6 +220,8 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
                 f'<h2>{escape(title)}</h2><p class="read">{escape(sentence)}</p>'
                 f'<figure><img src="{escape(pictures[name])}" alt="{escape(title)}"></figure>'
             )
+    if grown := length_grid(summary["arms"]):
+        sections.append(f'<h2>Response lengths</h2><p class="read">{escape(LENGTHS)}</p>' + grown)
     if data := summary.get("data"):
         sections.append("<h2>Data</h2>" + data_grid(data))
     sections.append("<h2>Stages</h2>" + stage_list(stages))
@@ -316,8 +330,29 @@ def data_grid(data: Mapping[str, Any]) -> str:
             heading, *rows = found
             parts.append(f'<p class="read">{escape(datasheet.caption(name, report))}</p>')
             parts.append(grid([(h, not i) for i, h in enumerate(heading)], [[escape(c) for c in r] for r in rows]))
-    parts += [f'<p class="bad">{escape(line)}</p>' for line in datasheet.warnings(data)]
-    return "\n".join(parts)
+    return "\n".join(parts) + warned(datasheet.warnings(data))
+
+
+def warned(lines: Iterable[str]) -> str:
+    """What a reader of the figures above has to know."""
+    return "".join(f'\n<p class="bad">{escape(line)}</p>' for line in lines)
+
+
+def length_grid(arms: Mapping[str, Mapping[str, Any]]) -> str:
+    """Mean length and share cut off, arms in rows, stages in columns; empty where no arm has sampled yet."""
+    stages = list(dict.fromkeys(s["stage"] for arm in arms.values() for s in arm["lengths"]))
+    stages.sort(key=lambda stage: stage == EVALUATION)
+    rows: list[list[str]] = []
+    for name, arm in arms.items():
+        found = {s["stage"]: s for s in arm["lengths"]}
+        cells = [
+            f"{found[s]['mean_tokens']:.1f}<small>{percent(found[s]['truncated'])}% cut off</small>"
+            if s in found
+            else "&ndash;"
+            for s in stages
+        ]
+        rows.append([arm_name(name, arm), *cells])
+    return grid([("arm", True), *((s.replace("_", " "), False) for s in stages)], rows) if stages else ""
 
 
 def stage_list(stages: Sequence[Mapping[str, Any]]) -> str:

@@ -19,6 +19,7 @@ from paced.compare import compare
 from paced.config import Weights
 from paced.errors import CacheError, DataError
 from paced.report import build, table, write_summary
+from paced.report.lengths import alarms, length
 from paced.report.page import PICTURES, amount, data_grid, verdict
 from paced.stage import Job, Spec
 from paced.tables import PASS_RATES, SCORES
@@ -138,7 +139,7 @@ class Synthetic:
         evaluations["base__0"] = self.add("base/evaluate", base, "base")
         for seed in self.seeds:
             self.add(f"{seed}/prepare", self.artifact("prepare", {"seed": seed}, {"problems": 512}), None, seed)
-            counts = {"tokens": 90_000, "reused": 0, "computed": 4096}
+            counts = {"tokens": 90_000, "samples": 4096, "truncated": 41, "reused": 0, "computed": 4096}
             rolled = self.add(f"{seed}/rollouts", self.artifact("rollouts", {"seed": seed}, counts), None, seed)
             correct = self.rng.choice(9, 512, p=np.array([1937, 260, 168, 112, 83, 85, 106, 134, 185]) / 3070)
             for arm, scheme, schedule in self.arms:
@@ -165,11 +166,13 @@ class Synthetic:
             losses = self.losses(0, forward, 0.5)
             stage("train_forward", "train", {"steps": forward, "tokens": 900 * forward}, losses, arm=arm)
         if forward and reverse:
-            stage("rescore", "rollouts", {"tokens": 30_000, "computed": 1024}, arm=arm)
+            counts = {"tokens": 30_000, "samples": 1024, "truncated": 10, "computed": 1024}
+            stage("rescore", "rollouts", counts, arm=arm)
             stage("reweight", "weights", {}, arm=arm)
         for number in range(2 if reverse else 0):
             steps = reverse // 2
-            stage(f"sample_{number}", "rollouts", {"tokens": 800 * steps, "computed": 32 * steps}, arm=arm)
+            counts = {"tokens": 800 * steps, "samples": 32 * steps, "truncated": steps // 4, "computed": 32 * steps}
+            stage(f"sample_{number}", "rollouts", counts, arm=arm)
             losses = self.losses(forward + number * steps, steps, 0.35)
             stage(f"train_reverse_{number}", "train", {"steps": steps, "tokens": 800 * steps}, losses, arm=arm)
         gain = {"beta": 0.12, "uniform": 0.05, "hard_filter": 0.07}[scheme]
@@ -259,6 +262,65 @@ def test_the_page_says_what_was_left_out_of_the_data() -> None:
     assert cells[-6:] == ["&lt;aime&gt;", "30", "2", "2", "1", "1"]
     assert "at least 30% of their 13-grams" in shown
     assert '<p class="bad">1/train: decontamination was off' in shown
+
+
+def test_lengths_are_watched_wherever_a_student_answers(whole: Synthetic) -> None:
+    arms = write_summary(whole.folder)["arms"]
+    stages = {name: [s["stage"] for s in arm["lengths"]] for name, arm in arms.items()}
+    assert stages["base"] == ["evaluation"]
+    assert stages["paced_forward"] == ["rollouts", "evaluation"]
+    assert stages["paced"] == ["rollouts", "rescore", "sample_0", "sample_1", "evaluation"]
+    first = arms["paced"]["lengths"][0]
+    assert first == {"stage": "rollouts", "samples": 3 * 4096, "mean_tokens": 90_000 / 4096, "truncated": 41 / 4096}
+    last = {"samples": 3 * 4 * 120, "mean_tokens": 20, "truncated": 0}
+    assert arms["paced"]["lengths"][-1] == {"stage": "evaluation"} | last
+
+
+def lengths_of(**stages: tuple[int, int]) -> list[dict[str, Any]]:
+    """Of 1,000 samples each, from mean length and number cut off."""
+    return [length(name, [{"samples": 1000, "tokens": 1000 * t, "truncated": c}]) for name, (t, c) in stages.items()]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stages", "says"),
+    [
+        ("two_stage", {"sample_0": (100, 20), "sample_1": (149, 60), "evaluation": (400, 60)}, ""),
+        ("two_stage", {"sample_0": (100, 20), "sample_1": (100, 20), "sample_2": (160, 20)}, "arm: sample 2: responses "
+         "of 160 tokens on average, the first round's 100"),
+        ("two_stage", {"sample_0": (100, 20), "sample_1": (100, 80)}, "arm: sample 1: 8% of responses met the token "
+         "limit, the first round's 2%"),
+        ("reverse", {"sample_0": (100, 20), "evaluation": (160, 20)}, "arm: evaluation: responses of 160 tokens on "
+         "average, the base student's 100"),
+        ("two_stage", {"sample_0": (100, 20), "evaluation": (100, 90)}, "arm: evaluation: 9% of responses met the "
+         "token limit, the base student's 2%"),
+        ("forward", {"evaluation": (400, 500)}, ""),
+    ],
+)  # fmt: skip
+def test_an_alarm_where_stage_2_inflates_lengths(schedule: str, stages: dict[str, Any], says: str) -> None:
+    base = {"lengths": lengths_of(evaluation=(100, 20))}
+    lines = alarms({"base": base, "arm": {"schedule": schedule, "lengths": lengths_of(**stages)}})
+    assert len(lines) == bool(says)
+    assert all(line.startswith(says) for line in lines)
+
+
+def test_few_samples_raise_no_alarm_by_chance() -> None:
+    few = [length(f"sample_{r}", [{"samples": 20, "tokens": 400, "truncated": cut}]) for r, cut in ((0, 1), (1, 4))]
+    assert alarms({"base": {"lengths": []}, "arm": {"schedule": "reverse", "lengths": few}}) == []
+
+
+def test_an_alarm_is_seen_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
+    synthetic = Synthetic(tmp_path, (0,), ARMS[:1], 60).run()
+    for stage in synthetic.stages:
+        if stage["label"].endswith("sample_1"):
+            manifest = json.loads((Path(stage["path"]) / "manifest.json").read_text())
+            manifest["counts"]["tokens"] *= 3
+            (Path(stage["path"]) / "manifest.json").write_text(json.dumps(manifest))
+    summary, _ = build(synthetic.write())
+    assert len(summary["warnings"]) == 1
+    assert "WARNING: paced: sample 1: responses of 75 tokens on average, the first round's 25" in table(summary)
+    page = (synthetic.folder / "report.html").read_text()
+    assert '<p class="bad">paced: sample 1: responses of 75 tokens' in page
+    assert "<td>75.0<small>0.8% cut off</small></td>" in page
 
 
 def test_every_picture_is_a_figure(whole: Synthetic) -> None:

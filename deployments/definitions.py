@@ -1,0 +1,109 @@
+"""The deployments: what the Prefect UI offers to run, with a recipe's settings as the defaults of its forms.
+
+``python -m deployments.definitions`` creates or updates them, the work pool and the automation on the server that
+PREFECT_API_URL names.
+"""
+
+import contextlib
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.exceptions import ObjectAlreadyExists
+
+from deployments.platform import LOST, POOL, ROOT
+from paced.config import load_recipe
+
+AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
+CRASHED = "PACED: flow runs whose process is gone"
+BEAT = "prefect.flow-run.heartbeat"
+
+
+class Definition(NamedTuple):
+    """A deployment of a flow, its form filled from a recipe."""
+
+    name: str
+    entrypoint: str
+    recipe: Path
+    description: str
+
+
+DEFINITIONS = (
+    Definition(
+        "distill", "flows/distill.py:distill", ROOT / "recipes" / "tiny.yaml",
+        "Distil a teacher into a student: pass rates, weights, both training stages, benchmarks, comparison.",
+    ),
+    Definition(
+        "self-distill", "flows/distill.py:distill", ROOT / "recipes" / "smollm2_self.yaml",
+        "Distil a model into itself: the teacher is the student with the solution in view.",
+    ),
+)  # fmt: skip
+
+
+def deploy(definition: Definition) -> None:
+    """Create or update one deployment."""
+    recipe = load_recipe(definition.recipe)
+    parameters: dict[str, Any] = {"recipe": recipe.model_dump(mode="json")}
+    deployment = RunnerDeployment.from_entrypoint(
+        str(ROOT / definition.entrypoint),
+        name=definition.name,
+        parameters=parameters,
+        description=definition.description,
+        work_pool_name=POOL,
+        tags=["paced"],
+        enforce_parameter_schema=True,
+    )
+    deployment.storage = None
+    deployment.apply()
+
+
+def work_pool() -> None:
+    """The pool that the worker takes runs from."""
+    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", concurrency_limit=AT_ONCE))
+
+
+def crash_detection() -> None:
+    """A flow run that no longer sends heartbeats has lost its process: it must not stay Running for ever."""
+    ended = ["Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"]
+    message = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
+    crashed: Any = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
+    automation = Automation(
+        name=CRASHED,
+        description="Marks a flow run Crashed when its heartbeats stop; the next run of the same recipe resumes it.",
+        trigger=EventTrigger(
+            after={BEAT},
+            expect={BEAT, *(f"prefect.flow-run.{state}" for state in ended)},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},  # pyright: ignore[reportArgumentType]
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=LOST),
+        ),
+        actions=[crashed],
+    )
+    try:
+        found: Any = Automation.read(name=CRASHED)
+    except ValueError:
+        automation.create()
+    else:
+        automation.id = found.id
+        automation.update()
+
+
+def main() -> None:
+    work_pool()
+    for definition in DEFINITIONS:
+        deploy(definition)
+    crash_detection()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""The platform of one host: a Prefect server, an MLflow server and a worker, kept running by supervisord.
+
+All of its state lies in ``platform/`` of the home, the servers' databases where ``paced run`` has them. Databases
+elsewhere are named as Prefect and MLflow name them: PREFECT_API_DATABASE_CONNECTION_URL, MLFLOW_BACKEND_STORE_URI.
+"""
+
+import configparser
+import contextlib
+import hashlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+import xmlrpc.client
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+from supervisor.xmlrpc import SupervisorTransport
+
+from deployments import environment
+from paced.artifacts import write_json
+from paced.errors import ConfigError, EngineError
+from paced.stage import exclusive
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+POOL = "paced"
+MARK = "PACED_PLATFORM"  # in the environment of every process of a platform: its home
+PATIENCE = 180.0  # seconds for a first start on a busy machine
+BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one until it counts as crashed
+
+
+class Settings(BaseModel):
+    """Where the servers listen; ``platform.json`` keeps it for the other commands."""
+
+    model_config = ConfigDict(frozen=True)
+    host: str = "127.0.0.1"
+    prefect_port: int = 4200
+    mlflow_port: int = 5000
+
+    @property
+    def prefect(self) -> str:
+        return f"http://{self.host}:{self.prefect_port}"
+
+    @property
+    def mlflow(self) -> str:
+        return f"http://{self.host}:{self.mlflow_port}"
+
+    def environment(self) -> dict[str, str]:
+        """What a client of this platform has to be told."""
+        return {"PREFECT_API_URL": f"{self.prefect}/api", "MLFLOW_TRACKING_URI": self.mlflow}
+
+
+class Service(NamedTuple):
+    """A program that supervisord keeps running; ``health`` is asked whether it works."""
+
+    name: str
+    command: list[str]
+    address: str
+    health: str
+
+
+def services(home: Path, settings: Settings) -> list[Service]:
+    """What runs, in the order it is started in."""
+    store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
+    files = (home / "mlflow" / "artifacts").as_uri()
+    host, prefect, mlflow = settings.host, str(settings.prefect_port), str(settings.mlflow_port)
+    return [
+        Service(
+            "prefect", [str(BIN / "prefect"), "server", "start", "--host", host, "--port", prefect],
+            settings.prefect, f"{settings.prefect}/api/health",
+        ),
+        Service(
+            "mlflow",
+            [str(BIN / "mlflow"), "server", "--host", host, "--port", mlflow, "--workers", "1"]
+            + ([] if "MLFLOW_BACKEND_STORE_URI" in os.environ else ["--backend-store-uri", store])
+            + ["--artifacts-destination", files],
+            settings.mlflow, f"{settings.mlflow}/health",
+        ),
+        Service("worker", [sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
+    ]  # fmt: skip
+
+
+def folder(home: Path) -> Path:
+    return home / "platform"
+
+
+def known(home: Path) -> Settings | None:
+    """The settings of the platform that was last started here, running or not."""
+    try:
+        return Settings.model_validate_json((folder(home) / "platform.json").read_text())
+    except (OSError, ValidationError):
+        return None
+
+
+def answers(url: str, patience: float = 5.0) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=patience) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def join(home: Path) -> None:
+    """Where a platform is running in this home, and the user named no server, use its servers."""
+    settings = known(home)
+    if settings and "PREFECT_API_URL" not in os.environ and answers(f"{settings.prefect}/api/health"):
+        for name, value in settings.environment().items():
+            os.environ.setdefault(name, value)
+
+
+def up(home: Path, settings: Settings, say: Any = print) -> None:
+    """Start what is not running, and register the deployments.
+
+    Raises:
+        ConfigError: a port is taken by another program.
+        EngineError: a server did not answer in time; its log is named.
+    """
+    own = environment.settings(home) | {
+        MARK: str(home),
+        "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
+        "MLFLOW_TRACKING_URI": settings.mlflow,
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
+        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+        "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+        "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
+    }
+    with exclusive(folder(home) / ".lock"):
+        supervisor = connect(home)
+        if supervisor is None:
+            reap(home)
+            for service in services(home, settings)[:2]:
+                free(service, settings.host)
+            write_json(folder(home) / "platform.json", settings.model_dump())
+            supervisor = supervise(home, settings, own)
+        elif settings != known(home):
+            raise ConfigError(f"a platform runs at {known(home)}: 'paced down' first, then up at the new address")
+        for service in services(home, settings):
+            if service.name == "worker":
+                register(home, own)
+            start(supervisor, service.name)
+            await_health(service, home, say)
+
+
+def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
+    """Start supervisord, in a session of its own, with every service stopped; returns the connection to it."""
+    conf = configparser.RawConfigParser()
+    place = folder(home)
+    conf["supervisord"] = {
+        "logfile": str(place / "supervisord.log"), "pidfile": str(place / "supervisord.pid"),
+        "childlogdir": str(place), "directory": str(ROOT),
+    }  # fmt: skip
+    conf["unix_http_server"] = {"file": str(control(home)), "chmod": "0700"}
+    conf["rpcinterface:supervisor"] = {
+        "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+    }
+    for service in services(home, settings):
+        conf[f"program:{service.name}"] = {
+            "command": " ".join(quoted(word) for word in service.command),
+            "stdout_logfile": str(place / f"{service.name}.log"), "redirect_stderr": "true",
+            "autostart": "false", "autorestart": "true", "startsecs": "2", "startretries": "20",
+            "stopasgroup": "true", "killasgroup": "true", "stopwaitsecs": "15",
+        }  # fmt: skip
+    path = place / "supervisord.conf"
+    with path.open("w") as file:
+        conf.write(file)
+    subprocess.run([str(BIN / "supervisord"), "-c", str(path)], env=os.environ | own, check=True)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if supervisor := connect(home):
+            return supervisor
+        time.sleep(0.1)
+    raise EngineError(f"supervisord did not start, see {place / 'supervisord.log'}")
+
+
+def quoted(word: str) -> str:
+    """A word of a command in supervisord's configuration, where % begins a substitution."""
+    return '"' + word.replace("%", "%%").replace('"', '\\"') + '"'
+
+
+def control(home: Path) -> Path:
+    """The socket supervisord listens on: its path has to be short, and nobody else may use it."""
+    runtime = Path(tempfile.gettempdir()) / f"paced-{os.getuid()}"
+    runtime.mkdir(mode=0o700, exist_ok=True)
+    if runtime.stat().st_uid != os.getuid():
+        raise ConfigError(f"{runtime} belongs to another user: set TMPDIR to a folder of your own")
+    return runtime / (hashlib.sha256(str(home).encode()).hexdigest()[:16] + ".sock")
+
+
+def connect(home: Path) -> Any:
+    """The running supervisord of a home, or nothing."""
+    proxy: Any = xmlrpc.client.ServerProxy("http://localhost", SupervisorTransport("", "", f"unix://{control(home)}"))
+    try:
+        proxy.supervisor.getState()
+    except (OSError, xmlrpc.client.Error):
+        return None
+    return proxy.supervisor
+
+
+def start(supervisor: Any, name: str) -> None:
+    """Start a service that is not running."""
+    with contextlib.suppress(xmlrpc.client.Fault):  # already started
+        supervisor.startProcess(name, False)
+
+
+def await_health(service: Service, home: Path, say: Any) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + PATIENCE
+    while service.health and not answers(service.health):
+        if time.monotonic() > deadline:
+            raise EngineError(
+                f"{service.name} does not answer at {service.address}: see {folder(home) / service.name}.log"
+            )
+        time.sleep(0.3)
+    say(f"{service.name:<10} {service.address}")
+
+
+def free(service: Service, host: str) -> None:
+    """Refuse a port that another program has taken.
+
+    Raises:
+        ConfigError: with the option to change.
+    """
+    port = int(service.address.rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"{service.name} cannot listen on {host}:{port} ({error.strerror}): choose another with "
+                f"--{service.name}-port"
+            ) from None
+
+
+def register(home: Path, own: dict[str, str]) -> None:
+    """Create work pool, deployments and automations, in a process that has the platform's settings from the start."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deployments.definitions"],
+        env=os.environ | own,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise EngineError(f"deployments were not registered: {(done.stderr.strip() or done.stdout).splitlines()[-1]}")
+
+
+def members(home: Path) -> list[psutil.Process]:
+    """Every process that a platform of this home has started, its flow runs and their stages included."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(home):
+                found.append(process)
+    return found
+
+
+def reap(home: Path) -> None:
+    """End what an earlier platform of this home has left behind."""
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        processes = members(home)
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                end(process)
+        psutil.wait_procs(processes, timeout=10)
+
+
+def down(home: Path) -> bool:
+    """Stop everything; what flow runs have committed is kept. Returns whether anything was running."""
+    supervisor = connect(home)
+    if supervisor is not None:
+        with contextlib.suppress(OSError, xmlrpc.client.Error):
+            supervisor.shutdown()
+        deadline = time.monotonic() + 60
+        while connect(home) is not None and time.monotonic() < deadline:
+            time.sleep(0.2)
+    left = bool(members(home))
+    reap(home)
+    return supervisor is not None or left
+
+
+def status(home: Path) -> list[dict[str, Any]]:
+    """One row a service: name, state, address, whether it answers."""
+    settings, supervisor = known(home), connect(home)
+    if settings is None or supervisor is None:
+        return []
+    states = {p["name"]: p for p in supervisor.getAllProcessInfo()}
+    return [
+        {
+            "name": s.name,
+            "state": states[s.name]["statename"].lower(),
+            "pid": states[s.name]["pid"],
+            "address": s.address,
+            "healthy": answers(s.health) if s.health else states[s.name]["statename"] == "RUNNING",
+        }
+        for s in services(home, settings)
+    ]

@@ -1,0 +1,73 @@
+"""The worker as supervisord starts it: first it settles the flow runs that a death on this host has left open.
+
+Heartbeats tell the server that a flow run's process is gone (deployments/definitions.py), but not at once, and not if
+it died before the first of them was written down. This host knows: a labelled process is there, or it is not.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Crashed, Scheduled
+
+from deployments.platform import BIN, POOL
+from tasks.owner import LABEL, lost
+
+STARTING = timedelta(seconds=60)  # longer than a run takes from one state to the next until it is labelled
+OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
+PAGE = 200
+GONE = "its process is gone; run it again to resume from what is committed"
+
+
+def settle() -> dict[UUID, str]:
+    """Mark runs whose process is gone as crashed, and hand out again those that never got one.
+
+    Returns:
+        the new state of each.
+    """
+    changed: dict[UUID, str] = {}
+    with get_client(sync_client=True) as client:
+        for run in list(unfinished(client)):
+            state = verdict(run)
+            if state:
+                client.set_flow_run_state(run.id, state, force=True)
+                changed[run.id] = state.type.value
+    return changed
+
+
+def unfinished(client: SyncPrefectClient) -> Iterator[FlowRun]:
+    """Every flow run that has begun and not ended."""
+    chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN)))
+    offset = 0
+    while runs := client.read_flow_runs(flow_run_filter=chosen, limit=PAGE, offset=offset):
+        yield from runs
+        offset += PAGE
+
+
+def verdict(run: FlowRun) -> State | None:
+    """The state a run should be in, if not its own."""
+    assert run.state
+    label = run.labels.get(LABEL)
+    if isinstance(label, str):
+        return Crashed(message=GONE) if lost(label) else None
+    if run.work_pool_name != POOL or datetime.now(UTC) - run.state.timestamp < STARTING:
+        return None
+    if run.state.type == StateType.PENDING and not run.infrastructure_pid:
+        return Scheduled(message="its worker died before it started")
+    return Crashed(message=GONE) if run.state.type == StateType.RUNNING else None
+
+
+def main() -> None:
+    for run, state in settle().items():
+        print(f"flow run {run}: now {state.lower()}", flush=True)
+    program = str(BIN / "prefect")
+    os.execv(program, [program, "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()])
+
+
+if __name__ == "__main__":
+    main()
