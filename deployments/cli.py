@@ -188,7 +188,6 @@ def commit_of(recipe: Path) -> str:
 
 def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
     """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
-    from deployments import platform
 
     check_paths(recipe)
     home = environment.home()

@@ -15,14 +15,14 @@ _NOTHING = set(
 )
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _ONES = "one two three four five six seven eight nine".split()
-WORDS = {
+_BASIC = {
     word: number
     for number, word in enumerate(
         "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
         "seventeen eighteen nineteen twenty".split()
     )
 } | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
-WORDS |= {f"{ten}{mark}{one}": WORDS[ten] + WORDS[one] for ten in _TENS for one in _ONES for mark in "- "}
+WORDS = _BASIC | {f"{ten}{mark}{one}": _BASIC[ten] + _BASIC[one] for ten in _TENS for one in _ONES for mark in "- "}
 
 
 def read(text: str) -> Node:
