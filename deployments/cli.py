@@ -1,7 +1,10 @@
 """The command ``paced``. Parses and checks first; Prefect, MLflow and torch are imported only when they are needed."""
 
 import argparse
+import os
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,23 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the whole method on the tiny world, in minutes on two CPU cores")
     demo.add_argument("--set", action="append", default=[], metavar="a.b=value")
     demo.set_defaults(do=run_command, recipe=Path(__file__).parent.parent / "recipes" / "tiny.yaml")
+
+    ablate = commands.add_parser("ablate", help="weightings x schedules x seeds from one recipe, as one run")
+    ablate.add_argument("recipe", type=Path, help="YAML file; its arms and seeds are replaced by the grid")
+    ablate.add_argument("--schemes", default="beta,uniform,hard_filter", metavar="A,B", help="weightings")
+    ablate.add_argument("--schedules", default="forward", metavar="A,B", help="of forward, reverse, two_stage")
+    ablate.add_argument("--seeds", default="0", metavar="N,N")
+    ablate.add_argument(
+        "--exponents", default="", metavar="A:B,A:B", help="try scheme beta with each of these alpha:beta"
+    )
+    ablate.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
+    ablate.set_defaults(do=ablate_command)
+
+    compare = commands.add_parser(
+        "compare", help="arms of several runs on the same problems, paired, here and in MLflow"
+    )
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="name of a run, or its folder")
+    compare.set_defaults(do=compare_command)
 
     data = commands.add_parser(
         "data", help="load and clean the data of a recipe, or one file, and say what was left out"
@@ -99,16 +119,85 @@ def run_command(arguments: argparse.Namespace) -> int:
     from paced.config import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+
+    def start() -> dict[str, Any]:
+        from flows.distill import distill
+
+        return distill(recipe)
+
+    return launch(recipe, arguments.recipe, start)
+
+
+def ablate_command(arguments: argparse.Namespace) -> int:
+    from paced.config import load_recipe
+    from paced.grid import grid
+
+    recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+    schemes, schedules = (listed(text) for text in (arguments.schemes, arguments.schedules))
+    seeds = [int(number(text, "--seeds", int)) for text in listed(arguments.seeds)]
+    exponents: list[tuple[float, float]] = []
+    for pair in listed(arguments.exponents):
+        alpha, _, beta = pair.partition(":")
+        exponents.append((number(alpha, "--exponents", float), number(beta, "--exponents", float)))
+    axes: tuple[Any, ...] = (schemes, schedules, seeds, exponents)
+    whole = grid(recipe, *axes)  # refused before anything is started
+
+    def start() -> dict[str, Any]:
+        from flows.ablate import ablate
+
+        return ablate(recipe, *axes)
+
+    return launch(whole, arguments.recipe, start)
+
+
+def listed(text: str) -> list[str]:
+    """What stands between commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def number(text: str, option: str, kind: Callable[[str], float]) -> float:
+    """A number of an option.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{option}: {text!r} is no number") from None
+
+
+def commit_of(recipe: Path) -> str:
+    """The commit of the repository that a recipe lies in, with ``-dirty`` if files in it differ from it."""
+    command = [
+        "git",
+        "-C",
+        str(recipe.absolute().parent),
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--dirty",
+        "--exclude=*",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
+    """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
     check_paths(recipe)
     home = environment.home()
+    os.environ.setdefault("PACED_COMMIT", commit_of(file))
     from deployments.session import session
 
     with session(home):
-        from flows.distill import distill
         from paced.report import table
         from tasks.run import run_name
 
-        summary: dict[str, Any] = distill(recipe)
+        summary = start()
     folder = home / "runs" / run_name(recipe)
     print(table(summary))
     print(
@@ -229,6 +318,18 @@ def report_command(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"run {folder.name} has not ended yet: there is nothing to report")
     print(table(build(folder)[0]))
     print(f"\nreport   {folder / 'report.html'}")
+    return 0
+
+
+def compare_command(arguments: argparse.Namespace) -> int:
+    folders = [run_folder(name) for name in arguments.runs]
+    environment.apply(environment.home())
+    from paced.report import table
+    from tasks.comparison import compare_runs
+
+    summary, pages = compare_runs(folders, environment.home())
+    print(table(summary))
+    print("\n" + "\n".join(pages))
     return 0
 
 

@@ -70,6 +70,8 @@ def start(log: Path) -> Callable[[], None]:
 
     atexit.register(stop)
     os.environ["PREFECT_API_URL"] = url
+    # Where its pages will be once ``prefect server start`` is run on the same database, for links.
+    os.environ.setdefault("PREFECT_UI_URL", "http://127.0.0.1:4200")
     return wait
 
 

@@ -127,8 +127,8 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         "MLFLOW_TRACKING_URI": settings.mlflow,
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
-        "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "5",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "5",
+        "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
     }
     with exclusive(folder(home) / ".lock"):

@@ -12,8 +12,10 @@ from deployments import environment
 @contextlib.contextmanager
 def session(home: Path) -> Generator[None]:
     """Run flows inside; import them there, too: Prefect takes its settings when it is imported."""
+    from deployments import embedded, platform
+
+    platform.join(home)
     own_prefect = environment.apply(home)
-    from deployments import embedded
 
     wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
 

@@ -43,9 +43,14 @@ def distill(recipe: Recipe) -> dict[str, Any]:
 
     Returns the run's summary (docs: summary.json).
     """
-    run = open_run(recipe)
+    return train_arms(Pipeline(open_run(recipe)))
+
+
+def train_arms(pipeline: Pipeline) -> dict[str, Any]:
+    """Every stage of a run, for each seed and arm; returns the summary."""
+    run, recipe = pipeline.run, pipeline.run.recipe
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
-    with Pipeline(run) as stages:
+    with pipeline as stages:
         benchmarks = {
             b.name: stages.add(prepare, f"benchmark/{b.name}", data=b.data, seed=0, split=b.name, exclude={})
             for b in recipe.evaluation.benchmarks
@@ -58,11 +63,12 @@ def distill(recipe: Recipe) -> dict[str, Any]:
             preflight, "preflight", student=student, teacher=teacher, benchmarks=benchmarks,
             problems={str(seed): future for seed, future in problems.items()},
         )  # fmt: skip
+        turn: list[Future] = []
         scores = {"base/0": stages.add(evaluate, "base/evaluate", model=student, benchmarks=benchmarks)}
         for seed in recipe.seeds:
             sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems[seed], model=student)
             for arm in recipe.arms:
-                trained = train_arm(run, stages, arm, seed, problems[seed], sampled, student, teacher)
+                trained = train_arm(run, stages, arm, seed, problems[seed], sampled, student, teacher, turn)
                 scores[f"{arm.name}/{seed}"] = stages.add(
                     evaluate, f"{arm.name}/{seed}/evaluate", model=trained, benchmarks=benchmarks
                 )
@@ -71,15 +77,27 @@ def distill(recipe: Recipe) -> dict[str, Any]:
 
 
 def train_arm(
-    run: Run, stages: Pipeline, arm: Arm, seed: int, problems: Future, sampled: Future, student: Ref, teacher: Ref
+    run: Run,
+    stages: Pipeline,
+    arm: Arm,
+    seed: int,
+    problems: Future,
+    sampled: Future,
+    student: Ref,
+    teacher: Ref,
+    turn: list[Future],
 ) -> Future | Ref:
-    """One student: its weights, then stage 1 (forward KL), stage 2 (reverse KL), or both under one decay."""
+    """One student: its weights, then stage 1 (forward KL), stage 2 (reverse KL), or both under one decay.
+
+    ``turn`` holds the teacher stages so far: they take turns, so that an answer which several arms want is paid once.
+    """
+    settings = run.recipe.weights_of(arm)
     recipe, name = run.recipe, f"{arm.name}/{seed}"
     model: Future | Ref = student
     total = recipe.training.steps
     consolidation = {"forward": 0, "reverse": total, "two_stage": recipe.consolidation.steps}[arm.schedule]
     coverage = total - consolidation
-    weighed = stages.add(weights, f"{name}/weights", scheme=arm.scheme, rollouts=sampled)
+    weighed = stages.add(weights, f"{name}/weights", scheme=arm.scheme, rollouts=sampled, settings=settings)
     if coverage:
         answers = stages.add(
             teacher_answers,
@@ -89,7 +107,9 @@ def train_arm(
             weights=weighed,
             teacher=teacher,
             student=student,
+            after=turn[-1:],
         )
+        turn.append(answers)
         model = stages.add(
             train_forward, f"{name}/train_forward", seed=seed, steps=coverage, more=bool(consolidation),
             problems=problems, weights=weighed, answers=answers, model=student,
@@ -103,7 +123,7 @@ def train_arm(
                 model=model,
                 first=recipe.consolidation.rescore,
             )
-            weighed = stages.add(weights, f"{name}/reweight", scheme=arm.scheme, rollouts=again)
+            weighed = stages.add(weights, f"{name}/reweight", scheme=arm.scheme, rollouts=again, settings=settings)
     rounds = recipe.consolidation.rounds if consolidation else 0
     for r in range(rounds):
         start, end = consolidation * r // rounds, consolidation * (r + 1) // rounds

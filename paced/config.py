@@ -5,6 +5,7 @@ field. Imports no torch.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -47,6 +48,9 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0)]
+Exponent = Annotated[float, Field(ge=0)]
+Scheme = Literal["beta", "uniform", "hard_filter"]
+Schedule = Literal["forward", "reverse", "two_stage"]
 Script = Literal["han", "kana", "hangul", "cyrillic", "arabic", "hebrew", "devanagari", "thai"]
 
 
@@ -232,8 +236,8 @@ class Rollouts(Section):
 class Weights(Section):
     """Stage 'weights': the Beta kernel w(p) = p^alpha (1-p)^beta and its baselines (method section 2)."""
 
-    alpha: float = Field(default=1.0, ge=0)
-    beta: float = Field(default=1.0, ge=0)
+    alpha: Exponent = 1.0
+    beta: Exponent = 1.0
     low: Share = Field(default=0.2, description="hard_filter keeps pass rates in [low, high].")
     high: Share = 0.8
     shrinkage: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] | None = Field(
@@ -248,6 +252,15 @@ class Weights(Section):
         if self.low > self.high:
             raise ValueError(f"low ({self.low}) is above high ({self.high}): hard_filter would keep nothing")
         return self
+
+    def with_exponents(self, pair: tuple[float, float] | None) -> "Weights":
+        """The same with other alpha and beta, if they are given."""
+        return self if pair is None else self.model_copy(update={"alpha": pair[0], "beta": pair[1]})
+
+    def read_by(self, schemes: Sequence[Scheme]) -> dict[str, Any]:
+        """The settings that these schemes read; the others change nothing."""
+        fields = {"beta": {"alpha", "beta", "shrinkage"}, "hard_filter": {"low", "high"}, "uniform": set[str]()}
+        return self.model_dump(mode="json", include={"normalise"}.union(*(fields[s] for s in schemes)))
 
 
 class Answers(Section):
@@ -298,8 +311,17 @@ class Arm(Section):
     """One student to train: which weights, and which losses in which order."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    scheme: Literal["beta", "uniform", "hard_filter"] = "beta"
-    schedule: Literal["forward", "reverse", "two_stage"] = "two_stage"
+    scheme: Scheme = "beta"
+    schedule: Schedule = "two_stage"
+    exponents: tuple[Exponent, Exponent] | None = Field(
+        default=None, description="alpha and beta of this arm; weights.alpha and weights.beta if not set (beta)."
+    )
+
+    @model_validator(mode="after")
+    def _effective(self) -> Self:
+        if self.exponents is not None and self.scheme != "beta":
+            raise ValueError(f"exponents has no effect with scheme '{self.scheme}': remove it")
+        return self
 
 
 class Benchmark(Section):
@@ -400,6 +422,8 @@ class Recipe(Section):
             changed = self.weights.changed(*options)
             if changed and all(a.scheme != scheme for a in self.arms):
                 raise ValueError(f"weights.{changed[0]} has no effect: no arm uses scheme '{scheme}'")
+        if self.weights.changed("alpha", "beta") and all(a.exponents for a in self.arms if a.scheme == "beta"):
+            raise ValueError("weights.alpha and weights.beta have no effect: every arm has exponents of its own")
         if self.training.reduction == "token" and self.weights.normalise == "all":
             raise ValueError(
                 "weights.normalise 'all' has no effect with training.reduction 'token', which divides by the sum of "
@@ -427,6 +451,10 @@ class Recipe(Section):
         if self.data.source == "tiny" and self.teacher.privileged:
             raise ValueError("teacher.privileged needs problems with reference solutions; the tiny world has none")
         return self
+
+    def weights_of(self, arm: Arm) -> Weights:
+        """The settings of an arm's weights: the recipe's, with the arm's own exponents if it has any."""
+        return self.weights.with_exponents(arm.exponents)
 
     @property
     def teacher_model(self) -> Model:
@@ -529,18 +557,6 @@ def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data
         raise _explain(error, path) from None
 
 
-def checked_recipe(tree: dict[str, Any], source: str) -> Recipe:
-    """A recipe from plain values; ``source`` is named in messages.
-
-    Raises:
-        ConfigError: with the path of each bad field.
-    """
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, source) from None
-
-
 def checked_retraining(tree: dict[str, Any], source: str) -> Retraining:
     """The settings of a retraining from plain values; ``source`` is named in messages.
 
@@ -575,4 +591,19 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     tree = _unshared(tree)
     for assignment in assignments:
         _assign(tree, assignment)
-    return checked_recipe(tree, str(path))
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, str(path)) from None
+
+
+def with_changes(recipe: Recipe, source: str, **fields: Any) -> Recipe:
+    """The recipe with other values of some fields, checked as if it had been written so.
+
+    Raises:
+        ConfigError: with ``source`` and the path of each bad field.
+    """
+    try:
+        return Recipe.model_validate(recipe.model_dump() | fields)
+    except ValidationError as error:
+        raise _explain(error, source) from None

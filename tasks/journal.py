@@ -7,7 +7,7 @@ a journal is sent from where it stopped, so replaying one twice changes nothing.
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,16 @@ class Journal:
     def begin(self, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
         """Note the run's tags and parameters, once."""
         if not self.has("begin"):
-            self._append({"kind": "begin", "tags": dict(tags), "params": {k: str(v)[:500] for k, v in flat(params)}})
+            told = {k: str(v)[:500] for k, v in flat(params) if v is not None}
+            self._append({"kind": "begin", "tags": dict(tags), "params": told})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Note tags that are known only later."""
+        self._append({"kind": "tags", "tags": dict(values)})
+
+    def note(self, text: str, compare: Sequence[str] = ()) -> None:
+        """Note the run's description, Markdown; a link to the comparison of the runs of these labels is added."""
+        self._append({"kind": "note", "text": text, "compare": list(compare)})
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Note values at a step; a value already noted (a resumed stage repeats some) is not noted again."""
@@ -92,11 +101,12 @@ class Journal:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested mappings and lists as dotted keys."""
+    """Nested mappings and lists as dotted keys; items of a list are named by their ``name``, if they have one."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")
         elif isinstance(value, list | tuple) and any(isinstance(x, Mapping) for x in value):
-            yield from flat({str(x.get("name", i)): x for i, x in enumerate(value)}, f"{prefix}{key}.")
+            named = {str(x.get("name", i)): {k: v for k, v in x.items() if k != "name"} for i, x in enumerate(value)}
+            yield from flat(named, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -12,9 +13,9 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-import paced
 from paced.artifacts import Ref, read_manifest, write_json
 from paced.errors import PacedError, Stopped
+from tasks import record
 from tasks.console import display
 from tasks.journal import PARENT, Journal
 from tasks.lineage import note_model
@@ -37,8 +38,9 @@ class Pipeline:
         PacedError: the first error that made a stage fail.
     """
 
-    def __init__(self, run: Run):
-        self.run = run
+    def __init__(self, run: Run, keep: bool = True):
+        """``keep``: register the last arm's student as a model."""
+        self.run, self._keep = run, keep
         self.summary: dict[str, Any] = {}
         self._submitted: list[Submitted] = []
         self._first: list[PrefectFuture[Ref]] = []
@@ -48,21 +50,17 @@ class Pipeline:
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
         claim()
-        recipe = self.run.recipe
-        tags = {
-            "paced.recipe": recipe.name,
-            "paced.version": paced.__version__,
-            "paced.student": recipe.student.path,
-            "paced.teacher": recipe.teacher_model.path,
-        }
         if not self._journal.has("begin"):
-            self._journal.begin(tags, recipe.model_dump(mode="json", exclude={"runtime"}))
+            self._journal.begin(record.tags(self.run.recipe), record.parameters(self.run.recipe))
             self._journal.file(self.run.folder / "recipe.yaml")
+            self._journal.note(record.note(self.run))
         return self
 
-    def add(self, task: Task[Any, Ref], label: str, **arguments: Any) -> PrefectFuture[Ref]:
-        """Submit a stage; its arguments may be the futures of others."""
-        future = task.submit(self.run, label, wait_for=self._first, **arguments)
+    def add(
+        self, task: Task[Any, Ref], label: str, after: Sequence[PrefectFuture[Ref]] = (), **arguments: Any
+    ) -> PrefectFuture[Ref]:
+        """Submit a stage; its arguments may be the futures of others, and it may wait for some ``after`` them."""
+        future = task.submit(self.run, label, wait_for=[*self._first, *after], **arguments)
         self._submitted.append(Submitted(label, future))
         return future
 
@@ -102,7 +100,7 @@ class Pipeline:
             self._publish(rows)
         if failure is not None or not self._nothing_new(rows):
             self._journal.end("FINISHED" if failure is None else "FAILED")
-        self._flush([PARENT, *(s.label for s in self._submitted)])
+        self._flush([PARENT, *(s.label for s in self._submitted), *record.labels(self.run)])
         if failure is not None:
             raise failure
 
@@ -176,16 +174,18 @@ class Pipeline:
         for path in (folder / "summary.json", folder / "report.html", folder / "figures"):
             self._journal.file(path)
         for name, arm in self.summary["arms"].items():
-            values = {k: arm[k]["mean"] for k in ("accuracy", "retention") if arm.get(k)}
+            values = record.scores(arm)
             values |= {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "seconds") if k in arm}
-            self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items() if v is not None})
+            self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items()})
         for row in rows:  # so that whole runs can be compared by their curves too
             steps = Path(row["path"]) / "metrics.jsonl"
             for line in steps.read_text().splitlines() if steps.exists() else ():
                 values = json.loads(line)
                 curves = {f"{row['label']}/{k}": float(values[k]) for k in ("loss", "kl_per_token")}
                 self._journal.metrics(values["step"], curves)
-        note_model(self._journal, self.run, rows, self.summary)
+        record.finish(self.run, self._journal, rows, self.summary)
+        if self._keep:
+            note_model(self._journal, self.run, rows, self.summary)
         table = [
             {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
             for name, arm in self.summary["arms"].items()

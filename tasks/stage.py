@@ -122,6 +122,12 @@ def prefixed(label: str, values: Mapping[str, Any]) -> dict[str, float]:
     return {f"{label.rpartition('/')[2]}/{k}": float(v) for k, v in values.items()}
 
 
+def spelled(key: str) -> str:
+    """A key of evaluation.json as MLflow shows it: ``arithmetic/accuracy_low`` for ``arithmetic/low``."""
+    group, _, name = key.rpartition("/")
+    return f"{group}/{ {'mean': 'accuracy', 'low': 'accuracy_low', 'high': 'accuracy_high'}.get(name, name) }"
+
+
 def begin_journal(
     journal: Journal,
     run: Run,
@@ -144,13 +150,12 @@ def arm_of(run: Run, label: str) -> dict[str, Any]:
     name, _, rest = label.partition("/")
     for arm in run.recipe.arms:
         if arm.name == name:
-            kernel = run.recipe.weights.model_dump(mode="json")
             return {
                 "arm": name,
                 "scheme": arm.scheme,
                 "schedule": arm.schedule,
                 "seed": rest.partition("/")[0],
-                "weights": kernel,
+                "weights": run.recipe.weights_of(arm).read_by([arm.scheme]),
             }
     return {}
 
@@ -168,6 +173,8 @@ def close_journal(journal: Journal, ref: Ref) -> None:
         if (ref.folder / name).exists():
             found = flat(json.loads((ref.folder / name).read_text()))
             numbers = {k.replace(".", "/"): v for k, v in found if isinstance(v, int | float)}
+            if name == "evaluation.json":
+                numbers = {spelled(k): v for k, v in numbers.items()}
             journal.metrics(0, prefixed(journal.label, numbers))
             journal.file(ref.folder / name)
     journal.file(ref.folder / "manifest.json")

@@ -11,9 +11,10 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from paced.artifacts import write_json
 from paced.stage import exclusive
@@ -142,7 +143,7 @@ class Tracker:
 
     def _send(self, label: str) -> None:
         state, entries = self.state(), Journal(self.folder, label).entries()
-        if label in state["runs"] and state["runs"][label]["sent"] == len(entries):
+        if not entries or (label in state["runs"] and state["runs"][label]["sent"] == len(entries)):
             return
 
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
@@ -190,6 +191,12 @@ class Tracker:
                         client.log_artifact(run_id, str(path), entry["folder"] or None)
                 case "model":
                     self._register(run_id, entry)
+                case "tags":
+                    client.log_batch(run_id, tags=[RunTag(k, v) for k, v in entry["tags"].items()])
+                case "note":
+                    ids = [self._run_id(state, other, {}) for other in entry["compare"]]
+                    link = f"\n\n[Compare the students]({self.compare_page(state, ids)})" if ids else ""
+                    client.set_tag(run_id, "mlflow.note.content", entry["text"] + link)
                 case "end":
                     client.set_terminated(run_id, entry["status"], entry["time"])
                 case other:
@@ -216,13 +223,22 @@ class Tracker:
         )
 
     def links(self) -> dict[str, str]:
-        """Label -> page of its run; a database has one once ``mlflow server`` is started on it, at port 5000."""
+        """Label -> page of its run."""
         state = self.state()
         if "experiment" not in state:
             return {}
-        server = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
-        base = f"{server}/#/experiments/{state['experiment']}/runs/"
+        base = f"{self.pages}/#/experiments/{state['experiment']}/runs/"
         return {label: base + run["id"] for label, run in state["runs"].items()}
+
+    @property
+    def pages(self) -> str:
+        """Where MLflow's pages are; a database has none until ``mlflow server`` is started on it, at port 5000."""
+        return self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
+
+    def compare_page(self, state: dict[str, Any], ids: Sequence[str]) -> str:
+        """The page that shows runs side by side."""
+        runs, experiments = (quote(json.dumps(list(x))) for x in (ids, [state["experiment"]]))
+        return f"{self.pages}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def signature(run_id: str, sampling: Mapping[str, float]) -> str:

@@ -35,7 +35,7 @@ def run_chain(home: Path) -> Chain:
     }
     problems = add("prepare", prepare, data=recipe.data, seed=0, split="train", exclude=benchmarks)
     sampled = add("rollouts", rollouts, seed=0, problems=problems, model=student)
-    weighed = add("weights", weights, scheme="beta", rollouts=sampled)
+    weighed = add("weights", weights, scheme="beta", rollouts=sampled, settings=recipe.weights)
     base = {"problems": problems, "weights": weighed}
     answers = add("teacher", teacher_answers, seed=0, teacher=teacher, student=student, **base)
     model = add("train_forward", train_forward, seed=0, steps=6, more=True, answers=answers, model=student, **base)

@@ -54,6 +54,8 @@ STAGES = (
     "two_stage/0/train_reverse_1", "two_stage/0/evaluate", "compare",
 )  # fmt: skip
 
+STUDENTS = ("base", "paced/0", "two_stage/0")  # each a run of its own in MLflow, beside its stages
+
 T = TypeVar("T")
 
 

@@ -146,6 +146,19 @@ def plain_number(gold: str) -> str:
     return re.sub(r"^(-?)0+(?=\d+$)", r"\1", re.sub(r"(?<=\d)\.0$", "", gold))
 
 
+def with_unit(gold: str, unit: str | None, several: bool | None) -> str:
+    """A gold answer with the unit that OlympiadBench keeps apart, so that 45 minutes are also 0.75 hours.
+
+    Its ``error`` needs no place: a decimal gold takes what rounds to it (docs/verifier.md).
+    """
+    named = re.fullmatch(r"([A-Za-z/]+)(\^\{?\d\}?)?", (unit or "").strip("$ "))
+    if several or not unit:
+        return gold
+    if named:
+        return rf"{gold}\text{{ {named[1]}}}{named[2] or ''}"
+    return gold + {"%": r"\%", r"^{\circ}": r"^{\circ}"}.get(unit, "")
+
+
 def fitting(layouts: dict[str, Layout], row: dict[str, Any], where: str) -> Layout:
     """The first layout whose fields the row has."""
     for layout in layouts.values():
@@ -188,7 +201,7 @@ def maths(found: Iterator[Row], data: Data) -> Iterator[Problem]:
                 repair = f"field '{layout.answer}' is empty: gold {boxed!r} taken from the solution"
             gold = boxed or ""
         if layout is MATHS["OlympiadBench"]:
-            gold = gold.replace("$", "")
+            gold = with_unit(gold.replace("$", ""), optional(row, "unit"), optional(row, "is_multiple_answer"))
         problem = Problem(
             where,
             question,

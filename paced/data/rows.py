@@ -66,13 +66,22 @@ def _jsonl(path: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             where = f"{path}:{number}"
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{where}: not valid JSON ({error}): correct or remove the line") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{where}: not a JSON object: each line must hold one problem's fields")
-            yield where, row
+            yield where, json_object(line, where, "one problem's fields")
+
+
+def json_object(line: str, where: str, holds: str) -> dict[str, Any]:
+    """The fields of one line of JSONL.
+
+    Raises:
+        DataError: it is no JSON object; names ``where`` and what a line ``holds``.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON ({error}): correct or remove the line") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{where}: not a JSON object: each line must hold {holds}")
+    return row
 
 
 def _parquet(path: Path) -> Iterator[Row]:

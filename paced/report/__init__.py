@@ -7,7 +7,7 @@ the artifacts cost when they were computed, not what a run that found them paid.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paced import weights
 from paced.artifacts import Manifest, Ref, open_file, read_manifest, replacing, write_json
-from paced.config import Weights
+from paced.compare import by_problem
+from paced.config import Schedule, Scheme, Weights
 from paced.errors import DataError
 from paced.report import lengths, plots
 from paced.report.page import page, table
-from paced.statistics import Array
+from paced.statistics import Array, bootstrap_mean
 
-__all__ = ["build", "table", "write_summary"]
+__all__ = ["build", "students", "table", "write_summary"]
 
 BASE = "base"
 METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
@@ -56,8 +57,14 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     name: str
-    scheme: Literal["beta", "uniform", "hard_filter"]
-    schedule: Literal["forward", "reverse", "two_stage"]
+    scheme: Scheme
+    schedule: Schedule
+    exponents: tuple[float, float] | None = None
+
+    @property
+    def weighting(self) -> str:
+        """The scheme, with the arm's own exponents if it has any."""
+        return " ".join([self.scheme, *(f"{x:g}" for x in self.exponents or ())])
 
 
 class Run(BaseModel):
@@ -196,21 +203,22 @@ def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
     """
     if arm is None:
         return {"teacher_tokens": 0, "sampled_tokens": 0, "train_tokens": 0, "steps": 0, "seconds": 0.0}
-    totals: list[dict[str, float]] = []
-    for seed in counted_seeds(run, made, arm.name):
-        stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
-        if arm.scheme != "uniform" and f"{seed}/rollouts" in made:
-            stages.append(made[f"{seed}/rollouts"])
-        totals.append(
-            {
-                "teacher_tokens": sum(m.count("teacher_tokens") for m in stages if m.entry.stage == "teacher"),
-                "sampled_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "rollouts"),
-                "train_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "train"),
-                "steps": sum(m.count("steps") for m in stages if m.entry.stage == "train"),
-                "seconds": sum(m.manifest.seconds for m in stages),
-            }
-        )
+    totals = [spent(made, arm, seed) for seed in counted_seeds(run, made, arm.name)]
     return {key: sum(t[key] for t in totals) / len(totals) for key in totals[0]} if totals else {}
+
+
+def spent(made: Mapping[str, Made], arm: Arm, seed: int) -> dict[str, float]:
+    """What making the student of one arm and seed took."""
+    stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
+    if arm.scheme != "uniform" and f"{seed}/rollouts" in made:
+        stages.append(made[f"{seed}/rollouts"])
+    return {
+        "teacher_tokens": sum(m.count("teacher_tokens") for m in stages if m.entry.stage == "teacher"),
+        "sampled_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "rollouts"),
+        "train_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "train"),
+        "steps": sum(m.count("steps") for m in stages if m.entry.stage == "train"),
+        "seconds": sum(m.manifest.seconds for m in stages),
+    }
 
 
 def watched(run: Run, made: Mapping[str, Made], arm: Arm | None, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -227,6 +235,33 @@ def watched(run: Run, made: Mapping[str, Made], arm: Arm | None, scores: Mapping
     if "mean_tokens" in scores:
         written = {key: scores[key] for key in ("mean_tokens", "truncated")}
         found.append({"stage": lengths.EVALUATION, "samples": scores["accuracy"]["samples"]} | written)
+    return found
+
+
+def students(folder: Path) -> list[dict[str, Any]]:
+    """Every student that was judged, the base first: ``label`` (BASE or ARM/SEED), identity and path, costs, and
+    accuracy, retention and each benchmark's accuracy as {mean, low, high}, 95% intervals by bootstrap over problems.
+    """
+    run, made = read(folder)
+    benchmarks = json.loads(made["compare"].file("comparison.json").read_text())["benchmarks"]
+    retention = [b["name"] for b in benchmarks if b["retention"]]
+    found: list[dict[str, Any]] = []
+    for arm, seed in [(None, 0), *((arm, seed) for arm in run.arms for seed in run.seeds)]:
+        label = BASE if arm is None else f"{arm.name}/{seed}"
+        scores = made[f"{label}/evaluate"]
+        table = by_problem(pd.read_parquet(scores.file("scores.parquet"), dtype_backend="pyarrow"))
+        table = pd.DataFrame(table[table["known"] > 0])
+        rate, of = table["correct"].to_numpy(float) / table["known"].to_numpy(float), table["benchmark"].to_numpy(str)
+        kept = np.isin(of, retention)
+        groups = {"accuracy": ~kept, "retention": kept} | {b["name"]: of == b["name"] for b in benchmarks}
+        shares = {k: bootstrap_mean(rate[chosen])._asdict() for k, chosen in groups.items() if chosen.any()}
+        model = next((m for m in reversed(trained(made, arm.name, seed))), None) if arm else None
+        found.append(
+            {"label": label, "identity": scores.manifest.inputs["model"], "path": model.entry.path if model else ""}
+            | {k: v for k, v in shares.items() if k in ("accuracy", "retention")}
+            | {"benchmarks": {b["name"]: shares[b["name"]] for b in benchmarks if b["name"] in shares}}
+            | {"cost": spent(made, arm, seed) if arm else cost(run, made, None)}
+        )
     return found
 
 
@@ -251,11 +286,11 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
         everyone = next(iter(tables.values()))
         bins = min(max(t["samples"].to_numpy(int).max() for t in everyone), 20)
         share = np.linspace(0, 1, 201)
-        curves = {
-            scheme: (share, weights.raw_weights(bins * share, bins * (1 - share), config))
-            for scheme in tables
-            for config in [weights.Config(scheme=scheme, weights=run.weights)]
-        }
+        curves: dict[str, tuple[Array, Array]] = {}
+        for arm in run.arms:
+            config = weights.Config(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
+            if arm.weighting in tables:
+                curves[arm.weighting] = share, weights.raw_weights(bins * share, bins * (1 - share), config)
         problems = np.mean([by_rate(t, bins) for t in everyone], axis=0)
         drawn["pass_rates"] = plots.pass_rates(problems, len(everyone), curves)
         mass = {scheme: np.sum([by_rate(t, bins, "weight") for t in ts], axis=0) for scheme, ts in tables.items()}
@@ -265,6 +300,8 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
         drawn["losses"] = plots.losses(losses, paint)
     scored = {name: arm for name, arm in arms.items() if "accuracy" in arm}
     if scored:
+        accuracy = {name: arm["accuracy"] for name, arm in scored.items()}
+        drawn["accuracy"] = plots.by_arm(accuracy, paint, "accuracy, mean of the seeds, with its 95% interval")
         rows = {
             name: {"all": arm["accuracy"]} | {f"level {level}": v for level, v in arm.get("by_level", {}).items()}
             for name, arm in scored.items()
@@ -272,7 +309,7 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
         drawn["levels"] = plots.levels(rows, paint)
     kept = {name: arm["retention"] for name, arm in arms.items() if "retention" in arm}
     if kept:
-        drawn["retention"] = plots.retention(kept, paint)
+        drawn["retention"] = plots.by_arm(kept, paint, "accuracy on what was never trained on")
     spent = {name: arm["teacher_tokens"] for name, arm in arms.items() if arm.get("teacher_tokens")}
     if spent:
         share_saved = {name: arms[name].get("teacher_tokens_saved", 0.0) for name in spent}
@@ -282,11 +319,11 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
     return drawn
 
 
-def first_weights(run: Run, made: Mapping[str, Made]) -> dict[Any, list[pd.DataFrame]]:
-    """Pass rates and weights of the first stage: scheme to one table a seed."""
-    tables: dict[Any, list[pd.DataFrame]] = {}
-    for scheme in dict.fromkeys(a.scheme for a in run.arms):
-        names = [a.name for a in run.arms if a.scheme == scheme]
+def first_weights(run: Run, made: Mapping[str, Made]) -> dict[str, list[pd.DataFrame]]:
+    """Pass rates and weights of the first stage: weighting to one table a seed."""
+    tables: dict[str, list[pd.DataFrame]] = {}
+    for scheme in dict.fromkeys(a.weighting for a in run.arms):
+        names = [a.name for a in run.arms if a.weighting == scheme]
         found = [next((made[k] for n in names if (k := f"{n}/{seed}/weights") in made), None) for seed in run.seeds]
         if any(found):
             tables[scheme] = [pd.read_parquet(m.file("pass_rates.parquet")) for m in found if m]

@@ -18,6 +18,11 @@ PICTURES = {
         "Share of all training weight by pass rate: how much of each scheme's effort goes to problems that are "
         "hopeless (left), at the frontier (middle) or solved already (right).",
     ),
+    "accuracy": (
+        "Accuracy",
+        "Dots are means, bars 95% intervals, the dotted line is the base student. Bars that overlap do not say that "
+        "arms are equal: the paired comparisons above are the sharper test.",
+    ),
     "levels": (
         "Accuracy by level",
         "Dots are means, bars 95% intervals. Look for levels where an arm's whole bar lies above another's; "

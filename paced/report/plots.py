@@ -7,7 +7,7 @@ gives every arm one colour in all pictures; names are shown as they are, never r
 import base64
 import functools
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec
 
 import matplotlib
@@ -57,6 +57,12 @@ def colours(names: Sequence[str]) -> dict[str, str]:
     """One colour an arm, in order; the base student is grey."""
     arms = [name for name in names if name != "base"]
     return {"base": GREY} | {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(arms)}
+
+
+def weighting(names: Iterable[str], name: str) -> str:
+    """The colour of a weighting; one with exponents of its own takes the next of the palette."""
+    others = [n for n in names if n not in SCHEMES]
+    return SCHEMES.get(name) or PALETTE[others.index(name) % len(PALETTE)]
 
 
 def plain(name: str) -> str:
@@ -114,7 +120,9 @@ def pass_rates(problems: Array, seeds: int, kernels: Mapping[str, tuple[Array, A
     right.spines["right"].set_visible(True)
     for scheme, (at, weight) in kernels.items():
         style = "--" if scheme == "uniform" else "-"
-        right.plot(at, weight / (weight.max() or 1), style, color=SCHEMES[scheme], linewidth=2.2, label=scheme)
+        right.plot(
+            at, weight / (weight.max() or 1), style, color=weighting(kernels, scheme), linewidth=2.2, label=scheme
+        )
     right.set(ylim=(0, 1.12), ylabel="weight, as a share of its largest")
     right.grid(visible=False)
     left.set_ylim(0, 1.12 * max(problems))
@@ -130,7 +138,9 @@ def weight_mass(mass: Mapping[str, Array]) -> Figure:
     bins = 0
     for i, (scheme, share) in enumerate(mass.items()):
         bins = len(share) - 1
-        axes.bar(np.arange(bins + 1) + (i + 0.5) * width - 0.4, share, width, label=scheme, color=SCHEMES[scheme])
+        axes.bar(
+            np.arange(bins + 1) + (i + 0.5) * width - 0.4, share, width, label=scheme, color=weighting(mass, scheme)
+        )
     axes.set_xticks(range(bins + 1), [f"{k}/{bins}" for k in range(bins + 1)])
     axes.set(xlabel="pass rate of the base student", ylabel="share of the weight")
     percent(axes.yaxis)
@@ -218,7 +228,7 @@ def interval(axes: Axes, at: Array, rows: Sequence[Mapping[str, float]], colour:
 
 
 @styled
-def retention(scores: Mapping[str, Mapping[str, float]], paint: Mapping[str, str]) -> Figure:
+def by_arm(scores: Mapping[str, Mapping[str, float]], paint: Mapping[str, str], label: str) -> Figure:
     """One interval an arm, against the base student's; ``scores`` maps an arm to {mean, low, high}."""
     figure, (axes,) = canvas(0.9 + 0.36 * len(scores))
     for i, (arm, row) in enumerate(scores.items()):
@@ -230,7 +240,7 @@ def retention(scores: Mapping[str, Mapping[str, float]], paint: Mapping[str, str
     axes.margins(x=0.08)
     rows(axes, list(scores))
     percent(axes.xaxis)
-    axes.set_xlabel("accuracy on what was never trained on")
+    axes.set_xlabel(label)
     return figure
 
 

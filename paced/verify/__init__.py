@@ -11,23 +11,24 @@ from typing import Literal, NamedTuple, Self
 from paced.tiny.world import working
 from paced.verify.algebra import Undecided
 from paced.verify.choices import listed
-from paced.verify.compare import Cheap, Decision, read
+from paced.verify.decision import Cheap, Decision
 from paced.verify.extract import NoAnswer, extract
 from paced.verify.judge import Case, judge
 from paced.verify.notation import LONGEST
 from paced.verify.pool import Pool
+from paced.verify.texts import read
 
 Outcome = Literal["correct", "wrong", "unknown"]
 
 
 class Sample(NamedTuple):
-    """A response to grade, of a problem from ``source``."""
+    """A response to grade, of a problem from ``source``; ``finish`` is empty where nobody knows how it ended."""
 
     source: str
     response: str
     gold: str
     question: str = ""
-    finish: str = "stop"
+    finish: str = ""
 
 
 class Verdict(NamedTuple):
@@ -58,7 +59,7 @@ def mathematics(sample: Sample) -> Step:
     """Everything else: the response's final answer against the gold answer."""
     if not sample.gold.strip():
         return Verdict("wrong", None, "the gold answer is empty"), None
-    found = extract(sample.response)
+    found = extract(sample.response, sample.finish == "stop")
     if isinstance(found, NoAnswer):
         return Verdict("wrong", None, found.reason), None
     verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)

@@ -4,15 +4,17 @@ import re
 from typing import NamedTuple
 
 from paced.verify.algebra import Undecided
-from paced.verify.compare import Decision, Engine, decide, words
+from paced.verify.compare import decide
+from paced.verify.decision import Decision, Engine
 from paced.verify.notation import Unreadable, tidy
+from paced.verify.texts import words
 
 _LISTED = re.compile(
     r"(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf|textbf)\s*\{\s*\(?([A-J])[).]?\s*\}|\(([A-J])\)|(?:^|\n|\s\s)\s*([A-J])[.):](?=\s))[.):~\s]*"
 )
 _EDGES = re.compile(r"^(?:\\ |[\s$~])+|(?:\\q?quad|\\hspace\{[^}]*\}|\\\\|\\ |[\s$~,;])+$")
 _LABELLED = re.compile(
-    r"(?:the\s+)?(?:option|choice|answer)?\s*(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf)\s*\{)?\s*(?:\(([A-J])\)|([A-J])[).:]?)\s*[.:]?\s*\}?\s*(.*)",
+    r"(?:the\s+)?(?:option|choice|answer|graph|figure|diagram|curve|point|statement|box|letter)?\s*(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf)\s*\{)?\s*(?:\(([A-J])\)|([A-J])[).:]?)\s*[.:]?\s*\}?\s*(.*)",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -48,7 +50,7 @@ def label(answer: str) -> Label | None:
         return None
     letter, rest = match[1] or match[2], match[3].strip()
     bare = match[1] is None and not re.match(rf".*?{letter}\s*[).:}}]", text)
-    if rest and (bare or re.match(r"[=<>+\-*/^,_]", rest)):
+    if rest and (bare or re.match(r"[=<>+*/^,_]|-\s", rest) or re.match(r"\W*[A-J]\)-", text)):
         return None
     return Label(letter.upper(), rest)
 
@@ -60,6 +62,8 @@ def decide_choice(answer: str, gold: str, choices: dict[str, str], engine: Engin
         Undecided: as :func:`paced.verify.compare.decide` does.
     """
     given, expected = label(answer), label(gold)
+    if given and choices and given.letter not in choices:  # (i) and (iii) only
+        given = None
     if expected and not expected.rest and re.fullmatch(r"\W*(?:text\w*\W*)?[A-J]\W*", gold):
         if given and (given.rest or choices or given.letter in answer):
             return Decision(given.letter == expected.letter, "the letter of the choice")

@@ -1,74 +1,31 @@
-"""Is an answer the gold answer? Rules by the kind of answer; docs/verifier.md states them.
+"""Is an answer the gold answer? Rules by the kind of answer; docs/verifier.md states them."""
 
-Rules are written once, over an :class:`Engine` that says whether two expressions are equal. In the parent it answers
-from normal forms or raises :class:`Undecided`; in a worker it answers at many digits (``exact.py``).
-"""
-
-import contextlib
 import re
 from fractions import Fraction
-from typing import NamedTuple, Protocol
 
-from paced.verify.algebra import Undecided, approximate, equal, form, names, number
-from paced.verify.nodes import PLAIN_EXPRESSIONS, Node
+from paced.verify.algebra import Undecided, approximate, form, names, number
+from paced.verify.decision import Decision, Engine
+from paced.verify.measures import as_quotient, decimal_places, has_pi, same_digits, seconds_of_day
+from paced.verify.nodes import EXPRESSIONS, PLAIN_EXPRESSIONS, Node
 from paced.verify.notation import Unreadable, tidy
-from paced.verify.parse import WORDS, parse
 from paced.verify.regions import TURNED, Range, bounded, inequality, list_of_inequalities, region
+from paced.verify.relations import (
+    argument_of,
+    difference_of,
+    last_side,
+    members_of,
+    name_and_value,
+    named_values,
+    names_agree,
+    sampled_ratio,
+    values_by_name,
+    with_argument_of,
+)
+from paced.verify.texts import read, same_texts
 from paced.verify.units import Unit
+from paced.verify.vectors import components, size_of, without_name
 
 _ITEMS = 60  # of a list: more are no answer
-_NOTHING = set(
-    "nosolution nosolutions norealsolution norealsolutions nosolutionexists none emptyset theemptyset empty "
-    "norealnumber norealnumbers".split()
-)
-
-
-class Decision(NamedTuple):
-    """``rule`` says in words what decided."""
-
-    correct: bool
-    rule: str
-
-
-class Engine(Protocol):
-    """What the rules ask; both may raise Undecided."""
-
-    def equal(self, a: Node, b: Node) -> bool:
-        """Are two expressions equal?"""
-        ...
-
-    def outside(self, answer: str, gold: str) -> bool:
-        """Are two answers equal that the grammar does not cover?"""
-        ...
-
-
-class Cheap:
-    """Decides from normal forms and double precision, in bounded time."""
-
-    def equal(self, a: Node, b: Node) -> bool:
-        return equal(a, b)
-
-    def outside(self, answer: str, gold: str) -> bool:
-        raise Undecided("outside the grammar")
-
-
-def read(text: str) -> Node:
-    """The structure of an answer; a text that is no mathematics is a ``text`` node."""
-    try:
-        return parse(text)
-    except (Unreadable, RecursionError):
-        return ("text", words(text))
-
-
-def words(text: str) -> str:
-    """A text as it is compared: letters and digits of its LaTeX, without case, articles and marks."""
-    with contextlib.suppress(Unreadable):
-        text = tidy(text)
-    text = re.sub(r"\\(?:text|mbox|mathrm|textbf|mathbf|textit|operatorname|textnormal)\s*\{([^{}]*)\}", r" \1 ", text)
-    text = re.sub(r"\s+", " ", text).strip(" .,;:!?")
-    plain = re.fullmatch(r"[\w .,'&()/-]*", text)
-    text = re.sub(r"^(?:the|a|an) ", "", text, flags=re.IGNORECASE) if plain else text
-    return text.casefold() if plain and not (text.isupper() and len(text) < 9) else text.replace(" ", "")
 
 
 def decide(answer: str, gold: str, engine: Engine) -> Decision:
@@ -95,7 +52,7 @@ def decide(answer: str, gold: str, engine: Engine) -> Decision:
     if a == g:
         return Decision(True, "the same structure")
     if a[0] == "text" or g[0] == "text":
-        return _texts(a, g, answer, gold, engine)
+        return same_texts(a, g, answer, gold, engine)
     return Comparison(engine).top(a, g)
 
 
@@ -104,39 +61,6 @@ def _squeezed(text: str) -> str:
         return tidy(text).replace(" ", "")
     except Unreadable:
         return text.replace(" ", "")
-
-
-def _texts(a: Node, g: Node, answer: str, gold: str, engine: Engine) -> Decision:
-    first, second = words(answer), words(gold)
-    if not first or not second:
-        return Decision(False, "nothing to compare")
-    if first.replace(" ", "") == second.replace(" ", ""):
-        return Decision(True, "the same words")
-    if g == ("set", ()) or second.replace(" ", "") in _NOTHING:
-        return Decision(a == ("set", ()) or first.replace(" ", "") in _NOTHING, "no solutions")
-    for node, spelled in ((g, first), (a, second)):
-        if node[0] in ("n", "unit") and spelled in WORDS:
-            value = node[1] if node[0] == "n" else number(node[1])
-            return Decision(value == WORDS[spelled], "a number in words")
-    if first in WORDS and second in WORDS:
-        return Decision(WORDS[first] == WORDS[second], "numbers in words")
-    listed = [sorted(p.strip() for p in re.split(r",|;| and | or ", t) if p.strip()) for t in (first, second)]
-    if len(listed[1]) > 1 and listed[0] == listed[1]:
-        return Decision(True, "the same words in another order")
-    all_reals = {"allrealnumbers", "allreals", "realnumbers", "allrealx"}
-    reals = [
-        (n[0] == "seq" and n == read(r"\mathbb{R}")) or w.replace(" ", "") in all_reals
-        for n, w in ((a, first), (g, second))
-    ]
-    if all(reals):
-        return Decision(True, "all real numbers")
-    if not _mathematical(answer, a) or not _mathematical(gold, g):
-        return Decision(False, "different words")
-    return Decision(engine.outside(answer, gold), "outside the grammar: math-verify")
-
-
-def _mathematical(text: str, node: Node) -> bool:
-    return node[0] != "text" or "\\" in re.sub(r"\\(?:text|mbox|mathrm|textbf)\b", "", text) or "=" in text
 
 
 class Comparison:
@@ -187,7 +111,7 @@ class Comparison:
         return self.quantities(a, g)
 
     def collections(self, a: Node, g: Node) -> bool:
-        if g[0] == "list" and a[0] == "list" and (named := _named_values(g)) and (others := _named_values(a)):
+        if g[0] == "list" and a[0] == "list" and (named := named_values(g)) and (others := named_values(a)):
             if len(named) > 1 and named.keys() == others.keys():
                 return all(self.same(others[n], named[n]) for n in named)
             if len(named) > 1 and len(others) > 1:
@@ -195,8 +119,10 @@ class Comparison:
         if g[0] == "seq" and a[0] == "list":  # a pair without its brackets, or as x = 1, y = 2
             if any(x[0] in ("seq", "list", "set") for x in a[1]):
                 return False
-            return g[1] == "(" and g[3] == ")" and self.in_order([_value(x) for x in a[1]], [_value(x) for x in g[2]])
-        first, second = _members(a), _members(g)
+            return g[1] == "(" and g[3] == ")" and self.in_order(values_by_name(a), [last_side(x) for x in g[2]])
+        if a[0] == "seq" and g[0] == "list" and len(named_values(g)) == len(g[1]) > 1:
+            return a[1] == "(" and a[3] == ")" and self.in_order([last_side(x) for x in a[2]], values_by_name(g))
+        first, second = members_of(a), members_of(g)
         if first is None or second is None:
             return False
         if a[0] == "seq" and a[1] + a[3] not in ("()", "[]"):
@@ -252,12 +178,15 @@ class Comparison:
         return True
 
     def sequences(self, a: Node, g: Node) -> bool:
-        """Tuples, vectors, intervals by ends, matrices by entries."""
+        """Tuples, vectors, intervals by ends, matrices by entries; a point may have its name before it."""
+        a, g = without_name(a), without_name(g)
         self.rule = "the same entries in the same order"
         if a[0] == g[0] == "matrix":
             return [len(r) for r in a[1]] == [len(r) for r in g[1]] and self.in_order(
                 [x for row in a[1] for x in row], [x for row in g[1] for x in row]
             )
+        if g[0] != a[0] and a[0] in EXPRESSIONS and (vector := components(a, 3 if "k" in names(a) else size_of(g))):
+            return self.same(vector, g)
         if "matrix" in (a[0], g[0]):
             matrix, other = (a, g) if a[0] == "matrix" else (g, a)
             column = [x for row in matrix[1] for x in row]
@@ -277,12 +206,12 @@ class Comparison:
             ratio, other = (a, g) if a[0] == "colon" else (g, a)
             if len(ratio[1]) == 1:  # "9 a.m." against "9" or "9:00"
                 return self.quantities(ratio[1][0], other)
-            if len(ratio[1]) != 2 or ratio[2] or _clock(ratio) is not None:
+            if len(ratio[1]) != 2 or ratio[2] or seconds_of_day(ratio) is not None:
                 return False
             self.rule = "a ratio as a fraction"
-            quotient = _quotient(ratio)
+            quotient = as_quotient(ratio)
             return self.quantities(quotient, other) if ratio is a else self.quantities(other, quotient)
-        times = [_clock(n) for n in (a, g)]
+        times = [seconds_of_day(n) for n in (a, g)]
         first, second = times
         if first is not None and second is not None and (a[2] or g[2] or len(a[1]) != len(g[1])):
             self.rule = "the same time of day"
@@ -305,33 +234,33 @@ class Comparison:
         if g[0] == "rel" and a[0] == "rel":
             if "in" in a and "in" in g:
                 return a[1] == g[1] and self.same(a[3], g[3])
-            left, right = _named(a), _named(g)
+            left, right = name_and_value(a), name_and_value(g)
             if left and right:
-                if _names_agree(left[0], right[0], a, g):
+                if names_agree(left[0], right[0], a, g):
                     self.rule = "the same name, values compared"
-                    return self.same(_renamed(left[1], left[0], right[0]), right[1])
-                if not (names(left[1]) or names(right[1]) or _argument(left[0]) or _argument(right[0])):
+                    return self.same(with_argument_of(left[1], left[0], right[0]), right[1])
+                if not (names(left[1]) or names(right[1]) or argument_of(left[0]) or argument_of(right[0])):
                     return False
             if right and not left and not names(right[1]):
-                return self.same(_value(a), right[1]) and not names(_value(a))
+                return self.same(last_side(a), right[1]) and not names(last_side(a))
             return self.equations(a, g)
         if g[0] == "rel":
             if "in" in g or "~" in g:
-                return self.same(a, _value(g, for_gold=True)) or ("~" in g and self.same(a, _value(g)))
-            right = _named(g)
+                return self.same(a, last_side(g, for_gold=True)) or ("~" in g and self.same(a, last_side(g)))
+            right = name_and_value(g)
             if right is None and names(g[1]) | names(g[3]):
                 return False
             self.rule = "the value of the gold's equation"
-            return self.same(a, _value(g))
+            return self.same(a, last_side(g))
         self.rule = "the value of the answer's equation"
         if "~" in a:  # the exact side is the answer; the rounded one counts where the gold is rounded too
-            exact, rounded = _value(a, for_gold=True), a[-1]
-            return self.same(exact, g) or (bool(_decimal(g)) and self.same(rounded, g))
+            exact, rounded = last_side(a, for_gold=True), a[-1]
+            return self.same(exact, g) or (bool(decimal_places(g)) and self.same(rounded, g))
         if any(s in a for s in ("!=", "->")):
             return False
-        if _named(a) is None and names(a[-1]) and names(g) and a[-1] in (("n", Fraction(0), ""),):
+        if name_and_value(a) is None and names(a[-1]) and names(g) and a[-1] in (("n", Fraction(0), ""),):
             return False
-        return self.same(_value(a), g)
+        return self.same(last_side(a), g)
 
     def equations(self, a: Node, g: Node) -> bool:
         """``l = r`` and ``l' = r'`` are the same equation if the differences have a constant ratio."""
@@ -340,7 +269,7 @@ class Comparison:
         if any(s[0] not in PLAIN_EXPRESSIONS for s in (a[1], a[3], g[1], g[3])):
             return self.same(a[1], g[1]) and self.same(a[3], g[3])
         self.rule = "the same equation up to a factor"
-        return self.proportional(_difference(a), _difference(g)) is not None
+        return self.proportional(difference_of(a), difference_of(g)) is not None
 
     def proportional(self, a: Node, g: Node) -> Fraction | None:
         """The rational number that ``a`` is of ``g``, None if there is none."""
@@ -355,7 +284,7 @@ class Comparison:
         if not first or not second or names(a) != names(g):
             return None
         # Denominators or roots may hide the factor: look at the values.
-        ratio = _sampled_ratio(a, g)
+        ratio = sampled_ratio(a, g)
         if ratio is None:
             return None
         return ratio if self._equal(a, ("*", (("n", ratio, ""), g))) else None
@@ -367,7 +296,7 @@ class Comparison:
         strict = [n[2] in ("<", ">") for n in (a, g)]
         if strict[0] != strict[1] or a[2] not in TURNED or g[2] not in TURNED:
             return False
-        sides = [_difference(n if n[2] in ("<", "<=") else (n[0], n[3], TURNED[n[2]], n[1])) for n in (a, g)]
+        sides = [difference_of(n if n[2] in ("<", "<=") else (n[0], n[3], TURNED[n[2]], n[1])) for n in (a, g)]
         self.rule = "the same inequality up to a positive factor"
         ratio = self.proportional(sides[0], sides[1])
         return ratio is not None and ratio > 0
@@ -410,7 +339,7 @@ class Comparison:
                 return self.numbers(("*", (("n", first.size / second.size, ""), a)), g)
         if (angle := first or second) and angle.dimension == "angle" and (first is None or second is None):
             bare, marked = (g, a) if first else (a, g)
-            if _has_pi(bare) and not _has_pi(marked):
+            if has_pi(bare) and not has_pi(marked):
                 self.rule = "degrees as radians"
                 radians: Node = ("*", (marked, ("c", "pi"), ("n", Fraction(1, 180), "")))
                 return self._equal(bare, radians)
@@ -418,12 +347,12 @@ class Comparison:
 
     def numbers(self, a: Node, g: Node) -> bool:
         if "based" in (a[0], g[0]):
-            return _based(a, g)
+            return same_digits(a, g)
         if a[0] not in PLAIN_EXPRESSIONS or g[0] not in PLAIN_EXPRESSIONS:
             return False
         if self.rule.startswith("structures"):
             self.rule = "values compared"
-        places = _decimal(g)
+        places = decimal_places(g)
         if places is not None and (value := number(a)) != g[1]:
             # The gold is rounded: an answer of more digits counts if it rounds to the gold.
             at = value if value is not None else approximate(a)
@@ -451,137 +380,3 @@ def _spelled(node: Node, others: set[str]) -> Node:
         apart = len(node[1]) > 1 and node[1].isupper() and set(node[1]) <= others
         return ("*", tuple(("v", c) for c in node[1])) if apart else node
     return tuple(_spelled(x, others) if isinstance(x, tuple) and not isinstance(x, Unit) else x for x in node)
-
-
-def _value(node: Node, for_gold: bool = False) -> Node:
-    """What a chain of equations comes to: its last side; before an approximation, with ``for_gold``."""
-    if node[0] != "rel":
-        return node
-    sides, signs = node[1::2], node[2::2]
-    if for_gold and "~" in signs:
-        return sides[signs.index("~")]
-    return sides[-1]
-
-
-def _named(node: Node) -> tuple[Node, Node] | None:
-    """Name and value of ``name = value``, None for any other relation."""
-    if node[0] != "rel" or set(node[2::2]) - {"=", "in"}:
-        return None
-    name, value = node[1], node[-1]
-    if name[0] == "v" or (name[0] == "f" and name[1] not in ("abs", "log", "sin", "cos", "tan", "!", "binom")):
-        return (name, value) if name[0] == "f" or name[1] not in names(value) else None
-    if len(node) == 4 and value[0] == "v" and value[1] not in names(name) and not names(name):
-        return (value, name)  # 5 = x
-    return None
-
-
-def _argument(name: Node) -> str | None:
-    """The argument of ``f(x)`` if it is one variable."""
-    return name[2][1] if name[0] == "f" and len(name) == 3 and name[2][0] == "v" else None
-
-
-def _names_agree(a: Node, g: Node, whole_a: Node, whole_g: Node) -> bool:
-    if a == g:
-        return True
-    if a[0] == g[0] == "f":
-        return a[1] == g[1] and _argument(a) is not None and _argument(g) is not None
-    return {a[0], g[0]} == {"v", "f"} and not ("in" in whole_a or "in" in whole_g)  # y = 2x against f(x) = 2x
-
-
-def _renamed(node: Node, a: Node, g: Node) -> Node:
-    """The answer's argument renamed to the gold's: ``f(n) = n`` is ``f(x) = x``."""
-    old, new = _argument(a), _argument(g)
-    if old is None or new is None or old == new:
-        return node
-
-    def walk(n: Node) -> Node:
-        if n[:1] == ("v",):
-            return ("v", new) if n[1] == old else n
-        return tuple(walk(x) if isinstance(x, tuple) and not isinstance(x, Unit) else x for x in n)
-
-    return walk(node)
-
-
-def _named_values(node: Node) -> dict[Node, Node]:
-    """Values by name of a list in which every item is ``name = value`` with a name of its own."""
-    pairs = [_named(x) for x in node[1]]
-    found = {p[0]: p[1] for p in pairs if p}
-    return found if len(found) == len(pairs) else {}
-
-
-def _members(node: Node) -> list[Node] | None:
-    if node[0] == "seq":
-        return list(node[2])
-    if node[0] in ("list", "set"):
-        return [_value(x) if _named(x) else x for x in node[1]]
-    return [_value(node)]
-
-
-def _difference(relation: Node) -> Node:
-    return ("+", (relation[1], ("*", (("n", Fraction(-1), ""), relation[3]))))
-
-
-def _sampled_ratio(a: Node, g: Node) -> Fraction | None:
-    import mpmath
-
-    from paced.verify.algebra import Evaluator
-
-    point = {v: 0.7 + 0.31 * i for i, v in enumerate(sorted(names(a)))}
-    try:
-        quotient = Evaluator(mpmath.fp, point)(a) / Evaluator(mpmath.fp, point)(g)
-    except (ArithmeticError, ValueError, TypeError, KeyError, RecursionError):
-        return None
-    ratio = Fraction(float(quotient.real)).limit_denominator(10_000)
-    return ratio if ratio and abs(float(ratio) - quotient) < 1e-9 * abs(quotient) else None
-
-
-def _clock(node: Node) -> float | None:
-    """Seconds after midnight of what can be a time: hours up to 24, two-digit minutes below 60."""
-    parts = [number(p) for p in node[1]]
-    if any(p is None or p.denominator != 1 for p in parts) or len(parts) > 3:
-        return None
-    hour, *rest = (int(p) for p in parts if p is not None)
-    if not 0 <= hour <= 24 or any(not 0 <= m < 60 for m in rest) or (not node[2] and any(m < 10 for m in rest if m)):
-        return None
-    if node[2] and hour <= 12:
-        hour = hour % 12 + (12 if node[2] == "pm" else 0)
-    return sum(m * 60 ** (1 - i) for i, m in enumerate(rest)) + hour * 3600
-
-
-def _quotient(ratio: Node) -> Node:
-    return ("*", (ratio[1][0], ("^", ratio[1][1], ("n", Fraction(-1), ""))))
-
-
-def _has_pi(node: object) -> bool:
-    return isinstance(node, tuple) and (node == ("c", "pi") or any(_has_pi(x) for x in node))
-
-
-def _based(a: Node, g: Node) -> bool:
-    """Digits in a base: the same digits; the base may be left out, not differ."""
-    digits: list[str] = []
-    for node in (a, g):
-        if node[0] == "based":
-            digits.append(node[1].lstrip("0") or "0")
-        elif (value := number(node)) is not None and value.denominator == 1:
-            digits.append(str(value.numerator))
-        elif value is not None and _decimal(node) is not None:
-            digits.append(node[2].lstrip("0"))
-        else:
-            return False
-    return digits[0] == digits[1] and (a[0] != g[0] or a[2] == g[2])
-
-
-def _decimal(node: Node) -> int | None:
-    """Places of a rounded decimal, None for an exact number.
-
-    One significant digit, or nothing but zeros after the point (``27.0``), counts as exact.
-    """
-    if node[0] == "unit":
-        node = node[1]
-    if node[0] != "n" or not node[2]:
-        return None
-    mantissa, _, exponent = node[2].partition("e")
-    whole, _, places = mantissa.lstrip("-").partition(".")
-    if len((whole + places).lstrip("0")) < 2 or (not places.strip("0") and not exponent):
-        return None
-    return len(places) - int(exponent or 0)

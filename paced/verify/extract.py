@@ -5,12 +5,13 @@ In this order: the last ``\\boxed{}``; the last ``####`` line; the last "answer 
 pass over the text is linear, over at most the last ``WINDOW`` characters.
 """
 
-import itertools
 import re
 from typing import NamedTuple
 
-from paced.verify.notation import Unreadable, tidy
+from paced.verify.endings import block_at_end, first_block, last_value, last_words, looks_finished, result_of
+from paced.verify.notation import Unreadable
 from paced.verify.parse import parse
+from paced.verify.sentences import SENTENCE_END, answer_in, readable, sentence_from
 
 WINDOW = 100_000  # an answer stands at the end
 _STATEMENTS = 30  # of one kind that are looked at, from the last
@@ -40,10 +41,19 @@ class _Statement(NamedTuple):
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
+# A chat template's end of turn: what stands behind it is another conversation.
+_TURN = (  # two searches, each from a character that is rare
+    re.compile(r"<(?:\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|/s>|end_of_turn>)"),
+    re.compile(r"\n(?:Human|User): "),
+)
 _BRACE = re.compile(r"\\[{}\\]|[{}]")
 _BARE = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|\\frac\s*\d\s*\d|\\[a-zA-Z]+|[A-Za-z]")
 _HASHES = re.compile(r"^[ \t>*]*####[ \t]*(?=\S)([^\n]{1,300})", re.MULTILINE)
-_MARK = re.compile(r"answer|答案|答：", re.IGNORECASE)
+_MARK = re.compile(r"answer|\bans(?=[:.] ?\S)|(?:correct|right|best) (?:option|choice)|答案|答：", re.IGNORECASE)
+_BEFORE = re.compile(
+    r"([^\n]{1,200}?)(?:,?\s+which)?\s+(?:is|are)\s+(?:the|our|my)\s+(?:final\s+|correct\s+|right\s+|best\s+)?$",
+    re.IGNORECASE,
+)  # "42 is the answer"
 _AFTER = re.compile(
     r"[*_]{0,3}(?:(?:s|\(s\))?[*_]{0,3}\s{0,2}(?:to|of|for|in|,|therefore|thus|then|choice|option|value|key)?\b"
     r"[^.\n:=$\\]{0,80}?)?\s{0,3}[*_]{0,3}\s{0,2}"
@@ -56,11 +66,6 @@ _TITLE = re.compile(
 )
 _ANSWER_LINE = re.compile(
     r"^[#*\s]{0,6}(?:final )?answer\W{0,4}[:：]\**[ \t]*(\S[^\n]{0,200})$", re.IGNORECASE | re.MULTILINE
-)
-_PLEASANTRY = re.compile(
-    r"\s+(?:let me know|i hope (?:this|it|that)|hope (?:this|that)|feel free|if you (?:have|need|want|would)|"
-    r"is there anything|would you like)\b[^\n]{0,200}$",
-    re.IGNORECASE,
 )
 _DENIED = re.compile(
     r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE
@@ -77,26 +82,16 @@ _HEDGED = re.compile(
     r"guess(?:es)?|another (?:answer|option|candidate|guess)|either)\b",
     re.IGNORECASE,
 )
+_LED_ON = re.compile(r"\b(?:so|thus|therefore|hence|which gives|giving|finally)\b", re.IGNORECASE)
 _REASONING = 60  # characters of prose between two answers that make the first a step on the way
 _GUESSES = 6  # different boxed answers in one response: no answer any more
-_MATH = re.compile(
-    r"(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<!\\)\$((?:[^$\n\\]|\\.)+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
-)
-_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|__([^_\n]{1,200})__")
-_SENTENCE_END = re.compile(
-    r"(?<![ap]\.m)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n"
-)
-_NUMBER = re.compile(
-    r"(?<![\w.])(?:(?<![)\]}])[-+−–])?(?:\\?\$\s?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
-    r"(?:\s?/\s?\d+(?:\.\d+)?)?(?:\s?\\?%)?(?![\w^_/])"
-)
 
 
-def _braces(text: str) -> dict[int, int]:
-    """Where each brace closes, found in one pass."""
+def _braces(text: str, start: int) -> dict[int, int]:
+    """Where each brace from ``start`` on closes, found in one pass."""
     pairs: dict[int, int] = {}
     opened: list[int] = []
-    for match in _BRACE.finditer(text):
+    for match in _BRACE.finditer(text, start):
         if match[0] == "{":
             opened.append(match.start())
         elif match[0] == "}" and opened:
@@ -104,17 +99,18 @@ def _braces(text: str) -> dict[int, int]:
     return pairs
 
 
-_SAID = re.compile(r"^\s*\\text\s*\{[^{}]{0,80}\b(?:is|are|equals)(?:\s+about)?:?\s*\}(?=\s*[^\s{])")
+_SAID = re.compile(r"^\s*\\text\s*\{[^{}]{0,80}(?:\b(?:is|are|equals)(?:\s+about)?:?|:)\s*\}(?=\s*[^\s{])")
 
 
 def _boxes(text: str) -> list[_Statement]:
     """All boxes that are not inside another one, in order."""
-    pairs = _braces(text)
+    pairs: dict[int, int] | None = None
     found: list[_Statement] = []
     for match in _BOX.finditer(text):
         start, at = match.start(), match.end()
         if found and start < found[-1].end:
             continue
+        pairs = _braces(text, start) if pairs is None else pairs
         if text[at : at + 1] == "{":
             end = pairs.get(at)
             if end is None:  # never closed: read to the end of its formula, if the formula ends
@@ -153,7 +149,8 @@ def _together(text: str, statements: list[_Statement]) -> tuple[str, ...]:
         if len(between) > 2_000:
             break
         prose = _prose(between)
-        if _REVOKED.search(prose) or (len(prose) > _REASONING and not _HEDGED.search(prose)):
+        led_on = len(prose) > _REASONING or _LED_ON.search(prose)
+        if _REVOKED.search(prose) or (led_on and not _HEDGED.search(prose)):
             break
         kept.insert(0, earlier)
     parts: dict[str, str] = {}
@@ -162,168 +159,56 @@ def _together(text: str, statements: list[_Statement]) -> tuple[str, ...]:
     return tuple(parts.values())
 
 
-def _sentence(text: str, start: int) -> str:
-    """From ``start`` to the end of the sentence; ends inside a formula do not count."""
-    stretch = text[start : start + 600]
-    masked = _MATH.sub(lambda m: "x" * len(m[0]), stretch)
-    end = _SENTENCE_END.search(masked)
-    return stretch[: end.start()] if end else stretch
-
-
-def _readable(text: str) -> bool:
-    try:
-        parse(text)
-    except (Unreadable, RecursionError):
-        return False
-    return True
-
-
-OPENING = re.compile(
-    r"^(?:therefore|thus|hence|so|then|simply|just|indeed|approximately|about|exactly|equal to)[,\s]+", re.IGNORECASE
-)
-
-
-_HEADED = re.compile(r"^\*\*[^*\n]{1,40}(?:[:：]\*\*|\*\*[:：])\s*(?=\S)")
-
-
-def _formula(line: str) -> bool:
-    """Is a line mathematics and nothing else?"""
-    return bool(re.search(r"[\d\\=]", line)) and _readable(line)
-
-
-def _label(text: str) -> bool:
-    return bool(re.fullmatch(r"\W{0,4}(?:\\text(?:bf)?\{)?\(?[A-J]\)?\}?\W{0,3}", text))
-
-
-def answer_in(sentence: str, marked: bool = False) -> str | None:
-    """The answer that a sentence comes to; None if that is not clear.
-
-    With ``marked`` it is what follows "the answer is", and what it begins with is the answer.
-    """
-    sentence = sentence.strip().removeprefix("**" if sentence.count("**") % 2 else "").strip("_ \t")
-    sentence = OPENING.sub("", _HEADED.sub("", sentence))
-    if not sentence or re.search(r"\\(?:boxed|fbox)|\b(?:not|isn't|cannot|can't)\b", sentence):
-        return None
-    if _readable(sentence) or _label(sentence) or re.match(r"\(?[A-J][).:]\s", sentence):
-        return sentence
-    if (
-        marked
-        and (first := _NUMBER.match(sentence))
-        and not re.match(r"[^.]{0,30}?[-+*/=×÷^<>]", sentence[first.end() :])
-    ):
-        return first[0] + _time_tail(sentence[first.end() :])
-    bold = [a or b for a, b in _BOLD.findall(sentence)]
-    if len(bold) == 1 and (_readable(bold[0]) or not re.search(r"\d", sentence.replace(bold[0], ""))):
-        return answer_in(bold[0]) or bold[0]
-    pieces = [m for m in _MATH.finditer(sentence)]
-    contents = [next(g for g in m.groups() if g) for m in pieces]
-    if len(contents) > 1:
-        gaps = [sentence[a.end() : b.start()] for a, b in itertools.pairwise(pieces)]
-        if all(re.fullmatch(r"[\s,;&]*(?:and|or)?[\s,]*", g) for g in gaps):
-            return ", ".join(contents)
-    if len(contents) == 1:
-        tail = sentence[pieces[0].end() :]
-        with_unit = contents[0] + rf"\text{{{tail.strip()}}}"
-        if re.fullmatch(r"\s*[a-z ]{1,30}", tail) and _readable(with_unit):
-            return with_unit
-        return contents[0]
-    if contents and marked and pieces[0].start() == 0:
-        return contents[0]
-    if contents:
-        said = [
-            c
-            for c, m in zip(contents, pieces, strict=True)
-            if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*[*_]*$", sentence[: m.start()])
-        ]
-        return said[-1] if said else None
-    if "=" in sentence and _readable(right := sentence.rpartition("=")[2]):
-        return right
-    numbers = [m for m in _NUMBER.finditer(sentence)]
-    if len({m[0] for m in numbers}) == 1:
-        return numbers[-1][0].strip() + _time_tail(sentence[numbers[-1].end() :])
-    said = [
-        m
-        for m in numbers
-        if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$", sentence[: m.start()])
-    ]
-    if said:
-        return said[-1][0].strip()
-    if not numbers:
-        named = re.search(r"\b(?:is|are)\s+((?:\S+\s+){0,2}\S+)$", sentence)
-        if named or len(sentence.split()) <= 4:
-            return named[1] if named else sentence
-    return None
-
-
-def _time_tail(text: str) -> str:
-    tail = re.match(r"\s?(?:[ap]\.?m\b\.?|:\d\d(?:\s?[ap]\.?m\b)?)", text, re.IGNORECASE)
-    return tail[0] if tail else ""
-
-
 def _statements(text: str) -> list[_Statement]:
     """What stands after "answer is", "Answer:" and headings of that name."""
     found: list[_Statement] = []
     marks = list(_MARK.finditer(text))[-_STATEMENTS:]
     for mark in marks:
         after = _AFTER.match(text, mark.end(), mark.end() + 140)
+        if after is None and (before := _said_before(text, mark.start())):
+            found.append(_Statement(mark.start(), mark.end(), before))
         if after is None or _DENIED.search(text[max(0, mark.start() - 60) : mark.start()]):
             continue
         rest = after.end()
         if re.match(r"(?:not|n't)\b", text[rest : rest + 4]):
             continue
         bold = text.count("**", text.rfind("\n", 0, mark.start()) + 1, rest) % 2 == 1  # opened before the answer
-        sentence = _sentence(text, rest)
+        sentence = sentence_from(text, rest)
         if not sentence.strip("*_ \t$"):
             continue
         content = answer_in(sentence.partition("**")[0] if bold and "**" in sentence else sentence, marked=True)
         if content:
             found.append(_Statement(mark.start(), rest + len(sentence), content))
     for title in list(_TITLE.finditer(text))[-_STATEMENTS:]:
-        content = _last_value(_block(text[title.end() : title.end() + 1_000]))
+        content = last_value(first_block(text[title.end() : title.end() + 1_000]))
         if content:
             found.append(_Statement(title.start(), title.end(), content))
-    return sorted(found)
+    return found
 
 
-def _block(text: str) -> str:
-    """The first paragraph or display formula."""
-    text = text.strip()
-    return text if text.startswith(("$$", "\\[")) and "\n\n" not in text else text.split("\n\n")[0].strip()
+def _said_before(text: str, mark: int) -> str | None:
+    """The answer that stands before its name: "42 is the answer"."""
+    line = text[max(text.rfind("\n", 0, mark) + 1, mark - 250) : mark]
+    before = _BEFORE.search(line)
+    return answer_in(SENTENCE_END.split(before[1])[-1]) if before else None
 
 
-def _last_value(block: str) -> str | None:
-    """What a last paragraph comes to: a formula on its own, or the answer in its last sentence."""
-    display = re.search(r"(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])[\s.*]*$", block, re.DOTALL)
-    if display:
-        return display[1] or display[2]
-    line = re.sub(r"^(?:[-*>•]\s+)+", "", block.splitlines()[-1].strip()) if block.strip() else ""
-    line = OPENING.sub("", line)
-    if _formula(line):
-        return line
-    masked = _MATH.sub(lambda m: "x" * len(m[0]), line)
-    ends = [m.end() for m in _SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
-    return answer_in(line[ends[-1] if ends else 0 :].rstrip(" .!?*_。"))
+def extract(response: str, finished: bool = False) -> Found | NoAnswer:
+    """The final answer of a response.
 
-
-def _finished(text: str) -> bool:
-    """Does the text end as a finished response does: with a stop, a closed formula, or a line of mathematics?"""
-    last = text.rstrip()
-    if last.endswith((".", "!", "?", "。", "$", "\\]", "\\)", "**", "```", "</answer>")):
-        return True
-    line = last.rpartition("\n")[2]
-    return _formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))
-
-
-def extract(response: str) -> Found | NoAnswer:
-    """The final answer of a response."""
+    ``finished`` says that the model itself ended it; without, its last sentence must look like an end.
+    """
     thought = response.rfind("</think>")
     if thought >= 0:
         response = response[thought + len("</think>") :]
     elif "<think>" in response:
         return NoAnswer("the thinking section never ends")
     text = response[-WINDOW:].strip()
-    if not text:
-        return NoAnswer("no text" if thought < 0 else "nothing after the thinking section")
+    for turn in _TURN:
+        if (end := turn.search(text)) and end.start():
+            text = text[: end.start()]
+    if "\\boxed" not in text and "boxed{" in text:
+        text = re.sub(r"\bboxed(?=\{)", r"\\boxed", text)
     boxes = _boxes(text)
     if boxes and not boxes[-1].content.strip():
         return NoAnswer("the last box is empty")
@@ -339,14 +224,14 @@ def extract(response: str) -> Found | NoAnswer:
         return Found((answer_in(inner) or inner.strip(),), "<answer>")
     hashes = [_Statement(m.start(), m.end(), m[1]) for m in list(_HASHES.finditer(text))[-_STATEMENTS:]]
     hashes = [h._replace(content=value) for h in hashes if (value := _hashed(h.content))]
-    if hashes:
-        return Found(_together(text, hashes), "the last '####' line")
-    statements = _statements(text)
-    if statements:
-        return Found(_together(text, statements), "the last answer statement")
-    if not _finished(text):
+    stated = sorted(hashes + _statements(text))
+    if stated:
+        where = "the last '####' line" if stated[-1] in hashes else "the last answer statement"
+        return Found(_together(text, stated), where)
+    text = last_words(text)
+    if not finished and not looks_finished(text):
         return NoAnswer("no answer statement, and the response ends in the middle")
-    value = _last_value(_block_at_end(_PLEASANTRY.sub("", text[-3_000:].rstrip())))
+    value = last_value(block_at_end(text), result_of(text))
     return Found((value,), "the last sentence") if value else NoAnswer("no answer statement, and no clear last value")
 
 
@@ -354,7 +239,7 @@ def _later_statement(rest: str) -> str | None:
     """The answer of an "Answer:" line after the last box, near the end of the response."""
     lines = [m for m in _ANSWER_LINE.finditer(rest)] if len(rest) < 400 else []
     content = answer_in(lines[-1][1], marked=True) if lines else None
-    return content if content and re.search(r"\d", content) and _readable(content) else None
+    return content if content and re.search(r"\d", content) and readable(content) else None
 
 
 def _hashed(content: str) -> str | None:
@@ -363,22 +248,3 @@ def _hashed(content: str) -> str | None:
     if re.match(r"[\d\-+.$\\(\[{−]|\*\*[\d\-+.$\\(]", content) or len(content.split()) == 1:
         return answer_in(content) or content
     return None
-
-
-def _block_at_end(text: str) -> str:
-    text = text.rstrip()
-    text = re.sub(r"\n?```\s*$", "", text)
-    if text.endswith(("$$", "\\]")):
-        mark = text[-2:]
-        opened = text[:-2].rfind("$$" if mark == "$$" else "\\[")
-        if opened >= 0:
-            return text[opened:]
-    return text[-3_000:].rpartition("\n\n")[2]
-
-
-def too_long(answer: str) -> bool:
-    try:
-        tidy(answer)
-    except Unreadable:
-        return True
-    return False

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from paced.verify.algebra import Undecided
 from paced.verify.choices import decide_choice
-from paced.verify.compare import Decision, Engine
+from paced.verify.decision import Decision, Engine
 from paced.verify.notation import LONGEST
 
 

@@ -22,7 +22,7 @@ _SYMBOLS = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
-    "Δ": r"\Delta ", "Ω": r"\Omega ", "∣": "|",
+    "¢": r"\text{ cents}", "Δ": r"\Delta ", "Ω": r"\Omega ", "∣": "|",
 }  # fmt: skip
 _VULGAR = {c: tuple(unicodedata.normalize("NFKC", c).split("⁄")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _TABLE = str.maketrans(_SYMBOLS | {c: rf"\frac{{{a}}}{{{b}}}" for c, (a, b) in _VULGAR.items()})
@@ -30,7 +30,7 @@ _SCRIPTS = re.compile(f"[{''.join(_SUPER)}]+|[{''.join(_SUB)}]+")
 
 _SPACES = re.compile(
     r"\\(?:displaystyle|textstyle|limits|nolimits|qquad|quad|enspace|thinspace|left|right|[Bb]igg?[lrm]?|middle)"
-    r"(?![a-zA-Z])\.?|(?<!\\)\\[,;:!> ]|~|\\phantom(?=\s*[^\s{])|\\(?:hspace|vspace|phantom|hphantom)\{[^{}]{0,40}\}"
+    r"(?![a-zA-Z])\.?|(?<!\\)\\[,;:!># ]|~|\\phantom(?=\s*[^\s{])|\\(?:hspace|vspace|phantom|hphantom)\{[^{}]{0,40}\}"
 )
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,?\s?\\!\s?,?\s?|\\[,;: ]\s?|~|,\\[,;: ]\s?)(?=\d{3}(?!\d))")
 _GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,]|\s?/)")
@@ -54,6 +54,20 @@ _WRAPPERS = (
 _BOXES = re.compile(r"\\(?:boxed|fbox|framebox|mbox|text|textbf|mathbf|mathrm|textrm|bf|rm|boldsymbol|bm)\s*(?=\{)")
 _ALIGNED = re.compile(r"\\(?:begin|end)\s*\{(?:align(?:ed|\*)?|gathered|split|equation\*?)\}")
 _HALF = re.compile(r"(?i)(?<=[\d\s{])([ap])\.?\s?m\.?(?![a-z])")
+# What may follow an answer without being part of it: "for all x", "where C is a constant", "(ways)".
+_REMARK = re.compile(
+    r"(?<=\S)[,;\s]*(?:\\q?quad\s*)?(?:\\(?:text|mbox|textrm|mathrm)\s*\{[\s,(]*"
+    r"(?:for (?:all|every|any|each|some)|where)\b.*|(?:\\q?quad\s*)?\\forall\b.*|\\text\s*\{\s*\([a-z ]{2,30}\)\s*\})$",
+    re.DOTALL,
+)
+_OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}")
+_BASE = re.compile(r"^\(?(\w+)\)?\s*(?:\\text\s*\{\s*\(?(?:in )?base[ -]?(\w+)\)?\s*\}|_\{?(\d+)\}?)$")
+# {x | x < 5}: the condition.
+_BUILDER = re.compile(
+    r"(?:\\left)?\\\{\s*[a-z]\s*(?:\\in\s*\\(?:mathbb|mathbf)\{?\s*R\}?\s*)?"
+    r"(?::|\||\\mid|\\vert|\\colon|\\text\{\s*:\s*\})\s*(.*?)(?:\\right)?\\\}"
+)
+_POSITIVE = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:[\^_]\{?\+\}?|_\{\s*>\s*0\s*\})")
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|sub|center)\s*/?>")
 
 
@@ -131,8 +145,14 @@ def tidy(text: str) -> str:
     text = _HTML.sub(" ", plain_unicode(text))
     text = re.sub(r"(?<=[\w)}])\*\*(?=[\w({-])", "^", text) if "**" in text else text  # Python's power
     text = _HALF.sub(r" \1m", text)
+    text = _BASE.sub(lambda m: f"{m[1]}_{{{m[2] or m[3]}}}", text)
+    text = _REMARK.sub("", text)
+    text = _POSITIVE.sub(r"(0,\\infty)", text)
+    if builder := _BUILDER.fullmatch(text.strip()):
+        text = builder[1]
     if (aligned := _ALIGNED.sub(" ", text)) != text:
         text = unwrapped(aligned.replace("&", " "))
+    text = _OVER.sub(lambda m: rf"\{'frac' if m[2] == 'over' else 'binom'}{{{m[1]}}}{{{m[3]}}}", text)
     text = _RENAMED.sub(_renamed, text)
     text = _THOUSANDS.sub("", text)
     text = _SPACES.sub(" ", text)

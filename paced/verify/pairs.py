@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from paced.data.rows import json_object
 from paced.errors import DataError
 from paced.verify import Sample, Verdict, Verifier, read
 from paced.verify.nodes import spoken
@@ -41,12 +42,7 @@ def pairs(path: Path) -> Iterator[Pair]:
 
 
 def _pair(line: str, number: int, where: str) -> Pair:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}): correct or remove the line") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: not a JSON object: each line must hold a response and a gold answer")
+    row = json_object(line, where, "a response and a gold answer")
     for name in ("response", "gold"):
         if name not in row:
             raise DataError(f"{where}: field '{name}' is missing (it has: {', '.join(row) or 'nothing'})")
@@ -60,7 +56,7 @@ def _pair(line: str, number: int, where: str) -> Pair:
         raise DataError(f"{where}: label must be 'correct' or 'wrong', got {row['label']!r}")
     if row.get("finish") not in (None, "stop", "length", "error"):
         raise DataError(f"{where}: finish must be 'stop', 'length' or 'error', got {row['finish']!r}")
-    sample = Sample("", row["response"], str(row["gold"]), row.get("question") or "", row.get("finish") or "stop")
+    sample = Sample("", row["response"], str(row["gold"]), row.get("question") or "", row.get("finish") or "")
     return Pair(number, row, sample)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from paced.errors import VerifierError
-from paced.verify.compare import Decision
+from paced.verify.decision import Decision
 from paced.verify.judge import Case
 
 _CASE = 30.0  # seconds for a case; the worker's own limit is far below, this one is for a worker that hangs itself

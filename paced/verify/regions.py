@@ -70,11 +70,15 @@ def region(node: Node) -> list[Range] | None:
             parts = [region(p) for p in node[1]]
             if any(p is None for p in parts):
                 return None
-            if node[2] == "and" and len(parts) == 2 and all(p and len(p) == 1 for p in parts):
-                (low,), (high,) = parts  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
-                if low.left == _BELOW:
-                    low, high = high, low
-                if low.right == _INFINITY and high.left == _BELOW:
+            holes = [x[3] for x in node[1] if x[0] == "rel" and x[2] == "!=" and x[1][0] in ("v", "f")]
+            ranges = [r for x, p in zip(node[1], parts, strict=True) if p and x[2:3] != ("!=",) for r in p]
+            if holes and node[2] != "or":  # x < 5, x != 2
+                whole = ranges or [Range(_BELOW, False, _INFINITY, False)]
+                return _pierced(whole[0], holes) if len(whole) == 1 else None
+            if len(ranges) == 2 and node[2] != "or":
+                low, high = ranges if ranges[0].right == _INFINITY else ranges[::-1]
+                both = low.right == _INFINITY and high.left == _BELOW
+                if both and (node[2] == "and" or _place(low.left) < _place(high.right)):
                     return [Range(low.left, low.left_closed, high.right, high.right_closed)]
             return _sorted([r for p in parts if p for r in p])
         case "rel":
@@ -100,6 +104,8 @@ def _chain(node: Node) -> list[Range] | None:
         left, right, sign = right, left, TURNED.get(sign, sign)
     if left[0] not in ("v", "f") or names(right):
         return None
+    if sign == "=":
+        return [Range(right, True, right, True)]
     if sign == "!=":
         return _without(Range(_BELOW, False, _INFINITY, False), [Range(right, True, right, True)])
     if sign in ("<", "<="):
@@ -125,6 +131,12 @@ def _sorted(ranges: list[Range]) -> list[Range]:
         else:
             joined.append(r)
     return joined
+
+
+def _pierced(whole: Range, holes: list[Node]) -> list[Range] | None:
+    """A range without the holes that lie in it."""
+    inside = [h for h in holes if _place(whole.left) < _place(h) < _place(whole.right)]
+    return _without(whole, [Range(h, True, h, True) for h in sorted(inside, key=_place)])
 
 
 def _without(whole: Range, points: list[Range]) -> list[Range] | None:

@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from paced.verify.notation import Unreadable, closing
-from paced.verify.units import UNITS
+from paced.verify.units import LETTERS, UNITS
 
 _MOST = 1_200
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:\.\d+)|\d{1,3}(?:,\d{3})+(?!,?\d)|\d+\.?"
@@ -21,6 +21,9 @@ FUNCTIONS = set(
 )
 SEPARATORS = {",": ",", ";": ",", "and": "and", "or": "or", "&": "and"}
 PLAIN = {"sqrt": r"\sqrt", "pi": r"\pi", "infinity": r"\infty", "infty": r"\infty", "inf": r"\infty", "oo": r"\infty"}
+
+
+_FACTOR_ENDS = {"}", ")", "]", r"\pi"}
 
 
 class Token(NamedTuple):
@@ -49,7 +52,12 @@ def tokens(source: str) -> list[Token]:
             closed = closing(source, opened)
             if closed is None:
                 raise Unreadable("a brace is not closed")
-            found += _texts(source[opened + 1 : closed], spaced, bool(found) and found[-1].kind == "number")
+            measured = bool(found) and (found[-1].kind in ("number", "word") or found[-1].text in _FACTOR_ENDS)
+            inside = source[opened + 1 : closed]
+            if measured and text in (r"\text", r"\mathrm", r"\textrm") and inside.strip(" ~.") in LETTERS:
+                found.append(Token("text", inside.strip(" ~."), spaced))
+            else:
+                found += _texts(inside, spaced, measured)
             position = closed + 1
         elif text not in _TEXTS:
             measured = bool(found) and (found[-1].kind in ("number", "text") or found[-1].text in ("}", ")"))
@@ -67,7 +75,7 @@ def _prose(word: str, measured: bool) -> bool:
         return True
     if word.isupper():
         return False
-    if word.lower() in ("to", "no", "of"):
+    if word.lower() in ("to", "no", "of", "is", "so", "if", "we", "on"):
         return True
     return len(word) > 2 and word not in "abcdefghijklmnopqrstuvwxyz"
 
@@ -83,6 +91,7 @@ def _texts(content: str, spaced: bool, measured: bool) -> list[Token]:
     content = content.strip(" ~")
     if measured and content.lower() in UNITS:
         return [Token("text", content, spaced)]
+    content = re.sub(r"\\(?:cdot|times)\b|\\[,; ]", " ", content) if measured else content
     if measured and re.fullmatch(r"[A-Za-z][A-Za-z /.*(){}^\d-]*[\^/][A-Za-z /.*(){}^\d-]*", content):
         return [Token("text", content, spaced)]  # g/cm^3
     if not re.fullmatch(r"[A-Za-z][A-Za-z .'/-]+", content):

@@ -27,13 +27,28 @@ _SIZES = {
     "volume": {"ml milliliter millilitre": "1/1000", "l liter litre": "1"},
     "angle": {"degree deg": "1"},
     "speed": {"km/h kph kmh": "1", "mph": "1.609344"},
-    "share": {"percent %": "1/100"},
+    "share": {"percent %": "1/100"}, "force": {"newton": "1", "kn kilonewton": "1000"},
+    "energy": {"joule": "1", "kj kilojoule": "1000", "ev": "1.602176634e-19"},
+    "power": {"watt": "1", "kw kilowatt": "1000"}, "frequency": {"hz hertz": "1", "khz kilohertz": "1000"},
+    "voltage": {"volt": "1"}, "current": {"ampere amp": "1"}, "pressure": {"pa pascal": "1", "kpa": "1000"},
 }  # fmt: skip
 UNITS = {
     name: Unit(dimension, Fraction(size))
     for dimension, table in _SIZES.items()
     for names, size in table.items()
     for name in names.split()
+}
+# One-letter symbols, units only where they are set upright behind a number: \mathrm{N}.
+LETTERS = {
+    "N": "newton",
+    "J": "joule",
+    "W": "watt",
+    "V": "volt",
+    "A": "ampere",
+    "K": "kelvin",
+    "m": "m",
+    "s": "s",
+    "g": "g",
 }
 # Words of the same sound as something that would change the answer: "5 or more" is not 5.
 REFUSED = set(
@@ -45,6 +60,7 @@ REFUSED = set(
 
 def unit(words: str, power: str = "") -> Unit:
     """The unit that words such as "square inches" or "cm" with power 2 name."""
+    words = LETTERS.get(words, words)
     names = words.lower().replace(".", "").replace("-", " ").split()
     if names and names[0] in ("square", "sq"):
         names, power = names[1:], "2"

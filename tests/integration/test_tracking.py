@@ -2,16 +2,21 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 import pytest
 from harness import (
+    ROOT,
     STAGES,
+    STUDENTS,
     Command,
     Finished,
     Outcome,
@@ -25,6 +30,7 @@ from harness import (
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from paced import __version__ as paced_version
 from tasks.journal import PARENT, Journal
 from tasks.tracking import Tracker, replay
 
@@ -34,7 +40,7 @@ def tracked(client: MlflowClient, name: str) -> dict[str, Run]:
     experiment = client.get_experiment_by_name("paced")
     assert experiment
     runs = client.search_runs([experiment.experiment_id], f"tags.`paced.run` = '{name}'")
-    assert Counter(r.data.tags["paced.label"] for r in runs) == Counter([PARENT, *STAGES])
+    assert Counter(r.data.tags["paced.label"] for r in runs) == Counter([PARENT, *STAGES, *STUDENTS])
     found = {r.data.tags["paced.label"]: r for r in runs}
     parent = found[PARENT].info.run_id
     assert {r.data.tags.get("mlflow.parentRunId") for label, r in found.items() if label != PARENT} == {parent}
@@ -69,6 +75,13 @@ def test_what_mlflow_holds(second_run: Finished) -> None:
     path = client.download_artifacts(parent.info.run_id, "summary.json")
     assert json.loads(Path(path).read_text())["arms"] == second_run.summary["arms"]
 
+    for name, key in (("accuracy", "mean"), ("accuracy_low", "low"), ("accuracy_high", "high")):
+        share = second_run.summary["arms"]["paced"]["accuracy"][key]
+        assert parent.data.metrics[f"paced/{name}"] == pytest.approx(share)
+    assert {i.dataset.name for i in parent.inputs.dataset_inputs} == {
+        "problems", "benchmark/arithmetic", "benchmark/sorting",
+    }  # fmt: skip
+
     check_steps(client, runs, second_run)
     train = runs["paced/0/train_forward"]
     assert train.data.params["training.learning_rate"] == "0.0005"
@@ -81,6 +94,45 @@ def test_what_mlflow_holds(second_run: Finished) -> None:
 
     versions = [v for v in client.search_model_versions("name = 'tiny'") if v.tags["run"] == second_run.folder.name]
     assert [v.tags["identity"] for v in versions] == [second_run.stages["two_stage/0/train_reverse_1"]["identity"]]
+
+
+def test_what_a_run_was_made_from(second_run: Finished) -> None:
+    """Tags name recipe, commit, data and models; params are what decides the result and has an effect, nothing else."""
+    client = MlflowClient(f"sqlite:///{second_run.home / 'mlflow' / 'mlflow.db'}")
+    parent = tracked(client, second_run.folder.name)[PARENT]
+    tags, params = parent.data.tags, parent.data.params
+    manifest = json.loads((Path(second_run.stages["paced/0/teacher"]["path"]) / "manifest.json").read_text())
+    assert tags["paced.data"] == second_run.stages["0/prepare"]["identity"] == manifest["inputs"]["problems"]
+    assert tags["paced.student.identity"] == manifest["inputs"]["student"] == params["student.identity"]
+    assert tags["paced.teacher.identity"] == manifest["inputs"]["teacher"]
+    assert (tags["paced.flow"], tags["paced.recipe"]) == ("distill", "tiny")
+    git = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    commit = git.stdout.strip() or f"paced {paced_version}"
+    assert tags["paced.commit"].removesuffix("-dirty") == commit
+    idle = ("runtime", "decontamination", "weights.low", "data.shots", "data.path", "student.path", "student.engine.")
+    assert [key for key in params if key.startswith(idle)] == []
+    assert "None" not in params.values()
+    assert re.search(r"\(http://127.0.0.1:4200/runs/flow-run/[0-9a-f-]{36}\)", tags["mlflow.note.content"])
+
+
+def test_a_run_for_each_student(second_run: Finished) -> None:
+    client = MlflowClient(f"sqlite:///{second_run.home / 'mlflow' / 'mlflow.db'}")
+    runs = tracked(client, second_run.folder.name)
+    for arm in ("paced", "two_stage"):
+        student = runs[f"{arm}/0"]
+        scores = pd.read_parquet(Path(second_run.stages[f"{arm}/0/evaluate"]["path"]) / "scores.parquet")
+        right = (scores["verdict"] == "correct").groupby(scores["benchmark"]).mean()
+        assert student.data.metrics["accuracy"] == pytest.approx(right["arithmetic"])
+        assert student.data.metrics["retention"] == pytest.approx(right["sorting"])
+        assert student.data.metrics["accuracy_low"] <= right["arithmetic"] <= student.data.metrics["accuracy_high"]
+        assert ("consolidation.rounds" in student.data.params) == (arm == "two_stage")
+    steps = {
+        stage: sorted(m.step for m in client.get_metric_history(runs["two_stage/0"].info.run_id, f"{stage}/loss"))
+        for stage in ("train_forward", "train_reverse")
+    }
+    assert steps == {"train_forward": [1, 2, 3, 4], "train_reverse": [5, 6, 7, 8]}  # both rounds in one curve
+    links = runs[PARENT].data.tags["mlflow.note.content"]
+    assert all(runs[label].info.run_id in links for label in STUDENTS)
 
 
 class Troubled(NamedTuple):
@@ -132,7 +184,7 @@ def test_a_server_that_goes_away(troubled: Troubled) -> None:
     assert f"paced mlflow-replay {run.folder.name}" in warnings[0]
     assert "Traceback" not in run.outcome.err
     assert troubled.replayed.status == 0, troubled.replayed.err
-    total = len(STAGES) + 1
+    total = len(STAGES) + len(STUDENTS) + 1
     assert troubled.replayed.out.startswith(f"{total} of {total} tracked runs complete at {server.url}")
 
     client = MlflowClient(server.url)
@@ -146,7 +198,7 @@ def test_replaying_twice_and_from_the_middle(troubled: Troubled, monkeypatch: py
     """What was sent is not sent again, also when nothing remembers that it was."""
     run, server = troubled.run, troubled.server
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
-    total = len(STAGES) + 1
+    total = len(STAGES) + len(STUDENTS) + 1
     assert replay(run.folder, run.home) == (total, total)
     (run.folder / "mlflow.json").unlink()
     assert replay(run.folder, run.home) == (total, total)

@@ -1,43 +1,18 @@
 """Both web pages in a real browser: two runs side by side in MLflow, and a flow run with its artifacts in Prefect."""
 
-import importlib.util
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import pytest
-from harness import Finished, Server, need
+from harness import Finished, Server
 from mlflow import MlflowClient
 
 from tasks.journal import PARENT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-first-run",
-)  # fmt: skip
-PATIENCE = 30_000  # milliseconds for a page to show something, on a busy machine
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator["Page"]:
-    """A browser page that reaches nothing but this machine."""
-    need(CHROMIUM.exists(), f"{CHROMIUM} is missing: apt-get install chromium")
-    need(importlib.util.find_spec("playwright") is not None, "playwright is missing: pip install playwright")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1500, "height": 3000})
-        page.set_default_timeout(PATIENCE)
-        yield page
-        browser.close()
 
 
 def run_ids(server: Server, name: str) -> dict[str, str]:
@@ -77,6 +52,26 @@ def test_two_runs_side_by_side(
     page.get_by_role("link", name="train_forward/kl_per_token", exact=True).wait_for()
     assert [float(v) > 0 for v in values(page, "Duration:")] == [True, True]
     page.screenshot(path=tmp_path / "stages.png")
+
+
+def test_the_students_of_a_run(page: "Page", mlflow_pages: Server, first_run: Finished, tmp_path: Path) -> None:
+    """The link in a run's description opens its students side by side: settings that differ, scores, curves."""
+    ids = run_ids(mlflow_pages, first_run.folder.name)
+    page.goto(f"{mlflow_pages.url}/#/experiments/1/runs/{ids[PARENT]}")
+    page.get_by_role("link", name="Flow run in Prefect").wait_for()
+    link = page.get_by_role("link", name="Compare the students").get_attribute("href")
+    page.screenshot(path=tmp_path / "parent.png")
+    assert link
+    page.goto("about:blank")
+    # The run was logged into a database, whose pages are expected at MLflow's usual port.
+    page.goto(link.replace("http://127.0.0.1:5000", mlflow_pages.url))
+    page.get_by_text("Show diff only").first.click()  # of the parameters
+    assert values(page, "arm") == ["base", "paced", "two_stage"]
+    assert values(page, "schedule")[-2:] == ["forward", "two_stage"]
+    assert page.get_by_text("evaluation.samples", exact=True).count() == 0
+    for name in ("accuracy", "accuracy_low", "accuracy_high", "train_forward/loss", "train_reverse/loss"):
+        page.get_by_role("link", name=name, exact=True).wait_for()
+    page.screenshot(path=tmp_path / "students.png", full_page=True)
 
 
 def test_the_run_page(page: "Page", prefect_pages: Server, alpha_run: Finished, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""A small model folder and a way to run one stage on artifacts made by hand."""
+"""A small model folder, a verifier, and a way to run one stage on artifacts made by hand."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from transformers import Qwen3ForCausalLM
 
 from paced.tiny.checkpoints import PLANS, architecture, tokenizer
+from paced.verify import Verifier
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +18,9 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Qwen3ForCausalLM(architecture(PLANS["student"]._replace(hidden=32, layers=1, mlp=32))).save_pretrained(path)
     tokenizer().save_pretrained(path)
     return path
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Verifier]:
+    with Verifier(1) as one:
+        yield one

@@ -152,6 +152,8 @@ def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) ->
     ("assignments", "field"),
     [
         (("arms=[{name: u, scheme: uniform}]", "weights.alpha=2"), "weights.alpha has no effect"),
+        (("arms=[{name: u, scheme: uniform, exponents: [1, 1]}]",), "exponents has no effect with scheme 'uniform'"),
+        (("arms=[{name: b, exponents: [1, 2]}]", "weights.alpha=2"), "weights.alpha and weights.beta have no effect"),
         (("arms=[{name: h, scheme: hard_filter}]", "weights.shrinkage=[1, 1]"), "weights.shrinkage has no effect"),
         (
             ("student.engine.kind=vllm", "runtime.processes=2"),

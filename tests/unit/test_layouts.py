@@ -57,6 +57,19 @@ def found(folder: Path, row: dict[str, Any], source: Any = "math", **data: Any) 
             {"question": "q", "context": "c", "final_answer": ["$69$,$84$"], "solution": ["a", "b"], "unit": None},
             "c\nq", "69,84", None, "a\n\nb",
         ),
+        # Its units stand behind a single gold.
+        *[
+            (
+                {"question": "q", "final_answer": [g], "solution": [], "unit": u, "is_multiple_answer": several},
+                "q", gold, None, None,
+            )
+            for g, u, several, gold in [
+                ("45", "minute", False, r"45\text{ minute}"),
+                ("$166$", "$cm^2$", False, r"166\text{ cm}^2"),
+                ("4.2", "%", False, r"4.2\%"),
+                ("$a=90$,$b=90$", r"^{\circ}", True, "a=90,b=90"),
+            ]
+        ],
         # verl: chat messages, of which the user's count; wrappers go.
         ({"prompt": user("q"), "reward_model": {"ground_truth": "34", "style": "rule"}}, "q", "34", None, None),
         ({"prompt": user(DAPO.format("q\n r")), "reward_model": {"ground_truth": "-3"}}, "q\n r", "-3", None, None),

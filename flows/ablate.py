@@ -1,0 +1,51 @@
+"""An ablation: weightings x schedules x seeds from one recipe, at equal gradient steps, as one run.
+
+The grid becomes the recipe's arms, so the same pipeline trains it: rollouts and teacher answers are shared, at most
+``runtime.processes`` stages run at once, and one table compares all students.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.distill import train_arms
+from paced.config import Recipe, Schedule, Scheme
+from paced.grid import grid
+from tasks.pipeline import Pipeline
+from tasks.run import open_run
+
+
+def title() -> str:
+    """What a flow run is called: the recipe and its grid."""
+    given = flow_run.parameters
+    axes = [", ".join(map(str, given[name])) for name in ("schemes", "schedules", "seeds")]
+    return f"{Recipe.model_validate(given['recipe']).name}: " + " x ".join(axes)
+
+
+@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
+    name="ablate",
+    flow_run_name=title,
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
+)
+def ablate(
+    recipe: Recipe,
+    schemes: Sequence[Scheme] = ("beta", "uniform", "hard_filter"),
+    schedules: Sequence[Schedule] = ("forward",),
+    seeds: Sequence[int] = (0,),
+    exponents: Sequence[tuple[float, float]] = (),
+) -> dict[str, Any]:
+    """Train a student for each weighting, schedule and seed, and compare them.
+
+    Args:
+        recipe: everything but its arms and seeds is used.
+        schemes: weightings.
+        schedules: which losses, in which order.
+        seeds: each student is trained once a seed.
+        exponents: pairs of alpha and beta; scheme beta is tried with each of them. The recipe's own if none is given.
+
+    Returns the run's summary.
+    """
+    return train_arms(Pipeline(open_run(grid(recipe, schemes, schedules, seeds, exponents)), keep=False))

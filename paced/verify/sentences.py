@@ -1,0 +1,147 @@
+"""What a sentence comes to: the answer it states, or None where that is not clear."""
+
+import itertools
+import re
+
+from paced.verify.notation import Unreadable
+from paced.verify.parse import parse
+
+# Dollars are mathematics as pandoc reads them: no blank inside, no digit behind (or blanks on both sides); else money.
+FORMULA = re.compile(
+    r"(?<!\\)\$\$(.+?)(?<!\\)\$\$"
+    r"|(?<!\\)\$(?=\S)((?:[^$\n\\]|\\.)+?)(?<=\S)\$(?!\d)|(?<!\\)\$(?=[ ])((?:[^$\n\\]|\\.)+?)(?<=[ ])\$(?!\d)"
+    r"|\\\((.+?)\\\)|\\\[(.+?)\\\]",
+    re.DOTALL,
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|__([^_\n]{1,200})__")
+SENTENCE_END = re.compile(
+    r"(?<![ap]\.m)(?<!\bi\.e)(?<!\be\.g)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n"
+)
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:(?<![)\]}])[-+−–])?(?:\\?\$\s?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?:\s?/\s?\d+(?:\.\d+)?)?(?:\s?\\?%)?(?![\w^_/])"
+)
+OPENING = re.compile(
+    r"^(?:(?:therefore|thus|hence|so|then|simply|just|indeed|approximately|about|exactly|equal to)[,\s]+|[∴⇒→=]\s*)",
+    re.IGNORECASE,
+)
+_HEADED = re.compile(r"^\*\*[^*\n]{1,40}(?:[:：]\*\*|\*\*[:：])\s*(?=\S)")
+# A "not" before any value, or one that takes a value back; "15 students did not come" is neither.
+_REFUSES = re.compile(
+    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
+    re.IGNORECASE,
+)
+_ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
+_IS = re.compile(r"\b(?:is|are|be|equals)\s+(?:at\s+|about\s+)?((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
+_CHOSEN = re.compile(
+    r"^[^\d$\\]*\b(?:with|choose|select|pick|is|it's|be|option|choice|answer)\s+\(?([A-J])\)?$"
+    r"|^(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)\b"
+)
+_NAMED = re.compile(r"\b(?:is|be)\s+(?:on\s+)?(?:an?\s+)?[A-Z][a-z]{2,}$")  # "60 days later it is a Saturday"
+
+
+def sentence_from(text: str, start: int) -> str:
+    """From ``start`` to the end of the sentence; ends inside a formula do not count."""
+    stretch = text[start : start + 600]
+    masked = FORMULA.sub(lambda m: "x" * len(m[0]), stretch)
+    end = SENTENCE_END.search(masked)
+    return stretch[: end.start()] if end else stretch
+
+
+def readable(text: str) -> bool:
+    try:
+        parse(text)
+    except (Unreadable, RecursionError):
+        return False
+    return True
+
+
+def is_formula(line: str) -> bool:
+    """Is a line mathematics and nothing else?"""
+    return bool(re.search(r"[\d\\=]", line)) and readable(line)
+
+
+def is_label(text: str) -> bool:
+    return bool(re.fullmatch(r"\W{0,4}(?:\\text(?:bf)?\{)?\(?[A-J]\)?\}?\W{0,3}", text))
+
+
+def answer_in(sentence: str, marked: bool = False, result: str = "") -> str | None:
+    """The answer that a sentence comes to; None if that is not clear.
+
+    With ``marked`` it is what follows "the answer is", and what it begins with is the answer. ``result`` is the number
+    that the working before it came to: of several numbers in the sentence that one is the answer.
+    """
+    sentence = sentence.strip().removeprefix("**" if sentence.count("**") % 2 else "").strip("_ \t")
+    sentence = OPENING.sub("", _HEADED.sub("", sentence))
+    if re.match(r"\(?[A-J][).:]\s", sentence):  # a choice with its text, whatever that says
+        return sentence
+    if not sentence or re.search(r"\\(?:boxed|fbox)", sentence) or _REFUSES.match(sentence):
+        return None
+    if chosen := _CHOSEN.search(sentence):
+        return chosen[1] or chosen[2]
+    if readable(sentence) or is_label(sentence):
+        return sentence
+    if (
+        marked
+        and (first := _NUMBER.match(sentence))
+        and not re.match(r"[^.]{0,30}?[-+*/=×÷^<>]", sentence[first.end() :])
+    ):
+        return first[0] + _time_tail(sentence[first.end() :])
+    bold = [a or b for a, b in _BOLD.findall(sentence)]
+    if len(bold) == 1 and (readable(bold[0]) or not re.search(r"\d", sentence.replace(bold[0], ""))):
+        return answer_in(bold[0]) or bold[0]
+    pieces = [m for m in FORMULA.finditer(sentence)]
+    contents = [next(g for g in m.groups() if g) for m in pieces]
+    if len(contents) > 1:
+        gaps = [sentence[a.end() : b.start()] for a, b in itertools.pairwise(pieces)]
+        if all(re.fullmatch(r"[\s,;&]*(?:and|or)?[\s,]*", g) for g in gaps):
+            return ", ".join(contents)
+    if len(contents) == 1:
+        tail = sentence[pieces[0].end() :]
+        with_unit = contents[0] + rf"\text{{{tail.strip()}}}"
+        if re.fullmatch(r"\s*[a-z ]{1,30}", tail) and readable(with_unit):
+            return with_unit
+        return contents[0]
+    if contents and marked and pieces[0].start() == 0:
+        return contents[0]
+    if contents:
+        said = [
+            c
+            for c, m in zip(contents, pieces, strict=True)
+            if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*[*_]*$", sentence[: m.start()])
+        ]
+        if not said and pieces[0].start() == 0 and ["=" in c for c in contents].count(True) == 1 and "=" in contents[0]:
+            return contents[0]  # f(x) = x^2 for all real x
+        return said[-1] if said else None
+    if "=" in sentence and readable(right := sentence.rpartition("=")[2]):
+        return right
+    if (said := _IS.search(sentence)) and re.search(r"\d", said[1]) and readable(said[1]):
+        return said[1]
+    sentence = _ASIDE.sub("", sentence)
+    numbers = [m for m in _NUMBER.finditer(sentence)]
+    if len({m[0] for m in numbers}) == 1 and not (_NAMED.search(sentence) and numbers[-1].end() < len(sentence) / 2):
+        return numbers[-1][0].strip() + _time_tail(sentence[numbers[-1].end() :])
+    said = [
+        m
+        for m in numbers
+        if re.search(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$", sentence[: m.start()])
+    ]
+    if said:
+        return said[-1][0].strip()
+    if result and (same := [m[0] for m in numbers if digits_of(m[0]) == result]):
+        return same[-1].strip()
+    if not numbers or _NAMED.search(sentence):
+        named = re.search(r"\b(?:is|are|be)\s+((?:on\s+)?(?:\S+\s+){0,2}\S+)$", sentence)
+        if named or len(sentence.split()) <= 4:
+            return named[1] if named else sentence
+    return None
+
+
+def digits_of(number: str) -> str:
+    """A number as written, without money signs and commas."""
+    return re.sub(r"[\\$,\s%]|\.0+$", "", number)
+
+
+def _time_tail(text: str) -> str:
+    tail = re.match(r"\s?(?:[ap]\.?m\b\.?|:\d\d(?:\s?[ap]\.?m\b)?)", text, re.IGNORECASE)
+    return tail[0] if tail else ""

@@ -1,0 +1,181 @@
+"""What MLflow is told of a run beside its stages: what it was made from, a run for each student, and tables."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect.context import FlowRunContext
+from prefect.utilities.urls import url_for
+
+import paced
+from paced.config import Data, Model, Recipe
+from tasks.journal import Journal
+from tasks.run import Run, model_ref
+from tasks.stage import arm_of
+
+Row = Mapping[str, Any]
+BASE = "base"  # label of the student before any training
+COSTS = ("teacher_tokens", "sampled_tokens", "train_tokens", "steps")
+CHOICES = ("subjects", "shots", "chat", "score")  # settings that only multiple choice has
+
+
+def parameters(recipe: Recipe) -> dict[str, Any]:
+    """The settings that decide a run's result, without those that say where and how fast or have no effect in it."""
+    kept = recipe.model_dump(mode="json", exclude={"name", "runtime", "student", "teacher", "data"})
+    kept["student"] = model_parameters(recipe.student)
+    own = model_parameters(recipe.teacher_model) if recipe.teacher.path else {}
+    kept["teacher"] = own | {"privileged": recipe.teacher.privileged}
+    kept["data"] = data_parameters(recipe.data)
+    for place, benchmark in zip(kept["evaluation"]["benchmarks"], recipe.evaluation.benchmarks, strict=True):
+        place["data"] = data_parameters(benchmark.data)
+    kept["weights"] = recipe.weights.read_by([arm.scheme for arm in recipe.arms])
+    schedules = {arm.schedule for arm in recipe.arms}
+    idle = {
+        "consolidation": schedules == {"forward"},
+        "answers": schedules == {"reverse"},
+        "decontamination": recipe.data.source == "tiny",
+    }
+    if not recipe.decontamination.enabled:
+        kept["decontamination"] = {"enabled": False}
+    return {name: value for name, value in kept.items() if not idle.get(name)}
+
+
+def model_parameters(model: Model) -> dict[str, Any]:
+    return {"identity": model_ref(model).identity, "dtype": model.dtype, "engine": model.engine.kind}
+
+
+def data_parameters(data: Data) -> dict[str, Any]:
+    fields = data.model_dump(mode="json", exclude=set() if data.source == "mmlu" else set(CHOICES))
+    return {name: value for name, value in fields.items() if value not in (None, "", [])}
+
+
+def tags(recipe: Recipe) -> dict[str, str]:
+    """What a run was made from. The command names the commit of the recipe's repository in PACED_COMMIT; where that is
+    not set, as in a run from a form, the version stands for it.
+    """
+    context = FlowRunContext.get()
+    return {
+        "paced.flow": context.flow.name if context and context.flow else "",
+        "paced.recipe": recipe.name,
+        "paced.version": paced.__version__,
+        "paced.commit": os.environ.get("PACED_COMMIT") or f"paced {paced.__version__}",
+        "paced.student": recipe.student.path,
+        "paced.student.identity": model_ref(recipe.student).identity,
+        "paced.teacher": recipe.teacher_model.path,
+        "paced.teacher.identity": model_ref(recipe.teacher_model).identity,
+    }
+
+
+def note(run: Run) -> str:
+    """The description of a run: what it trains, and the way to its page in Prefect."""
+    arms, seeds = (", ".join(map(str, x)) for x in ((a.name for a in run.recipe.arms), run.recipe.seeds))
+    text = f"Arms {arms}; seeds {seeds}."
+    context = FlowRunContext.get()
+    page = url_for("flow-run", obj_id=context.flow_run.id) if context and context.flow_run else None
+    return text + (f"\n\n[Flow run in Prefect]({page})" if page else "")
+
+
+def labels(run: Run) -> list[str]:
+    """Of the runs that stand for students."""
+    return [BASE, *(f"{arm.name}/{seed}" for arm in run.recipe.arms for seed in run.recipe.seeds)]
+
+
+def scores(arm: Row) -> dict[str, float]:
+    """Accuracy and retention with their intervals, as metrics."""
+    return {
+        f"{name}{end}": float(arm[name][key])
+        for name in ("accuracy", "retention")
+        if arm.get(name)
+        for end, key in (("", "mean"), ("_low", "low"), ("_high", "high"))
+    }
+
+
+def finish(run: Run, journal: Journal, rows: Sequence[Row], summary: Row) -> None:
+    """Note on the parent's journal what is known when all stages are done, and write one journal a student."""
+    from paced.report import students
+
+    found = students(run.folder)
+    prepared = [r for r in rows if r["stage"] == "prepare"]
+    training = [r["identity"] for r in prepared if not r["label"].startswith("benchmark/")]
+    paths = {
+        "arms.json": arm_rows(run, summary),
+        "students.json": [r | scores(s) for s in found for r in [about(run, s)]],
+    }
+    for name, table in paths.items():
+        write_table(run.folder / name, table)
+        journal.file(run.folder / name)
+    shown = json.dumps([{"path": name, "type": "table"} for name in paths])
+    journal.tags({"paced.data": ", ".join(dict.fromkeys(training)), "mlflow.loggedArtifacts": shown})
+    for row in prepared:
+        note_data(journal, row)
+    for student in found:
+        student_journal(run, student, rows, prepared)
+    journal.note(note(run), [s["label"] for s in found])
+
+
+def about(run: Run, student: Row) -> dict[str, Any]:
+    """What tells a student from the others, flat."""
+    settings: dict[str, Any] = {"arm": BASE, **arm_of(run, student["label"])}
+    return {k: v for k, v in settings.items() if k != "weights"} | settings.get("weights", {})
+
+
+def student_parameters(run: Run, label: str) -> dict[str, Any]:
+    """The settings that decide what one student became; the base's are those it is judged by."""
+    arms = tuple(arm for arm in run.recipe.arms if arm.name == label.partition("/")[0])
+    if not arms:
+        return {"arm": BASE} | {k: v for k, v in parameters(run.recipe).items() if k in ("student", "evaluation")}
+    settings = parameters(run.recipe.model_copy(update={"arms": arms}))
+    return {k: v for k, v in settings.items() if k not in ("arms", "seeds")} | arm_of(run, label)
+
+
+def student_journal(run: Run, student: Row, rows: Sequence[Row], prepared: Sequence[Row]) -> None:
+    """One student as a run of its own: settings, scores, costs, and both stages' curves under names that all share."""
+    journal = Journal(run.folder, student["label"])
+    known = {"paced.stage": "student", "paced.identity": student["identity"]}
+    if student["path"]:
+        known["paced.path"] = student["path"]
+    journal.begin(known, student_parameters(run, student["label"]))
+    journal.metrics(0, scores(student) | {k: float(v) for k, v in student["cost"].items()})
+    for name, share in student["benchmarks"].items():
+        journal.metrics(0, {f"{name}/{k}": v for k, v in scores({"accuracy": share}).items()})
+    for row in rows:
+        if row["stage"] == "train" and row["label"].startswith(student["label"] + "/"):
+            stage = row["label"].rpartition("/")[2].rstrip("_0123456789")
+            for line in (Path(row["path"]) / "metrics.jsonl").read_text().splitlines():
+                values = json.loads(line)
+                journal.metrics(values.pop("step"), {f"{stage}/{k}": float(v) for k, v in values.items()})
+    seed = student["label"].partition("/")[2]
+    for row in prepared:
+        if row["label"] == f"{seed}/prepare" or row["label"].startswith("benchmark/"):
+            note_data(journal, row)
+    journal.end("FINISHED")
+
+
+def note_data(journal: Journal, row: Row) -> None:
+    """A problem set as an input of a run."""
+    benchmark = row["label"].startswith("benchmark/")
+    name = row["label"] if benchmark else "problems"
+    journal.input(name, row["identity"], row["path"], "evaluation" if benchmark else "training")
+
+
+def arm_rows(run: Run, summary: Row) -> list[dict[str, Any]]:
+    """One row an arm: its settings, scores with intervals, the paired gain over the base student, and costs."""
+    gains = {c["a"]: c for c in summary["comparisons"] if c["b"] == BASE and c["metric"] == "accuracy"}
+    table: list[dict[str, Any]] = []
+    for name, arm in summary["arms"].items():
+        row = {k: v for k, v in about(run, {"label": name}).items() if k != "seed"} | scores(arm)
+        if gain := gains.get(name):
+            row |= {"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]}
+        table.append(
+            row | {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "steps") if k in arm}
+        )
+    return table
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table as MLflow shows it among a run's artifacts."""
+    import pandas as pd
+
+    pd.DataFrame(list(rows)).to_json(path, orient="split", index=False, double_precision=15)

@@ -1,0 +1,208 @@
+"""``paced compare`` on real runs: the paired table, what it refuses, and the run it leaves in MLflow."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from harness import Finished, Outcome, Server, mlflow_server, paced
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from paced.identity import file_digest
+from tasks.journal import PARENT
+
+PAIRED = re.compile(r"^(\S+) - (\S+) +(accuracy|retention) +([+-][\d.]+) +\[([+-][\d.]+), ([+-][\d.]+)\]", re.MULTILINE)
+
+
+class Compared(NamedTuple):
+    outcome: Outcome
+    server: Server
+    env: dict[str, str]
+    names: tuple[str, str]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory, first_run: Finished, alpha_run: Finished) -> Iterator[Compared]:
+    """Two runs that differ in one exponent, sent to a real MLflow server and compared."""
+    folder = tmp_path_factory.mktemp("compared")
+    with mlflow_server(folder / "mlflow.db", folder / "log") as server:
+        home, env = first_run.home, {"MLFLOW_TRACKING_URI": server.url}
+        names = first_run.folder.name, alpha_run.folder.name
+        for name in names:
+            replayed = paced(home, "mlflow-replay", name, env=env)
+            assert replayed.status == 0, replayed.err
+        outcome = paced(home, "compare", *names, env=env)
+        assert outcome.status == 0, outcome.err
+        yield Compared(outcome, server, env, names)
+
+
+def rates(run: Finished, label: str, benchmark: str) -> pd.Series:
+    scores = pd.read_parquet(Path(run.stages[f"{label}/evaluate"]["path"]) / "scores.parquet")
+    scores = scores[(scores["benchmark"] == benchmark) & (scores["verdict"] != "unknown")]
+    return (scores["verdict"] == "correct").groupby(scores["problem_id"]).mean()
+
+
+def test_differences_are_those_of_the_scores(compared: Compared, first_run: Finished, alpha_run: Finished) -> None:
+    runs = dict(zip(compared.names, (first_run, alpha_run), strict=True))
+    one, two = compared.names
+    arms = ("paced", "two_stage")
+    found = {(a, b, metric): float(points) for a, b, metric, points, _, _ in PAIRED.findall(compared.outcome.out)}
+    pairs = {(f"{run}:{arm}", "base") for run in runs for arm in arms} | {(f"{two}:{a}", f"{one}:{a}") for a in arms}
+    assert {pair[:2] for pair in found} == pairs
+    assert len(found) == 2 * len(pairs)
+    for (a, b, metric), points in found.items():
+        sides: list[pd.Series] = []
+        for name in (a, b):
+            run, _, arm = name.rpartition(":")
+            label = "base" if arm == "base" else f"{arm}/0"
+            benchmark = "arithmetic" if metric == "accuracy" else "sorting"
+            sides.append(rates(runs.get(run, first_run), label, benchmark))
+        assert points == pytest.approx(100 * (sides[0] - sides[1]).mean(), abs=0.051)
+
+
+def comparisons(server: Server) -> list[Run]:
+    return MlflowClient(server.url).search_runs(["1"], "tags.`paced.flow` = 'compare'")
+
+
+def test_what_it_leaves_in_mlflow(compared: Compared, first_run: Finished) -> None:
+    client = MlflowClient(compared.server.url)
+    (run,) = comparisons(compared.server)
+    assert run.info.run_name == "compare: " + ", ".join(compared.names)
+    assert run.info.status == "FINISHED"
+    assert json.loads(run.data.tags["paced.compared"]) == list(compared.names)
+    ids = json.loads(run.data.tags["paced.compared.runs"])
+    names = [client.get_run(i).data.tags["paced.run"] for i in ids]
+    assert names == list(compared.names)
+    assert {client.get_run(i).data.tags["paced.label"] for i in ids} == {PARENT}
+    table = json.loads(Path(client.download_artifacts(run.info.run_id, "comparisons.json")).read_text())
+    rows = pd.DataFrame(table["data"], columns=table["columns"])
+    assert Counter(rows["metric"]) == {"accuracy": 6, "retention": 6}
+    base = first_run.summary["arms"]["base"]["accuracy"]
+    for name, key in (("accuracy", "mean"), ("accuracy_low", "low"), ("accuracy_high", "high")):
+        assert run.data.metrics[f"base/{name}"] == pytest.approx(base[key])
+    assert "paired differences" in run.data.tags["mlflow.note.content"]
+    link = next(line.split()[1] for line in compared.outcome.out.splitlines() if line.startswith("compare "))
+    assert unquote(link) == f'{compared.server.url}/#/compare-runs?runs={json.dumps(ids)}&experiments=["1"]'
+    assert link in run.data.tags["mlflow.note.content"]
+    assert " " not in link
+    page = next(line.split()[1] for line in compared.outcome.out.splitlines() if line.startswith("table "))
+    assert page.endswith(run.info.run_id)
+
+
+def test_again_is_the_same_run(compared: Compared, first_run: Finished) -> None:
+    again = paced(first_run.home, "compare", *compared.names, env=compared.env)
+    assert again.out == compared.outcome.out
+    assert len(comparisons(compared.server)) == 1
+    shutil.rmtree(first_run.home / "comparisons")  # nothing here remembers it: it is found by its tags
+    assert paced(first_run.home, "compare", *compared.names, env=compared.env).status == 0
+    assert len(comparisons(compared.server)) == 1
+
+
+def test_a_server_that_is_away(compared: Compared, first_run: Finished) -> None:
+    """The table is printed all the same, and the command says what to do."""
+    env = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
+    outcome = paced(first_run.home, "compare", *compared.names, env=env)
+    assert outcome.status == 0
+    assert PAIRED.findall(outcome.out) == PAIRED.findall(compared.outcome.out)
+    assert "did not take the comparison: the same command sends it later" in outcome.out
+
+
+def edited(run: Finished, folder: Path, name: str) -> Path:
+    """A copy of a run's folder under another name, artifacts of its evaluations included."""
+    copy = folder / name
+    shutil.copytree(run.folder, copy)
+    record = json.loads((copy / "run.json").read_text())
+    record["name"] = name
+    for stage in record["stages"]:
+        if stage["stage"] == "evaluate":
+            place = folder / "artifacts" / stage["label"].replace("/", ".")
+            shutil.copytree(stage["path"], place)
+            stage["path"] = str(place)
+    (copy / "run.json").write_text(json.dumps(record))
+    return copy
+
+
+def rewritten(copy: Path, change: str, value: object) -> None:
+    """Set ``a/b`` in the manifest of every evaluation of a copied run; ``~`` stands for a slash in a name."""
+    for manifest in (copy.parent / "artifacts").glob("*/manifest.json"):
+        content = json.loads(manifest.read_text())
+        *path, last = (key.replace("~", "/") for key in change.split("/"))
+        node = content
+        for key in path:
+            node = node[key]
+        node[last] = value
+        manifest.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "value", "words"),
+    [
+        ("config/sampling/temperature", 1.0, r"evaluation.sampling.temperature differs \(0.7 and 1.0\)"),
+        ("config/samples/arithmetic", 4, r"evaluation.samples.arithmetic differs \(1 and 4\)"),
+        (
+            "inputs/benchmark~sorting",
+            "sha256:0123456789abcdef",
+            r"benchmark/sorting differs \(problems \w+ and problems",
+        ),
+    ],
+)
+def test_runs_judged_differently_are_refused(
+    first_run: Finished, tmp_path: Path, change: str, value: object, words: str
+) -> None:
+    other = edited(first_run, tmp_path, "other")
+    rewritten(other, change, value)
+    outcome = paced(first_run.home, "compare", first_run.folder.name, str(other))
+    assert (outcome.status, outcome.out) == (1, "")
+    (line,) = outcome.err.splitlines()
+    assert re.search(f"runs {first_run.folder.name} and other cannot be compared, because {words}", line), line
+
+
+def test_the_same_base_must_have_the_same_scores(first_run: Finished, tmp_path: Path) -> None:
+    other = edited(first_run, tmp_path, "other")
+    folder = tmp_path / "artifacts" / "base.evaluate"
+    scores = pq.read_table(folder / "scores.parquet")
+    pq.write_table(scores.slice(1), folder / "scores.parquet")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for file in manifest["files"]:
+        path = folder / file["name"]
+        file |= {"sha256": file_digest(path), "bytes": path.stat().st_size}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    outcome = paced(first_run.home, "compare", first_run.folder.name, str(other))
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "scored the same base student differently" in outcome.err
+
+
+def test_other_refusals(first_run: Finished, tmp_path: Path) -> None:
+    name = first_run.folder.name
+    outcome = paced(first_run.home, "compare", name, name)
+    assert outcome.err == f"error: compare takes two or more different runs, got: {name}, {name}\n"
+    assert paced(first_run.home, "compare", name, "nowhere").err.startswith("error: no run 'nowhere' in ")
+    other = edited(first_run, tmp_path, "other")
+    (other / "run.json").write_text(json.dumps({"name": "other", "status": "failed"}))
+    outcome = paced(first_run.home, "compare", name, str(other))
+    assert outcome.err.startswith("error: run other: it is failed; finish it with 'paced run' before comparing")
+
+
+def test_runs_without_a_seed_in_common_are_paired_by_problem(first_run: Finished, tmp_path: Path) -> None:
+    """The same scores under another seed: every difference between the two runs is zero."""
+    other = edited(first_run, tmp_path, "other")
+    recipe = other / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("seeds:\n- 0\n", "seeds:\n- 7\n"))
+    record = json.loads((other / "run.json").read_text())
+    for stage in record["stages"]:
+        stage["label"] = stage["label"].replace("/0/", "/7/")
+    (other / "run.json").write_text(json.dumps(record))
+    outcome = paced(first_run.home, "compare", first_run.folder.name, str(other))
+    assert outcome.status == 0, outcome.err
+    assert "the runs share no seed: differences are paired by problem alone" in outcome.out
+    between = [pair for pair in PAIRED.findall(outcome.out) if pair[1] != "base"]
+    assert len(between) == 4
+    assert all(float(x) == 0 for pair in between for x in pair[3:])

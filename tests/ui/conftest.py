@@ -1,0 +1,34 @@
+"""A real browser."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from harness import need
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+)  # fmt: skip
+PATIENCE = 30_000  # milliseconds for a page to show something, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator["Page"]:
+    """A browser page that reaches nothing but this machine."""
+    need(CHROMIUM.exists(), f"{CHROMIUM} is missing: apt-get install chromium")
+    need(importlib.util.find_spec("playwright") is not None, "playwright is missing: pip install playwright")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1500, "height": 3000})
+        page.set_default_timeout(PATIENCE)
+        yield page
+        browser.close()
