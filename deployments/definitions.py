@@ -5,6 +5,7 @@ PREFECT_API_URL names.
 """
 
 import contextlib
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
 
 from deployments.platform import LOST, POOL, ROOT
-from paced.config import load_recipe
+from paced.config import Retraining, home, load_recipe
 
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
 CRASHED = "PACED: flow runs whose process is gone"
@@ -27,12 +28,13 @@ BEAT = "prefect.flow-run.heartbeat"
 
 
 class Definition(NamedTuple):
-    """A deployment of a flow, its form filled from a recipe."""
+    """A deployment of a flow, its form filled from a recipe; ``more`` are the flow's other parameters."""
 
     name: str
     entrypoint: str
     recipe: Path
     description: str
+    more: Mapping[str, Any] = {}
 
 
 DEFINITIONS = (
@@ -44,13 +46,23 @@ DEFINITIONS = (
         "self-distill", "flows/distill.py:distill", ROOT / "recipes" / "smollm2_self.yaml",
         "Distil a model into itself: the teacher is the student with the solution in view.",
     ),
+    Definition(
+        "ablate", "flows/ablate.py:ablate", ROOT / "recipes" / "tiny.yaml",
+        "Train a student for each weighting, schedule and seed of a grid, at equal gradient steps, and compare them.",
+        {"schemes": ["beta", "uniform", "hard_filter"], "schedules": ["forward"], "seeds": [0], "exponents": []},
+    ),
+    Definition(
+        "retrain", "flows/retrain.py:retrain", ROOT / "recipes" / "tiny.yaml",
+        "Train a challenger on new files and promote it if it is better for sure (docs/retraining.md). Add a schedule.",
+        {"retraining": Retraining(watch=str(home() / "incoming")).model_dump(mode="json")},
+    ),
 )  # fmt: skip
 
 
 def deploy(definition: Definition) -> None:
     """Create or update one deployment."""
     recipe = load_recipe(definition.recipe)
-    parameters: dict[str, Any] = {"recipe": recipe.model_dump(mode="json")}
+    parameters = {"recipe": recipe.model_dump(mode="json"), **definition.more}
     deployment = RunnerDeployment.from_entrypoint(
         str(ROOT / definition.entrypoint),
         name=definition.name,

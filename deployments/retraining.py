@@ -83,6 +83,7 @@ def retrain_command(arguments: argparse.Namespace) -> int:
 
 
 def rollback_command(arguments: argparse.Namespace) -> int:
+    from deployments import platform
     from paced.config import Notify
 
     home, told = environment.home(), Notify.model_validate(notified(arguments))
@@ -92,6 +93,7 @@ def rollback_command(arguments: argparse.Namespace) -> int:
 
             stack.enter_context(session(home))
         else:
+            platform.join(home)
             environment.apply(home)
         from tasks.notify import Event, notify
         from tasks.registry import Registry

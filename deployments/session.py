@@ -6,7 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 from types import FrameType
 
-from deployments import environment, platform
+from deployments import environment
 
 
 @contextlib.contextmanager
@@ -18,9 +18,10 @@ def session(home: Path) -> Generator[bool]:
     Yields:
         whether Prefect is the embedded one.
     """
+    from deployments import embedded, platform
+
     platform.join(home)
     own_prefect = environment.apply(home)
-    from deployments import embedded
 
     wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
 

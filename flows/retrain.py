@@ -16,7 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.distill import distill
-from paced.config import Recipe, Retraining, checked_recipe, home
+from paced.config import Recipe, Retraining, home, with_changes
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
 from paced.incoming import Ledger, Taken, take
 from paced.promotion import decide
@@ -170,9 +170,11 @@ def challenger_recipe(recipe: Recipe, data: Path, student: Path | None) -> Recip
     Raises:
         ConfigError: what is left of the recipe contradicts itself.
     """
-    tree = recipe.model_dump(mode="json")
-    tree["arms"], tree["seeds"] = tree["arms"][-1:], tree["seeds"][:1]
-    tree["data"] |= {"path": str(data), "mix": None}
+    fields: dict[str, Any] = {
+        "arms": recipe.arms[-1:],
+        "seeds": recipe.seeds[:1],
+        "data": recipe.data.model_dump() | {"path": str(data), "mix": None},
+    }
     if student:
-        tree["student"]["path"] = str(student)
-    return checked_recipe(tree, f"retraining {recipe.name} with arm {recipe.arms[-1].name} alone")
+        fields["student"] = recipe.student.model_dump() | {"path": str(student)}
+    return with_changes(recipe, f"retraining {recipe.name} with arm {recipe.arms[-1].name} alone", **fields)

@@ -557,18 +557,6 @@ def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data
         raise _explain(error, path) from None
 
 
-def checked_recipe(tree: dict[str, Any], source: str) -> Recipe:
-    """A recipe from plain values; ``source`` is named in messages.
-
-    Raises:
-        ConfigError: with the path of each bad field.
-    """
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, source) from None
-
-
 def checked_retraining(tree: dict[str, Any], source: str) -> Retraining:
     """The settings of a retraining from plain values; ``source`` is named in messages.
 
