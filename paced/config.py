@@ -591,7 +591,10 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     tree = _unshared(tree)
     for assignment in assignments:
         _assign(tree, assignment)
-    return checked_recipe(tree, str(path))
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, str(path)) from None
 
 
 def with_changes(recipe: Recipe, source: str, **fields: Any) -> Recipe:
@@ -600,4 +603,7 @@ def with_changes(recipe: Recipe, source: str, **fields: Any) -> Recipe:
     Raises:
         ConfigError: with ``source`` and the path of each bad field.
     """
-    return checked_recipe(recipe.model_dump() | fields, source)
+    try:
+        return Recipe.model_validate(recipe.model_dump() | fields)
+    except ValidationError as error:
+        raise _explain(error, source) from None
