@@ -26,6 +26,8 @@ GROUPS = {
         "test_tracking",
         "test_pages",
     ),
+    "retraining": ("test_retrain",),
+    "platform": ("test_platform",),
     "models": ("test_vllm", "test_smollm2", "test_benchmarks"),
     "engines": ("test_engines",),
     "commands": ("test_bad_input",),
