@@ -1,0 +1,65 @@
+"""Which flow runs have lost their process, from what is known of them on this host."""
+
+import os
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from prefect.client.schemas.objects import FlowRun, State, StateType
+
+from deployments.platform import POOL
+from deployments.worker import STARTING, verdict
+from tasks.owner import LABEL, created, lost
+
+
+def label(pid: int, second: int | None, host: str | None = None) -> str:
+    return f"{host or socket.gethostname()}:{pid}:{second}"
+
+
+def test_a_process_is_known_by_number_and_birth() -> None:
+    me = created(os.getpid())
+    assert not lost(label(os.getpid(), me))
+    assert lost(label(os.getpid(), (me or 0) - 100))  # after a reboot another program has the number
+    assert not lost(label(os.getpid(), 1, host="another"))  # of another host nothing is known here
+
+
+def test_a_dead_process_is_lost_even_before_it_is_reaped() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        mark = label(child.pid, created(child.pid))
+        assert not lost(mark)
+        child.kill()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert lost(mark)
+    assert lost(mark)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "pid", "age", "becomes"),
+    [
+        (StateType.RUNNING, {LABEL: label(os.getpid(), 1)}, "7", 0, "CRASHED"),
+        (StateType.CANCELLING, {LABEL: label(os.getpid(), 1)}, "7", 0, "CRASHED"),
+        (StateType.RUNNING, {LABEL: label(os.getpid(), created(os.getpid()))}, "7", 999, None),
+        (StateType.RUNNING, {LABEL: label(1, 1, host="another")}, "7", 999, None),
+        (StateType.RUNNING, {}, "7", 999, "CRASHED"),
+        (StateType.RUNNING, {}, "7", 0, None),  # it may be about to be labelled
+        (StateType.PENDING, {}, None, 999, "SCHEDULED"),
+        (StateType.PENDING, {}, None, 0, None),
+        (StateType.PENDING, {}, "7", 999, None),
+    ],
+)
+def test_what_becomes_of_a_run(
+    kind: StateType, labels: dict[str, str], pid: str | None, age: int, becomes: str | None
+) -> None:
+    assert age == 0 or timedelta(seconds=age) > STARTING
+    state = State(type=kind, timestamp=datetime.now(UTC) - timedelta(seconds=age))
+    run = FlowRun(flow_id=uuid4(), state=state, labels=labels, infrastructure_pid=pid, work_pool_name=POOL)
+    found = verdict(run)
+    assert (found and found.type.value) == becomes
+
+
+def test_runs_of_other_pools_are_left_alone() -> None:
+    state = State(type=StateType.RUNNING, timestamp=datetime.now(UTC) - timedelta(hours=1))
+    assert verdict(FlowRun(flow_id=uuid4(), state=state, work_pool_name="theirs")) is None
