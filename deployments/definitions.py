@@ -18,6 +18,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.runner.storage import LocalStorage
 
 from deployments.platform import LOST, POOL, ROOT
 from paced.config import Retraining, home, load_recipe
@@ -60,11 +61,11 @@ DEFINITIONS = (
 
 
 def deploy(definition: Definition) -> None:
-    """Create or update one deployment."""
+    """Create or update one deployment; the working directory is the repository."""
     recipe = load_recipe(definition.recipe)
     parameters = {"recipe": recipe.model_dump(mode="json"), **definition.more}
     deployment = RunnerDeployment.from_entrypoint(
-        str(ROOT / definition.entrypoint),
+        definition.entrypoint,
         name=definition.name,
         parameters=parameters,
         description=definition.description,
@@ -72,7 +73,8 @@ def deploy(definition: Definition) -> None:
         tags=["paced"],
         enforce_parameter_schema=True,
     )
-    deployment.storage = None
+    # Runs work in the repository itself; without this Prefect copies all of it, environment included, for each run.
+    deployment.storage = LocalStorage(path=str(ROOT))
     deployment.apply()
 
 
