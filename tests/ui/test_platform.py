@@ -34,7 +34,8 @@ class Platform:
         self.up()
         self.address = json.loads((home / "platform" / "platform.json").read_text())
         recipe = home.parent / "small.yaml"
-        recipe.write_text(yaml.safe_dump(load_recipe(TINY, SMALL).model_dump(mode="json")))
+        self.recipe = load_recipe(TINY, SMALL).model_dump(mode="json")
+        recipe.write_text(yaml.safe_dump(self.recipe))
         program = (
             "import sys, pathlib; from deployments.definitions import DEFINITIONS, deploy;"
             "deploy(DEFINITIONS[0]._replace(recipe=pathlib.Path(sys.argv[1])))"
@@ -62,8 +63,8 @@ class Platform:
         return self.api("/deployments/name/distill/distill")
 
     def trigger(self, **changes: Any) -> str:
-        """A flow run of the deployment's own recipe with other top-level settings."""
-        recipe = self.deployment["parameters"]["recipe"] | changes
+        """A flow run of the small recipe with other top-level settings."""
+        recipe = self.recipe | changes
         run = self.api(f"/deployments/{self.deployment['id']}/create_flow_run", {"parameters": {"recipe": recipe}})
         return run["id"]
 
