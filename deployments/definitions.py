@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
 from deployments.platform import LOST, POOL, ROOT
@@ -75,7 +75,20 @@ def deploy(definition: Definition) -> None:
     )
     # Runs work in the repository itself; without this Prefect copies all of it, environment included, for each run.
     deployment.storage = LocalStorage(path=str(ROOT))
+    kept: Any = schedules(f"{deployment.flow_name}/{definition.name}")
+    deployment.schedules = kept
     deployment.apply()
+
+
+def schedules(name: str) -> list[DeploymentScheduleCreate]:
+    """Those that a deployment was given on its page: Prefect takes away what an update does not name."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            return []
+    fields = set(DeploymentScheduleCreate.model_fields)
+    return [DeploymentScheduleCreate.model_validate(s.model_dump(include=fields)) for s in found.schedules]
 
 
 def work_pool() -> None:

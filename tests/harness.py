@@ -91,6 +91,11 @@ def stages_of(home: Path) -> dict[int, str]:
     return {pid: line for pid, line in processes_of(home).items() if "forkserver" in line and os.getsid(pid) == pid}
 
 
+def parts(home: Path) -> int:
+    """How many parts of samples are committed."""
+    return sum(p.name != "collection.json" for p in home.glob("store/samples/*/*.json"))
+
+
 def environment(home: Path, extra: Mapping[str, str] = {}) -> dict[str, str]:
     """This process's environment without Prefect's and MLflow's settings."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_", "PACED_HOME"))}

@@ -20,6 +20,7 @@ from harness import (
     eventually,
     finished,
     gone,
+    parts,
     run_arguments,
     stages_of,
 )  # fmt: skip
@@ -89,11 +90,6 @@ def test_a_killed_stage_resumes_to_the_same_bits(
             samples = samples["arithmetic"]
         reused = original["computed"] if kept is None else kept * 10 * samples
         assert (counts["reused"], counts["computed"]) == (reused, original["computed"] - reused)
-
-
-def parts(home: Path) -> int:
-    """How many parts of samples are committed."""
-    return sum(p.name != "collection.json" for p in home.glob("store/samples/*/*.json"))
 
 
 def test_a_stage_as_a_program(chain: Chain, tmp_path: Path) -> None:
