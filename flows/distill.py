@@ -51,10 +51,7 @@ def train_arms(pipeline: Pipeline) -> dict[str, Any]:
     run, recipe = pipeline.run, pipeline.run.recipe
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
     with pipeline as stages:
-        benchmarks = {
-            b.name: stages.add(prepare, f"benchmark/{b.name}", data=b.data, seed=0, split=b.name, exclude={})
-            for b in recipe.evaluation.benchmarks
-        }
+        benchmarks = prepared(stages)
         problems = {
             seed: stages.add(prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks)
             for seed in recipe.seeds
@@ -74,6 +71,14 @@ def train_arms(pipeline: Pipeline) -> dict[str, Any]:
                 )
         stages.add(compare, "compare", scores=scores)
     return stages.summary
+
+
+def prepared(stages: Pipeline) -> dict[str, Future]:
+    """The problems of each benchmark."""
+    return {
+        b.name: stages.add(prepare, f"benchmark/{b.name}", data=b.data, seed=0, split=b.name, exclude={})
+        for b in stages.run.recipe.evaluation.benchmarks
+    }
 
 
 def train_arm(

@@ -51,7 +51,7 @@ class Pipeline:
         display.say(f"run {self.run.name} in {self.run.folder}")
         claim()
         if not self._journal.has("begin"):
-            self._journal.begin(record.tags(self.run.recipe), record.parameters(self.run.recipe))
+            self._journal.begin(record.tags(self.run), record.parameters(self.run))
             self._journal.file(self.run.folder / "recipe.yaml")
             self._journal.note(record.note(self.run))
         return self
@@ -127,7 +127,7 @@ class Pipeline:
         executed = ran.get("flow_run") == flow_run_id
         arm, _, rest = label.partition("/")
         seed = rest.partition("/")[0]
-        named = {"base", *(a.name for a in self.run.recipe.arms)}
+        named = {"base", *self.run.arms}
         return {
             "label": label,
             "stage": manifest.kind,
@@ -148,7 +148,7 @@ class Pipeline:
             "status": status,
             "error": None if failure is None else str(failure),
             "seeds": list(recipe.seeds),
-            "arms": [a.model_dump() for a in recipe.arms],
+            "arms": [{"name": a} for a in self.run.arms] if self.run.model else [a.model_dump() for a in recipe.arms],
             "weights": recipe.weights.model_dump(),
             "stages": rows,
         }

@@ -10,7 +10,8 @@ from prefect.context import FlowRunContext
 from prefect.utilities.urls import url_for
 
 import paced
-from paced.config import Data, Model, Recipe
+from paced.config import Data, Model
+from paced.identity import commit_of
 from tasks.journal import Journal
 from tasks.run import Run, model_ref
 from tasks.stage import arm_of
@@ -18,11 +19,13 @@ from tasks.stage import arm_of
 Row = Mapping[str, Any]
 BASE = "base"  # label of the student before any training
 COSTS = ("teacher_tokens", "sampled_tokens", "train_tokens", "steps")
+JUDGING = ("student", "evaluation", "thinking")  # all that an evaluation reads of a recipe, and what the base's says
 CHOICES = ("subjects", "shots", "chat", "score")  # settings that only multiple choice has
 
 
-def parameters(recipe: Recipe) -> dict[str, Any]:
+def parameters(run: Run) -> dict[str, Any]:
     """The settings that decide a run's result, without those that say where and how fast or have no effect in it."""
+    recipe = run.recipe
     kept = recipe.model_dump(mode="json", exclude={"name", "runtime", "student", "teacher", "data"})
     kept["student"] = model_parameters(recipe.student)
     own = model_parameters(recipe.teacher_model) if recipe.teacher.path else {}
@@ -39,6 +42,8 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
     }
     if not recipe.decontamination.enabled:
         kept["decontamination"] = {"enabled": False}
+    if run.model:
+        kept = {k: v for k, v in kept.items() if k in JUDGING} | {"model": run.model.identity}
     return {name: value for name, value in kept.items() if not idle.get(name)}
 
 
@@ -51,27 +56,37 @@ def data_parameters(data: Data) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value not in (None, "", [])}
 
 
-def tags(recipe: Recipe) -> dict[str, str]:
-    """What a run was made from. The command names the commit of the recipe's repository in PACED_COMMIT; where that is
-    not set, as in a run from a form, the version stands for it.
-    """
-    context = FlowRunContext.get()
+def tags(run: Run) -> dict[str, str]:
+    """What a run was made from, and what it judges."""
+    context, recipe = FlowRunContext.get(), run.recipe
+    named = {"student": model_ref(recipe.student)}
+    if run.model:
+        named["model"] = run.model
+    else:
+        named["teacher"] = model_ref(recipe.teacher_model)
     return {
         "paced.flow": context.flow.name if context and context.flow else "",
         "paced.recipe": recipe.name,
         "paced.version": paced.__version__,
-        "paced.commit": os.environ.get("PACED_COMMIT") or f"paced {paced.__version__}",
-        "paced.student": recipe.student.path,
-        "paced.student.identity": model_ref(recipe.student).identity,
-        "paced.teacher": recipe.teacher_model.path,
-        "paced.teacher.identity": model_ref(recipe.teacher_model).identity,
+        "paced.commit": commit() or f"paced {paced.__version__}",
+        **{f"paced.{name}": ref.path for name, ref in named.items()},
+        **{f"paced.{name}.identity": ref.identity for name, ref in named.items()},
     }
+
+
+def commit() -> str:
+    """The commit a run is made from: of the recipe's repository, which the command names in PACED_COMMIT; of a run from
+    a form or a schedule that of the code, where it is run in its repository.
+    """
+    root = Path(paced.__file__).parents[1]
+    return os.environ.get("PACED_COMMIT") or (commit_of(root) if (root / ".git").exists() else "")
 
 
 def note(run: Run) -> str:
     """The description of a run: what it trains, and the way to its page in Prefect."""
-    arms, seeds = (", ".join(map(str, x)) for x in ((a.name for a in run.recipe.arms), run.recipe.seeds))
-    text = f"Arms {arms}; seeds {seeds}."
+    text = f"Arms {', '.join(run.arms)}; seeds {', '.join(map(str, run.recipe.seeds))}."
+    if run.model:
+        text = f"Model {run.model.path}, judged beside the student {run.recipe.student.path}."
     context = FlowRunContext.get()
     page = url_for("flow-run", obj_id=context.flow_run.id) if context and context.flow_run else None
     return text + (f"\n\n[Flow run in Prefect]({page})" if page else "")
@@ -79,7 +94,7 @@ def note(run: Run) -> str:
 
 def labels(run: Run) -> list[str]:
     """Of the runs that stand for students."""
-    return [BASE, *(f"{arm.name}/{seed}" for arm in run.recipe.arms for seed in run.recipe.seeds)]
+    return [BASE, *(f"{arm}/{seed}" for arm in run.arms for seed in run.recipe.seeds)]
 
 
 def scores(arm: Row) -> dict[str, float]:
@@ -123,10 +138,13 @@ def about(run: Run, student: Row) -> dict[str, Any]:
 
 def student_parameters(run: Run, label: str) -> dict[str, Any]:
     """The settings that decide what one student became; the base's are those it is judged by."""
+    if run.model and label != BASE:
+        return parameters(run) | arm_of(run, label)
     arms = tuple(arm for arm in run.recipe.arms if arm.name == label.partition("/")[0])
     if not arms:
-        return {"arm": BASE} | {k: v for k, v in parameters(run.recipe).items() if k in ("student", "evaluation")}
-    settings = parameters(run.recipe.model_copy(update={"arms": arms}))
+        return {"arm": BASE} | {k: v for k, v in parameters(run).items() if k in ("student", "evaluation")}
+    recipe = run.recipe.model_copy(update={"arms": arms})
+    settings = parameters(run.model_copy(update={"recipe": recipe}))
     return {k: v for k, v in settings.items() if k not in ("arms", "seeds")} | arm_of(run, label)
 
 
@@ -134,8 +152,8 @@ def student_journal(run: Run, student: Row, rows: Sequence[Row], prepared: Seque
     """One student as a run of its own: settings, scores, costs, and both stages' curves under names that all share."""
     journal = Journal(run.folder, student["label"])
     known = {"paced.stage": "student", "paced.identity": student["identity"]}
-    if student["path"]:
-        known["paced.path"] = student["path"]
+    if path := student["path"] or (run.model.path if run.model and student["label"] != BASE else ""):
+        known["paced.path"] = path
     journal.begin(known, student_parameters(run, student["label"]))
     journal.metrics(0, scores(student) | {k: float(v) for k, v in student["cost"].items()})
     for name, share in student["benchmarks"].items():

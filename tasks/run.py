@@ -9,32 +9,42 @@ from paced.artifacts import Ref
 from paced.config import Model, Recipe, home
 from paced.identity import digest, model_identity
 
+JUDGED = "model"  # what stands beside the base in an evaluation, where other runs have their arms
+
 
 class Run(BaseModel):
     """Where a run lives. ``name`` is the recipe's name and a digest of everything set in it.
 
-    So the same recipe is the same run: run again, it resumes, and its tracking goes on where it stopped.
+    So the same recipe is the same run: run again, it resumes, and its tracking goes on where it stopped. A run that
+    has a ``model`` trains none: it judges that one.
     """
 
     model_config = ConfigDict(frozen=True)
     name: str
     home: str
     recipe: Recipe
+    model: Ref | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of what is compared with the base."""
+        return (JUDGED,) if self.model else tuple(arm.name for arm in self.recipe.arms)
 
     @property
     def folder(self) -> Path:
         return Path(self.home) / "runs" / self.name
 
 
-def run_name(recipe: Recipe) -> str:
-    """The recipe's name and a digest of its settings other than ``runtime``."""
+def run_name(recipe: Recipe, purpose: str = "", model: Ref | None = None) -> str:
+    """The recipe's name, what else than training is done with it, and a digest of all settings but ``runtime``."""
     settings = recipe.model_dump(mode="json", exclude={"runtime"})
-    return f"{recipe.name}-{digest(settings).removeprefix('sha256:')[:8]}"
+    told = digest([settings, model.identity] if model else settings).removeprefix("sha256:")[:8]
+    return "-".join(part for part in (recipe.name, purpose, told) if part)
 
 
-def open_run(recipe: Recipe) -> Run:
-    """The run of a recipe; writes ``recipe.yaml`` into its folder."""
-    run = Run(name=run_name(recipe), home=str(home()), recipe=recipe)
+def open_run(recipe: Recipe, purpose: str = "", model: Ref | None = None) -> Run:
+    """The run of a recipe, or of an evaluation of ``model``; writes ``recipe.yaml`` into its folder."""
+    run = Run(name=run_name(recipe, purpose, model), home=str(home()), recipe=recipe, model=model)
     run.folder.mkdir(parents=True, exist_ok=True)
     (run.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     return run

@@ -53,18 +53,18 @@ class Entry(BaseModel):
 
 
 class Arm(BaseModel):
-    """One student that the run trains."""
+    """One student that the run trains, or a model that it only judges, which has neither scheme nor schedule."""
 
     model_config = ConfigDict(frozen=True)
     name: str
-    scheme: Scheme
-    schedule: Schedule
+    scheme: Scheme | None = None
+    schedule: Schedule | None = None
     exponents: tuple[float, float] | None = None
 
     @property
     def weighting(self) -> str:
         """The scheme, with the arm's own exponents if it has any."""
-        return " ".join([self.scheme, *(f"{x:g}" for x in self.exponents or ())])
+        return " ".join([self.scheme or "", *(f"{x:g}" for x in self.exponents or ())])
 
 
 class Run(BaseModel):
@@ -139,7 +139,7 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
     arms: dict[str, dict[str, Any]] = {}
     for name, arm in {BASE: None, **{a.name: a for a in run.arms}}.items():
         scores = comparison["arms"].get(name, {})
-        settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm else {}
+        settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm and arm.scheme else {}
         arms[name] = settings | {key: scores[key] for key in METRICS if key in scores} | cost(run, made, arm)
         arms[name]["lengths"] = watched(run, made, arm, scores)
     for name, share in saved(run, arms).items():
@@ -208,7 +208,9 @@ def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
 
 
 def spent(made: Mapping[str, Made], arm: Arm, seed: int) -> dict[str, float]:
-    """What making the student of one arm and seed took."""
+    """What making the student of one arm and seed took; of a model made elsewhere nothing is known."""
+    if arm.schedule is None:
+        return {}
     stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
     if arm.scheme != "uniform" and f"{seed}/rollouts" in made:
         stages.append(made[f"{seed}/rollouts"])
@@ -288,8 +290,8 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
         share = np.linspace(0, 1, 201)
         curves: dict[str, tuple[Array, Array]] = {}
         for arm in run.arms:
-            config = weights.Config(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
-            if arm.weighting in tables:
+            if arm.scheme and arm.weighting in tables:
+                config = weights.Config(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
                 curves[arm.weighting] = share, weights.raw_weights(bins * share, bins * (1 - share), config)
         problems = np.mean([by_rate(t, bins) for t in everyone], axis=0)
         drawn["pass_rates"] = plots.pass_rates(problems, len(everyone), curves)

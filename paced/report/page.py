@@ -120,6 +120,11 @@ def verdict(comparison: Mapping[str, Any]) -> str:
     return "better" if comparison["low"] > 0 else "worse"
 
 
+def trains(arms: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the run trains students, or only judges a model that was made elsewhere."""
+    return any("schedule" in arm for arm in arms.values())
+
+
 def level_names(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted({level for arm in arms.values() for level in arm.get("by_level", {})}, key=int)
 
@@ -136,7 +141,9 @@ def table(summary: Mapping[str, Any]) -> str:
         tokens = [amount(arm[key]) if key in arm else "-" for key in TOKENS]
         tokens.insert(1, f"{-100 * arm['teacher_tokens_saved']:+.0f}%" if arm.get("teacher_tokens_saved") else "")
         costs.append([name, *tokens, f"{arm['seconds']:.0f}" if "seconds" in arm else "-"])
-    blocks = [aligned(scores), *benchmark_table(summary), "what a student cost, mean of the seeds\n" + aligned(costs)]
+    blocks = [aligned(scores), *benchmark_table(summary)]
+    if trains(arms):
+        blocks.append("what a student cost, mean of the seeds\n" + aligned(costs))
     if summary["comparisons"]:
         rows = [
             [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), verdict(c)]
@@ -213,7 +220,8 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     ]
     if summary["comparisons"]:
         sections.append("<h2>Paired comparisons</h2>" + comparisons(summary["comparisons"]))
-    sections.append("<h2>What a student cost</h2>" + costs(summary["arms"]))
+    if trains(summary["arms"]):
+        sections.append("<h2>What a student cost</h2>" + costs(summary["arms"]))
     for name, (title, sentence) in PICTURES.items():
         if name in pictures:
             sections.append(
