@@ -51,6 +51,13 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
     evaluate.set_defaults(do=evaluate_command)
 
+    diagnose = commands.add_parser(
+        "diagnose", help="signal of the student's gradients by pass rate, and the kernel that fits it"
+    )
+    diagnose.add_argument("recipe", type=Path, help="YAML file; its first seed is used, and nothing is trained")
+    diagnose.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
+    diagnose.set_defaults(do=diagnose_command)
+
     compare = commands.add_parser(
         "compare", help="arms of several runs on the same problems, paired, here and in MLflow"
     )
@@ -173,6 +180,19 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
         return evaluate(recipe, model)
 
     return launch(read, arguments.recipe, start)
+
+
+def diagnose_command(arguments: argparse.Namespace) -> int:
+    from paced.config import load_recipe
+
+    recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+
+    def start() -> dict[str, Any]:
+        from flows.diagnose import diagnose
+
+        return diagnose(recipe)
+
+    return launch(recipe, arguments.recipe, start)
 
 
 def listed(text: str) -> list[str]:

@@ -58,6 +58,10 @@ DEFINITIONS = (
         {"schemes": ["beta", "uniform", "hard_filter"], "schedules": ["forward"], "seeds": [0], "exponents": []},
     ),
     Definition(
+        "diagnose", "flows/diagnose.py:diagnose", ROOT / "recipes" / "tiny.yaml",
+        "Measure which pass rates' gradients carry signal for this student, and fit the Beta kernel to it.",
+    ),
+    Definition(
         "retrain", "flows/retrain.py:retrain", ROOT / "recipes" / "tiny.yaml",
         "Train a challenger on new files and promote it if it is better for sure (docs/retraining.md). Add a schedule.",
         {"retraining": Retraining(watch=str(home() / "incoming")).model_dump(mode="json")},

@@ -148,7 +148,9 @@ class Pipeline:
             "status": status,
             "error": None if failure is None else str(failure),
             "seeds": list(recipe.seeds),
-            "arms": [{"name": a} for a in self.run.arms] if self.run.model else [a.model_dump() for a in recipe.arms],
+            "arms": [{"name": a} for a in self.run.arms]
+            if self.run.purpose != "training"
+            else [a.model_dump() for a in recipe.arms],
             "weights": recipe.weights.model_dump(),
             "stages": rows,
         }
@@ -186,11 +188,17 @@ class Pipeline:
         record.finish(self.run, self._journal, rows, self.summary)
         if self._keep:
             note_model(self._journal, self.run, rows, self.summary)
-        table = [
-            {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
-            for name, arm in self.summary["arms"].items()
-        ]
-        create_table_artifact(table, key="results", description="Accuracy and retention, % with 95% intervals")
+        if "diagnosis" in self.summary:
+            record.diagnosis(self._journal, self.summary["diagnosis"])
+            for number, (caption, heading, cells) in enumerate(report.diagnosis.tables(self.summary["diagnosis"])):
+                table = [dict(zip(heading, row, strict=True)) for row in cells]
+                create_table_artifact(table, key=("snr", "kernel", "efficiency")[number], description=caption)
+        else:
+            table = [
+                {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
+                for name, arm in self.summary["arms"].items()
+            ]
+            create_table_artifact(table, key="results", description="Accuracy and retention, % with 95% intervals")
         for name, data in pictures.items():
             url = "data:image/png;base64," + base64.b64encode(data).decode()
             create_image_artifact(url, key=name.replace("_", "-"), description=name.replace("_", " "))

@@ -19,7 +19,20 @@ from tasks.stage import arm_of
 Row = Mapping[str, Any]
 BASE = "base"  # label of the student before any training
 COSTS = ("teacher_tokens", "sampled_tokens", "train_tokens", "steps")
-JUDGING = ("student", "evaluation", "thinking")  # all that an evaluation reads of a recipe, and what the base's says
+READ = {  # of a recipe, by runs that train nothing
+    "evaluation": ("student", "evaluation", "thinking"),
+    "diagnosis": (
+        "student",
+        "teacher",
+        "thinking",
+        "data",
+        "decontamination",
+        "seeds",
+        "rollouts",
+        "weights",
+        "answers",
+    ),
+}
 CHOICES = ("subjects", "shots", "chat", "score")  # settings that only multiple choice has
 
 
@@ -42,9 +55,10 @@ def parameters(run: Run) -> dict[str, Any]:
     }
     if not recipe.decontamination.enabled:
         kept["decontamination"] = {"enabled": False}
-    if run.model:
-        kept = {k: v for k, v in kept.items() if k in JUDGING} | {"model": run.model.identity}
-    return {name: value for name, value in kept.items() if not idle.get(name)}
+    kept = {name: value for name, value in kept.items() if not idle.get(name)}
+    if run.purpose != "training":
+        kept = {name: value for name, value in kept.items() if name in READ[run.purpose]}
+    return kept | ({"model": run.model.identity} if run.model else {})
 
 
 def model_parameters(model: Model) -> dict[str, Any]:
@@ -84,9 +98,11 @@ def commit() -> str:
 
 def note(run: Run) -> str:
     """The description of a run: what it trains, and the way to its page in Prefect."""
-    text = f"Arms {', '.join(run.arms)}; seeds {', '.join(map(str, run.recipe.seeds))}."
-    if run.model:
-        text = f"Model {run.model.path}, judged beside the student {run.recipe.student.path}."
+    text = {
+        "training": f"Arms {', '.join(run.arms)}; seeds {', '.join(map(str, run.recipe.seeds))}.",
+        "evaluation": f"Model {run.model.path if run.model else ''}, beside the student {run.recipe.student.path}.",
+        "diagnosis": f"Gradients of the student {run.recipe.student.path} by pass rate.",
+    }[run.purpose]
     context = FlowRunContext.get()
     page = url_for("flow-run", obj_id=context.flow_run.id) if context and context.flow_run else None
     return text + (f"\n\n[Flow run in Prefect]({page})" if page else "")
@@ -94,6 +110,8 @@ def note(run: Run) -> str:
 
 def labels(run: Run) -> list[str]:
     """Of the runs that stand for students."""
+    if run.purpose == "diagnosis":
+        return []
     return [BASE, *(f"{arm}/{seed}" for arm in run.arms for seed in run.recipe.seeds)]
 
 
@@ -111,13 +129,15 @@ def finish(run: Run, journal: Journal, rows: Sequence[Row], summary: Row) -> Non
     """Note on the parent's journal what is known when all stages are done, and write one journal a student."""
     from paced.report import students
 
-    found = students(run.folder)
+    found = students(run.folder) if run.arms else []
     prepared = [r for r in rows if r["stage"] == "prepare"]
     training = [r["identity"] for r in prepared if not r["label"].startswith("benchmark/")]
     paths = {
         "arms.json": arm_rows(run, summary),
         "students.json": [r | scores(s) for s in found for r in [about(run, s)]],
     }
+    if "diagnosis" in summary:
+        paths = {"snr.json": summary["diagnosis"]["bins"]}
     for name, table in paths.items():
         write_table(run.folder / name, table)
         journal.file(run.folder / name)
@@ -128,6 +148,16 @@ def finish(run: Run, journal: Journal, rows: Sequence[Row], summary: Row) -> Non
     for student in found:
         student_journal(run, student, rows, prepared)
     journal.note(note(run), [s["label"] for s in found])
+
+
+def diagnosis(journal: Journal, found: Row) -> None:
+    """The SNR as a curve over pass rates in %, the fitted exponents and the efficiencies, as metrics."""
+    for row in found["bins"]:
+        names = {"snr": "snr", "snr_low": "low", "snr_high": "high"}
+        journal.metrics(round(100 * row["pass_rate"]), {name: row[key] for name, key in names.items()})
+    fit = found["fit"] or {}
+    values = {name: fit[name]["mean"] for name in ("alpha", "beta") if name in fit}
+    journal.metrics(0, values | {f"efficiency/{name}": e["mean"] for name, e in found["efficiency"].items()})
 
 
 def about(run: Run, student: Row) -> dict[str, Any]:

@@ -19,11 +19,11 @@ from paced.artifacts import Manifest, Ref, open_file, read_manifest, replacing, 
 from paced.compare import by_problem
 from paced.config import Schedule, Scheme, Weights
 from paced.errors import DataError
-from paced.report import lengths, plots
+from paced.report import diagnosis, lengths, plots
 from paced.report.page import page, table
 from paced.statistics import Array, bootstrap_mean
 
-__all__ = ["build", "students", "table", "write_summary"]
+__all__ = ["build", "diagnosis", "students", "table", "write_summary"]
 
 BASE = "base"
 METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
@@ -137,7 +137,7 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
     if "compare" in made:
         comparison = json.loads(made["compare"].file("comparison.json").read_text())
     arms: dict[str, dict[str, Any]] = {}
-    for name, arm in {BASE: None, **{a.name: a for a in run.arms}}.items():
+    for name, arm in ({BASE: None, **{a.name: a for a in run.arms}} if run.arms else {}).items():
         scores = comparison["arms"].get(name, {})
         settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm and arm.scheme else {}
         arms[name] = settings | {key: scores[key] for key in METRICS if key in scores} | cost(run, made, arm)
@@ -166,7 +166,14 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         "comparisons": comparison["comparisons"],
         "warnings": lengths.alarms(arms),
         "stages": stages,
+        **measured(made),
     }
+
+
+def measured(made: Mapping[str, Made]) -> dict[str, Any]:
+    """What a diagnosis found, under ``diagnosis``; nothing in other runs."""
+    found = next((m for m in made.values() if m.entry.stage == "diagnose"), None)
+    return {"diagnosis": json.loads(found.file("diagnosis.json").read_text())} if found else {}
 
 
 def data(made: Mapping[str, Made]) -> dict[str, Any]:
@@ -309,6 +316,8 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
             for name, arm in scored.items()
         }
         drawn["levels"] = plots.levels(rows, paint)
+    if "diagnosis" in summary:
+        drawn["snr"] = plots.snr(summary["diagnosis"])
     kept = {name: arm["retention"] for name, arm in arms.items() if "retention" in arm}
     if kept:
         drawn["retention"] = plots.by_arm(kept, paint, "accuracy on what was never trained on")
