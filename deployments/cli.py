@@ -430,9 +430,15 @@ def cache_verify(arguments: argparse.Namespace) -> int:
 
 
 def cache_gc(arguments: argparse.Namespace) -> int:
-    from paced.housekeeping import garbage
+    from deployments import platform
 
-    folders, size = garbage(environment.home(), arguments.delete)
+    home = environment.home()
+    platform.join(home)
+    environment.apply(home)
+    from paced.housekeeping import garbage
+    from tasks.registry import registered
+
+    folders, size = garbage(home, arguments.delete, registered(home))
     for folder in folders:
         print(folder)
     word = "deleted" if arguments.delete else "would be deleted (add --delete)"

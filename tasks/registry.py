@@ -209,6 +209,33 @@ class Registry:
         return current, versions[number]
 
 
+def registered(home: Path) -> list[dict[str, str]]:
+    """The tags of every version of every registered model; none where nothing was ever tracked.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    uri = tracking_uri(home)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return []
+    found: list[dict[str, str]] = []
+    page: str | None = None
+    try:
+        with exclusive(turn_of(uri, home, home / "locks")), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            client = client_of(uri)
+            while page is None or page:
+                versions = client.search_model_versions(max_results=1000, page_token=page)
+                found += [v.tags for v in versions]
+                page = versions.token or ""
+    except Exception as error:
+        raise RegistryError(
+            f"MLflow at {uri} does not answer ({' '.join(str(error).split())[:200]}), so it is not known what the "
+            "registered models need: nothing is collected"
+        ) from None
+    return found
+
+
 def located(model: str, home: Path) -> Ref:
     """A model folder, or the weights of a registered model: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
 

@@ -1,6 +1,5 @@
 """The diagnosis on the tiny world: gradients are those that training takes, whatever they are computed beside."""
 
-
 import pytest
 import torch
 from harness import Chain, contents
