@@ -41,8 +41,9 @@ def parameters(run: Run) -> dict[str, Any]:
     recipe = run.recipe
     kept = recipe.model_dump(mode="json", exclude={"name", "runtime", "student", "teacher", "data"})
     kept["student"] = model_parameters(recipe.student)
-    own = model_parameters(recipe.teacher_model) if recipe.teacher.path else {}
-    kept["teacher"] = own | {"privileged": recipe.teacher.privileged}
+    if run.purpose != "evaluation":  # which needs no teacher to be there
+        own = model_parameters(recipe.teacher_model) if recipe.teacher.path else {}
+        kept["teacher"] = own | {"privileged": recipe.teacher.privileged}
     kept["data"] = data_parameters(recipe.data)
     for place, benchmark in zip(kept["evaluation"]["benchmarks"], recipe.evaluation.benchmarks, strict=True):
         place["data"] = data_parameters(benchmark.data)
