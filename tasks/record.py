@@ -68,6 +68,8 @@ def model_parameters(model: Model) -> dict[str, Any]:
 
 def data_parameters(data: Data) -> dict[str, Any]:
     fields = data.model_dump(mode="json", exclude=set() if data.source == "mmlu" else set(CHOICES))
+    if data.mix:
+        fields["mix"] = {row.level: row.share for row in data.mix}
     return {name: value for name, value in fields.items() if value not in (None, "", [])}
 
 
