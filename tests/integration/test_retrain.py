@@ -60,7 +60,7 @@ SETTINGS = (
 )
 THOROUGH = "training={steps: 36, batch: 32, learning_rate: 5.0e-4, warmup: 2, betas: [0.9, 0.98]}"
 RUINOUS = "training={steps: 4, batch: 16, learning_rate: 0.05, warmup: 1}"
-EVERY = 5  # seconds between firings of the schedule; the worker takes one run at a time
+EVERY = 10  # seconds between firings of the schedule; the worker takes one run at a time
 
 
 def week(folder: Path, name: str, mix: dict[int, float], seed: int, problems: int) -> None:
