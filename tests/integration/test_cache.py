@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from harness import STAGES, Finished, run_paced
+from harness import STAGES, Finished, paced, run_paced
 
 
 def states(home: Path) -> dict[str, str]:
