@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paced.statistics import Array, draw_counts
 from paced.weights import beta_kernel
@@ -75,7 +76,7 @@ def fitted(rates: Array, squared: Array, precision: Array) -> tuple[Array, Array
     alpha, beta = (x.ravel() for x in np.meshgrid(axis, axis, indexing="ij"))
     kernels = beta_kernel(rates[None], alpha[:, None], beta[:, None]) ** 2  # [M, B]
     size = (kernels**2) @ precision
-    best: list[Array] = []
+    best: list[NDArray[np.int64]] = []
     scales: list[Array] = []
     for start in range(0, len(squared), BLOCK):
         along = np.maximum((squared[start : start + BLOCK] * precision) @ kernels.T, 0)  # [BLOCK, M]

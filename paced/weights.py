@@ -28,8 +28,8 @@ class Config(BaseModel):
     weights: Weights
 
 
-def beta_kernel(pass_rate: Array, alpha: float, beta: float) -> Array:
-    """w(p) = p^alpha (1-p)^beta with 0^0 = 1. Shape kept; values in [0, 1]."""
+def beta_kernel(pass_rate: Array, alpha: float | Array, beta: float | Array) -> Array:
+    """w(p) = p^alpha (1-p)^beta with 0^0 = 1. Shapes are broadcast; values in [0, 1]."""
     return np.power(pass_rate, alpha) * np.power(1 - pass_rate, beta)
 
 
