@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import paced
-from deployments import environment, retraining
+from deployments import database, environment, retraining
 from paced.errors import ConfigError, PacedError, Stopped
 
 
@@ -90,6 +90,11 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
     up.add_argument("--prefect-port", type=int, default=None, help="default 4200")
     up.add_argument("--mlflow-port", type=int, default=None, help="default 5000")
+    for server, variable in database.VARIABLES.items():
+        up.add_argument(
+            f"--{server}-database", metavar="URL", default=os.environ.get(variable),
+            help=f"{database.FORM}; default {variable}, else SQLite in the home",
+        )  # fmt: skip
     up.set_defaults(do=up_command)
     commands.add_parser("down", help="stop the platform; what runs have committed is kept").set_defaults(
         do=down_command
@@ -346,7 +351,7 @@ def up_command(arguments: argparse.Namespace) -> int:
 
     home = environment.home()
     environment.make_folders(home)
-    given = {k: v for k in ("host", "prefect_port", "mlflow_port") if (v := getattr(arguments, k)) is not None}
+    given = {k: v for k in platform.Settings.model_fields if (v := getattr(arguments, k)) is not None}
     settings = (platform.known(home) or platform.Settings()).model_copy(update=given)
     platform.up(home, settings)
     print("'paced status' says how it is, 'paced down' stops it")

@@ -1,7 +1,7 @@
 """The platform of one host: a Prefect server, an MLflow server and a worker, kept running by supervisord.
 
-All of its state lies in ``platform/`` of the home, the servers' databases where ``paced run`` has them. Databases
-elsewhere are named as Prefect and MLflow name them: PREFECT_API_DATABASE_CONNECTION_URL, MLFLOW_BACKEND_STORE_URI.
+All of its state lies in ``platform/`` of the home, the servers' databases where ``paced run`` has them, or in
+PostgreSQL (deployments/database.py).
 """
 
 import configparser
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from supervisor.xmlrpc import SupervisorTransport
 
-from deployments import environment
+from deployments import database, environment
 from paced.artifacts import write_json
 from paced.errors import ConfigError, EngineError
 from paced.stage import exclusive
@@ -36,12 +36,19 @@ BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one
 
 
 class Settings(BaseModel):
-    """Where the servers listen; ``platform.json`` keeps it for the other commands."""
+    """Where the servers listen and keep their data; ``platform.json`` keeps it for the other commands."""
 
     model_config = ConfigDict(frozen=True)
     host: str = "127.0.0.1"
     prefect_port: int = 4200
     mlflow_port: int = 5000
+    prefect_database: str = Field(default="", repr=False)  # URL; SQLite in the home if empty
+    mlflow_database: str = Field(default="", repr=False)
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """The databases that are not files of the home: server -> URL."""
+        return {k: v for k, v in (("prefect", self.prefect_database), ("mlflow", self.mlflow_database)) if v}
 
     @property
     def prefect(self) -> str:
@@ -67,18 +74,16 @@ class Service(NamedTuple):
 
 def services(home: Path, settings: Settings) -> list[Service]:
     """What runs, in the order it is started in."""
-    store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
     files = (home / "mlflow" / "artifacts").as_uri()
     host, prefect, mlflow = settings.host, str(settings.prefect_port), str(settings.mlflow_port)
     return [
         Service(
             "prefect", [str(BIN / "prefect"), "server", "start", "--host", host, "--port", prefect],
-            settings.prefect, f"{settings.prefect}/api/health",
+            settings.prefect, f"{settings.prefect}/api/ready",
         ),
         Service(
             "mlflow",
             [str(BIN / "mlflow"), "server", "--host", host, "--port", mlflow, "--workers", "1"]
-            + ([] if "MLFLOW_BACKEND_STORE_URI" in os.environ else ["--backend-store-uri", store])
             + ["--artifacts-destination", files],
             settings.mlflow, f"{settings.mlflow}/health",
         ),
@@ -96,6 +101,14 @@ def known(home: Path) -> Settings | None:
         return Settings.model_validate_json((folder(home) / "platform.json").read_text())
     except (OSError, ValidationError):
         return None
+
+
+def remember(home: Path, settings: Settings) -> None:
+    """Keep the settings where only this user can read them: a database's URL may hold its password."""
+    folder(home).chmod(0o700)
+    path = folder(home) / "platform.json"
+    write_json(path, settings.model_dump())
+    path.chmod(0o600)
 
 
 def answers(url: str, patience: float = 5.0) -> bool:
@@ -118,9 +131,10 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
     """Start what is not running, and register the deployments.
 
     Raises:
-        ConfigError: a port is taken by another program.
-        EngineError: a server did not answer in time; its log is named.
+        ConfigError: a port is taken by another program, a database is named wrongly.
+        EngineError: a server did not answer in time; its log is named. A database does not answer.
     """
+    database.check_all(settings.databases)
     own = environment.settings(home) | {
         MARK: str(home),
         "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
@@ -131,13 +145,16 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
     }
+    own |= {
+        v: database.told(server, settings.databases.get(server, ""), home) for server, v in database.VARIABLES.items()
+    }
     with exclusive(folder(home) / ".lock"):
         supervisor = connect(home)
         if supervisor is None:
             reap(home)
             for service in services(home, settings)[:2]:
                 free(service, settings.host)
-            write_json(folder(home) / "platform.json", settings.model_dump())
+            remember(home, settings)
             supervisor = supervise(home, settings, own)
         elif settings != known(home):
             raise ConfigError(f"a platform runs at {known(home)}: 'paced down' first, then up at the new address")
@@ -292,7 +309,7 @@ def status(home: Path) -> list[dict[str, Any]]:
     if settings is None or supervisor is None:
         return []
     states = {p["name"]: p for p in supervisor.getAllProcessInfo()}
-    return [
+    rows = [
         {
             "name": s.name,
             "state": states[s.name]["statename"].lower(),
@@ -301,4 +318,14 @@ def status(home: Path) -> list[dict[str, Any]]:
             "healthy": answers(s.health) if s.health else states[s.name]["statename"] == "RUNNING",
         }
         for s in services(home, settings)
+    ]
+    return rows + [
+        {
+            "name": f"{server}-db",
+            "state": "by URL",
+            "pid": None,
+            "address": database.place(server, url),
+            "healthy": database.answers(server, url),
+        }
+        for server, url in settings.databases.items()
     ]

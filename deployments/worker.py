@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Crashed, Scheduled
 
+from deployments.database import VARIABLES
 from deployments.platform import BIN, POOL
 from tasks.owner import LABEL, lost
 
@@ -65,6 +66,8 @@ def verdict(run: FlowRun) -> State | None:
 def main() -> None:
     for run, state in settle().items():
         print(f"flow run {run}: now {state.lower()}", flush=True)
+    for variable in VARIABLES.values():  # flow runs talk to the servers, not to their databases
+        os.environ.pop(variable, None)
     program = str(BIN / "prefect")
     os.execv(program, [program, "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()])
 
