@@ -316,6 +316,14 @@ def run_folder(name: str) -> Path:
     raise ConfigError(f"no run {name!r} in {home / 'runs'}; there are: {', '.join(known) or 'none'}")
 
 
+def join_platform() -> None:
+    """Use the servers of a platform that runs in the home, as ``paced run`` does, else the home's own database."""
+    from deployments import platform
+
+    platform.join(environment.home())
+    environment.apply(environment.home())
+
+
 def report_command(arguments: argparse.Namespace) -> int:
     from paced.report import build, table
 
@@ -329,7 +337,7 @@ def report_command(arguments: argparse.Namespace) -> int:
 
 def compare_command(arguments: argparse.Namespace) -> int:
     folders = [run_folder(name) for name in arguments.runs]
-    environment.apply(environment.home())
+    join_platform()
     from paced.report import table
     from tasks.comparison import compare_runs
 
@@ -381,7 +389,7 @@ def status_command(_arguments: argparse.Namespace) -> int:
 
 def replay_command(arguments: argparse.Namespace) -> int:
     folder = run_folder(arguments.run)
-    environment.apply(environment.home())
+    join_platform()
     from tasks.tracking import replay, tracking_uri
 
     complete, total = replay(folder, environment.home())

@@ -76,15 +76,19 @@ def services(home: Path, settings: Settings) -> list[Service]:
     """What runs, in the order it is started in."""
     files = (home / "mlflow" / "artifacts").as_uri()
     host, prefect, mlflow = settings.host, str(settings.prefect_port), str(settings.mlflow_port)
+    server = [sys.executable, "-m", "deployments.server"]
     return [
         Service(
-            "prefect", [str(BIN / "prefect"), "server", "start", "--host", host, "--port", prefect],
+            "prefect",
+            [*server, prefect, str(BIN / "prefect"), "server", "start", "--host", host, "--port", prefect],
             settings.prefect, f"{settings.prefect}/api/ready",
         ),
         Service(
             "mlflow",
-            [str(BIN / "mlflow"), "server", "--host", host, "--port", mlflow, "--workers", "1"]
-            + ["--artifacts-destination", files],
+            [
+                *server, mlflow, str(BIN / "mlflow"), "server", "--host", host, "--port", mlflow, "--workers", "1",
+                "--artifacts-destination", files,
+            ],
             settings.mlflow, f"{settings.mlflow}/health",
         ),
         Service("worker", [sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
@@ -143,6 +147,10 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
         "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
         "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+        # Minutes in which a server or its database may be away: 2 + 4 + ... + 128 seconds between attempts. Without
+        # the code a run ends at the first answer of a server that has lost its database.
+        "PREFECT_CLIENT_MAX_RETRIES": "7",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
         "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
     }
     own |= {
