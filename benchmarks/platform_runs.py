@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Platform:
     """A platform of its own home, started for the measurement."""
 
     def __init__(self, home: Path, urls: dict[str, str]):
-        self.home = home
+        self.home, self.locked = home, 0
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
         self.environment |= {"PACED_HOME": str(home), "OMP_NUM_THREADS": "1"}
         databases = [word for server, url in urls.items() for word in (f"--{server}-database", url)]
@@ -66,8 +67,15 @@ class Platform:
         data = None if body is None else json.dumps(body).encode()
         url = self.settings.environment()["PREFECT_API_URL"] + path
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=60) as answer:
+                    return json.loads(answer.read())
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # SQLite is locked: Prefect's own clients ask again, too
+                    raise
+                self.locked += 1
+                time.sleep(2)
 
     def run(self, recipes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Trigger a run of each recipe at once and wait until all have ended."""
@@ -160,6 +168,7 @@ def measure(home: Path, runs: int, at_once: int, urls: dict[str, str]) -> dict[s
             "resident MB": dict(zip(("before", "after the runs in a row", "after those at once"), memory, strict=True)),
             "database bytes a run": {k: round((sizes[1][k] - sizes[0][k]) / max(1, runs)) for k in sizes[0]},
             "database bytes": sizes[1],
+            "requests asked again because SQLite was locked": here.locked,
         }  # fmt: skip
     finally:
         subprocess.run([str(platform.BIN / "paced"), "down"], env=os.environ | {"PACED_HOME": str(home)}, check=True)
