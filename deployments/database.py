@@ -38,7 +38,7 @@ def place(server: str, url: str) -> str:
         from psycopg2 import ProgrammingError
         from psycopg2.extensions import parse_dsn
     except ImportError:
-        raise ConfigError("PostgreSQL needs a driver that is not installed: pip install 'paced[postgres]'") from None
+        raise ConfigError("PostgreSQL needs a driver that is not installed: pip install psycopg2-binary") from None
     option = f"--{server}-database"
     if not url.startswith(("postgresql://", "postgres://")):
         raise ConfigError(f"{option}: must be {FORM}, or '' for SQLite in the home")
