@@ -7,7 +7,8 @@ through Prefect's API, as the page does it: one that samples and answers everyth
 and ``--at-once`` together, each with another ``weights.alpha``: it weighs, trains 4 steps and evaluates, and takes
 rollouts, base scores and teacher answers from what is stored. The device's intervals are those that stages note
 while they hold it; two that overlap are counted. ``--postgres`` keeps both databases in PostgreSQL, a cluster of the
-tests' kind. OUT gets the figures beside those of the other kind of database.
+tests' kind. OUT gets the figures beside those of the other kind of database. Ctrl-C ends the runs in a row early; the
+same command again adds to what FOLDER has.
 """
 
 import argparse
@@ -138,7 +139,7 @@ def free_port() -> str:
 def measure(home: Path, runs: int, at_once: int, urls: dict[str, str]) -> dict[str, Any]:
     """Bring a platform up, run everything on it, and stop it."""
     recipe = load_recipe(ROOT / "recipes" / "tiny.yaml", CHANGES).model_dump(mode="json")
-    alphas = (1 + i / 100 for i in itertools.count())
+    alphas = (1 + i / 100 for i in itertools.count(len(list(home.glob("runs/*")))))
 
     def another() -> dict[str, Any]:
         return recipe | {"weights": recipe["weights"] | {"alpha": next(alphas)}}
@@ -148,9 +149,11 @@ def measure(home: Path, runs: int, at_once: int, urls: dict[str, str]) -> dict[s
         first = here.run([another()])
         memory, sizes, began = [here.memory()], [here.databases()], time.monotonic()
         in_a_row: list[dict[str, Any]] = []
-        for number in range(runs):
-            in_a_row += here.run([another()])
-            print(f"{number + 1} of {runs}: {time.monotonic() - began:.0f} s", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            while len(in_a_row) < runs:
+                in_a_row += here.run([another()])
+                print(f"{len(in_a_row)} of {runs}: {time.monotonic() - began:.0f} s", flush=True)
+        runs = len(in_a_row)
         memory, sizes, took = [*memory, here.memory()], [*sizes, here.databases()], time.monotonic() - began
         began = time.monotonic()
         together = here.run([another() for _ in range(at_once)])
@@ -184,7 +187,7 @@ def main() -> None:
     arguments = parser.parse_args()
     kind = "postgresql" if arguments.postgres else "sqlite"
     home = arguments.folder.absolute() / kind
-    home.mkdir(parents=True)
+    home.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         urls: dict[str, str] = {}
         if arguments.postgres:
