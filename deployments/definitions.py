@@ -20,11 +20,11 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
-from deployments.platform import LOST, POOL, ROOT
+from deployments.platform import LOST, POOL, ROOT, SILENT
 from paced.config import Retraining, home, load_recipe
 
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
-CRASHED, ALIVE = "PACED: flow runs whose process is gone", "PACED: flow runs that were taken for dead"
+CRASHED = "PACED: flow runs whose process is gone"
 BEAT = "prefect.flow-run.heartbeat"
 
 
@@ -98,45 +98,25 @@ def work_pool() -> None:
 
 
 def crash_detection() -> None:
-    """A flow run that no longer sends heartbeats has lost its process: it must not stay Running for ever.
-
-    One that goes on sending them was taken for dead by mistake, for instance because the server itself was away for
-    longer than that: it is Running again.
-    """
+    """A flow run that no longer sends heartbeats has lost its process: it must not stay Running for ever."""
     ended = ["Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"]
-    lost = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
-    automate(
-        CRASHED,
-        "Marks a flow run Crashed when its heartbeats stop; the next run of the same recipe resumes it.",
-        beats(Posture.Proactive, {BEAT}, {BEAT, *(f"prefect.flow-run.{state}" for state in ended)}),
-        ChangeFlowRunState(name=None, state=StateType.CRASHED, message=lost, force=False),
+    crashed: Any = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=SILENT, force=False)
+    automation = Automation(
+        name=CRASHED,
+        description="Marks a flow run Crashed when its heartbeats stop; the next run of the same recipe resumes it.",
+        trigger=EventTrigger(
+            after={BEAT},
+            expect={BEAT, *(f"prefect.flow-run.{state}" for state in ended)},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},  # pyright: ignore[reportArgumentType]
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=LOST),
+        ),
+        actions=[crashed],
     )
-    automate(
-        ALIVE,
-        "Marks a flow run Running again that was marked Crashed and still sends heartbeats.",
-        beats(Posture.Reactive, {"prefect.flow-run.Crashed"}, {BEAT}),
-        ChangeFlowRunState(name=None, state=StateType.RUNNING, message="it still sends heartbeats", force=True),
-    )
-
-
-def beats(posture: Posture, after: set[str], expect: set[str]) -> EventTrigger:
-    """Fires for a flow run on which, after one event, another follows within LOST seconds (or, proactive, does not)."""
-    return EventTrigger(
-        after=after,
-        expect=expect,
-        match={"prefect.resource.id": ["prefect.flow-run.*"]},  # pyright: ignore[reportArgumentType]
-        for_each={"prefect.resource.id"},
-        posture=posture,
-        threshold=1,
-        within=timedelta(seconds=LOST),
-    )
-
-
-def automate(name: str, description: str, trigger: EventTrigger, action: Any) -> None:
-    """Create or update an automation."""
-    automation = Automation(name=name, description=description, trigger=trigger, actions=[action])
     try:
-        found: Any = Automation.read(name=name)
+        found: Any = Automation.read(name=CRASHED)
     except ValueError:
         automation.create()
     else:

@@ -33,6 +33,7 @@ POOL = "paced"
 MARK = "PACED_PLATFORM"  # in the environment of every process of a platform: its home
 PATIENCE = 180.0  # seconds for a first start on a busy machine
 BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one until it counts as crashed
+SILENT = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
 
 
 class Settings(BaseModel):
@@ -77,6 +78,8 @@ def services(home: Path, settings: Settings) -> list[Service]:
     files = (home / "mlflow" / "artifacts").as_uri()
     host, prefect, mlflow = settings.host, str(settings.prefect_port), str(settings.mlflow_port)
     server = [sys.executable, "-m", "deployments.server"]
+    # Flow runs talk to the servers, not to their databases.
+    without = [word for variable in database.VARIABLES.values() for word in ("-u", variable)]
     return [
         Service(
             "prefect",
@@ -91,7 +94,7 @@ def services(home: Path, settings: Settings) -> list[Service]:
             ],
             settings.mlflow, f"{settings.mlflow}/health",
         ),
-        Service("worker", [sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
+        Service("worker", ["env", *without, sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
     ]  # fmt: skip
 
 
@@ -166,11 +169,14 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
             supervisor = supervise(home, settings, own)
         elif settings != known(home):
             raise ConfigError(f"a platform runs at {known(home)}: 'paced down' first, then up at the new address")
-        for service in services(home, settings):
-            if service.name == "worker":
-                register(home, own)
+        *servers, worker = services(home, settings)
+        for service in servers:  # together: each takes long to import and to make its database
             start(supervisor, service.name)
+        for service in servers:
             await_health(service, home, say)
+        register(home, own)
+        start(supervisor, worker.name)
+        await_health(worker, home, say)
 
 
 def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:

@@ -24,6 +24,7 @@ from harness import STAGES, STUDENTS, eventually, gone, need, paced, parts
 from platforms import ENDED, Platform
 from postgres import BIN, MISSING, PASSWORD, Postgres, postgres
 
+from deployments.platform import SILENT
 from tasks.journal import PARENT
 
 ONE_ARM = {"seeds": [11], "arms": [{"name": "paced", "scheme": "beta", "schedule": "forward"}]}
@@ -150,8 +151,8 @@ def test_postgresql_dies(platform: Platform, live: str, cluster: Postgres | None
 
 
 def test_a_live_run_taken_for_dead_is_running_again(platform: Platform, live: str) -> None:
-    """As the missing of its heartbeats would have it, had the server been away for longer than that."""
-    crashed = {"state": {"type": "CRASHED", "message": "taken for dead"}, "force": True}
+    """As happens when the server was away for longer than heartbeats may be missing."""
+    crashed = {"state": {"type": "CRASHED", "message": SILENT}, "force": True}
     platform.api(f"/flow_runs/{live}/set_state", crashed)
     assert platform.state(live) == "CRASHED"
     platform.reaches(live, "RUNNING", within=60)
@@ -283,6 +284,6 @@ def test_no_password_is_shown(platform: Platform, cluster: Postgres | None) -> N
     assert (settings.stat().st_mode & 0o777, settings.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     for process in platform.processes():
         assert PASSWORD not in " ".join(process.cmdline())
-    (worker,) = platform.processes("worker start")
+    (worker,) = platform.processes("deployments.worker")
     assert PASSWORD not in str(worker.environ())
     assert PASSWORD not in paced(platform.home, "status").out
