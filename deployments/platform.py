@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 import xmlrpc.client
@@ -26,6 +25,7 @@ from deployments import database, environment
 from paced.artifacts import write_json
 from paced.errors import ConfigError, EngineError
 from paced.stage import exclusive
+from tasks.lease import own_folder
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -217,11 +217,7 @@ def quoted(word: str) -> str:
 
 def control(home: Path) -> Path:
     """The socket supervisord listens on: its path has to be short, and nobody else may use it."""
-    runtime = Path(tempfile.gettempdir()) / f"paced-{os.getuid()}"
-    runtime.mkdir(mode=0o700, exist_ok=True)
-    if runtime.stat().st_uid != os.getuid():
-        raise ConfigError(f"{runtime} belongs to another user: set TMPDIR to a folder of your own")
-    return runtime / (hashlib.sha256(str(home).encode()).hexdigest()[:16] + ".sock")
+    return own_folder() / (hashlib.sha256(str(home).encode()).hexdigest()[:16] + ".sock")
 
 
 def connect(home: Path) -> Any:
