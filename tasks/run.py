@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from paced.artifacts import Ref
+from paced.artifacts import Ref, replacing
 from paced.config import Model, Recipe, home
 from paced.identity import digest, model_identity
 
@@ -35,8 +35,8 @@ def run_name(recipe: Recipe) -> str:
 def open_run(recipe: Recipe) -> Run:
     """The run of a recipe; writes ``recipe.yaml`` into its folder."""
     run = Run(name=run_name(recipe), home=str(home()), recipe=recipe)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    with replacing(run.folder / "recipe.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     return run
 
 

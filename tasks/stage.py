@@ -89,7 +89,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
 
     def listen(event: dict[str, Any]) -> None:
         nonlocal began, seconds, last_flush
-        if event["event"] == "started":  # the wait for a slot is not the stage's time
+        if event["event"] == "started":  # the wait for the device is not the stage's time
             began = time.time()
         if event["event"] == "done":
             seconds = time.time() - began

@@ -20,6 +20,7 @@ from harness import ROOT, SMALL, TINY, environment, eventually, free_port, paced
 from deployments.platform import status
 from paced.config import load_recipe
 
+PATIENCE = 240.0  # seconds for a server to start on a busy machine
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -107,7 +108,7 @@ class Platform:
             row = self.services()[service]
             return row["pid"] not in (0, before) and row["state"] == "running" and row["healthy"]
 
-        return lambda: bool(eventually(back, 120, f"{service} is back")) and None
+        return lambda: bool(eventually(back, PATIENCE, f"{service} is back")) and None
 
     def processes(self, *words: str) -> list[psutil.Process]:
         """Processes of this platform whose command has one of the words, all without words."""

@@ -6,6 +6,7 @@ one flow run, which stays alive through all of them.
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import pandas as pd
 import psutil
 import pytest
 from harness import STAGES, STUDENTS, eventually, gone, need, paced, parts
-from platforms import ENDED, Platform
+from platforms import ENDED, PATIENCE, Platform
 from postgres import BIN, MISSING, PASSWORD, Postgres, postgres
 
 from deployments.platform import SILENT
@@ -125,7 +126,7 @@ def test_the_worker_and_the_mlflow_server_die(platform: Platform, live: str) -> 
     log = platform.home / "platform" / "mlflow.log"
     worker, mlflow = platform.kill("worker"), platform.kill("mlflow")
     worker()
-    eventually(lambda: "which an earlier start has left on port" in log.read_text(), 60, "the port is freed")
+    eventually(lambda: "which an earlier start has left on port" in log.read_text(), PATIENCE, "the port is freed")
     mlflow()
     assert "address already in use" not in log.read_text()
     assert platform.state(live) == "RUNNING"
@@ -146,7 +147,7 @@ def test_postgresql_dies(platform: Platform, live: str, cluster: Postgres | None
         "prefect", "prefect-db", "mlflow-db",
     ]  # fmt: skip
     cluster.start()
-    eventually(lambda: all(row["healthy"] for row in platform.services().values()), 60, "it is used again")
+    eventually(lambda: all(row["healthy"] for row in platform.services().values()), PATIENCE, "it is used again")
     assert platform.state(live) == "RUNNING"
 
 
@@ -155,7 +156,7 @@ def test_a_live_run_taken_for_dead_is_running_again(platform: Platform, live: st
     crashed = {"state": {"type": "CRASHED", "message": SILENT}, "force": True}
     platform.api(f"/flow_runs/{live}/set_state", crashed)
     assert platform.state(live) == "CRASHED"
-    platform.reaches(live, "RUNNING", within=60)
+    assert platform.reaches(live, "RUNNING", within=60)
 
 
 def test_the_mlflow_server_hangs(platform: Platform, live: str) -> None:
@@ -165,7 +166,7 @@ def test_the_mlflow_server_hangs(platform: Platform, live: str) -> None:
     for process in hung:
         process.suspend()
     try:
-        assert platform.reaches(live, *ENDED) == "COMPLETED"
+        assert platform.reaches(live, "COMPLETED", "FAILED") == "COMPLETED"
     finally:
         for process in hung:
             process.resume()
@@ -176,7 +177,8 @@ def test_the_mlflow_server_hangs(platform: Platform, live: str) -> None:
 
 
 def test_nothing_of_that_run_is_lost(platform: Platform, live: str) -> None:
-    assert states(platform, live).count("CRASHED") == 1  # set by the test
+    history = states(platform, live)
+    assert [after for state, after in itertools.pairwise(history) if state == "CRASHED"] == ["RUNNING"]  # the test's
     name = run_name(platform, live)
     labels = {PARENT, *STUDENTS, *STAGES}
     expected = {
