@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 POOL = "paced"
 MARK = "PACED_PLATFORM"  # in the environment of every process of a platform: its home
-PATIENCE = 180.0  # seconds for a first start on a busy machine
+PATIENCE = 300.0  # seconds for a first start on a busy machine
 BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one until it counts as crashed
 SILENT = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
 

@@ -63,7 +63,8 @@ def of_type(client: SyncPrefectClient, types: list[StateType], **more: Any) -> I
 
 def look() -> None:
     """Mark running runs whose process is gone as crashed, and those as running that were taken for dead and live."""
-    recent = FlowRunFilterEndTime(after_=datetime.now(UTC) - RECENT)
+    since: Any = datetime.now(UTC) - RECENT
+    recent = FlowRunFilterEndTime(after_=since)
     with get_client(sync_client=True) as client:
         for run in list(of_type(client, [StateType.RUNNING])):
             if gone(run) is True:

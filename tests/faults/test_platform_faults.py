@@ -252,7 +252,7 @@ def test_the_host_goes_down_and_comes_back(platform: Platform, cluster: Postgres
     assert platform.api("/flow_runs/filter", unfinished) == []
 
 
-def test_a_database_that_cannot_be_used_is_named(home: Path, cluster: Postgres | None, tmp_path: Path) -> None:
+def test_a_database_that_cannot_be_used_is_named(cluster: Postgres | None, tmp_path: Path) -> None:
     need(cluster is not None, MISSING)
     assert cluster
     cluster.execute("create role guest login password 'guest'")
@@ -272,6 +272,11 @@ def test_a_database_that_cannot_be_used_is_named(home: Path, cluster: Postgres |
         assert outcome.status == 1
         assert outcome.err.startswith(f"error: {says}") and len(outcome.err.splitlines()) == 1
         assert PASSWORD not in outcome.err
+    (tmp_path / "psycopg2.py").write_text("raise ImportError")
+    path = {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    outcome = paced(tmp_path / "home", "up", "--mlflow-database", cluster.url("mlflow"), env=path)
+    assert outcome.status == 1
+    assert outcome.err.endswith("a driver that is not installed: pip install psycopg2-binary\n")
     assert not (tmp_path / "home" / "platform" / "supervisord.pid").exists()
 
 
