@@ -18,13 +18,15 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import pytest
 
+from paced import __version__ as paced_version
 from paced.artifacts import Ref
-from paced.identity import file_digest
+from paced.identity import commit_of, file_digest
 from paced.stage import Spec, execute
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 TINY = ROOT / "recipes" / "tiny.yaml"
+COMMIT = commit_of(ROOT).removesuffix("-dirty")  # as the tests begin
 
 # Easier problems than the recipe's, so that most are neither hopeless nor solved; many parts and checkpoints, so that
 # every stage has a middle. Both arms need the same teacher answers: no sample then depends on which arm asked first.
@@ -193,6 +195,13 @@ def finished(home: Path, outcome: Outcome) -> Finished:
     record, summary = (json.loads((folder / name).read_text()) for name in ("run.json", "summary.json"))
     bits = {f"{s['label']}:{k}": v for s in record["stages"] for k, v in contents(Path(s["path"])).items()}
     return Finished(folder, outcome, record, summary, bits)
+
+
+def commits_since(first: str) -> set[str]:
+    """What a run may be tagged with that was made after ``first``: somebody may commit while tests run."""
+    log = ["git", "-C", str(ROOT), "rev-list", f"{first}..HEAD"]
+    later = subprocess.run(log, capture_output=True, text=True, check=False).stdout.split() if first else []
+    return {first or f"paced {paced_version}", *later}
 
 
 def free_port() -> int:
