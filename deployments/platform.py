@@ -30,6 +30,7 @@ from paced.stage import exclusive
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 POOL = "paced"
+EVERYWHERE = "0.0.0.0"  # as an address to listen on: every one of this host's
 MARK = "PACED_PLATFORM"  # in the environment of every process of a platform: its home
 PATIENCE = 180.0  # seconds for a first start on a busy machine
 BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one until it counts as crashed
@@ -44,12 +45,29 @@ class Settings(BaseModel):
     mlflow_port: int = 5000
 
     @property
+    def name(self) -> str:
+        """What clients and browsers call this host."""
+        return socket.gethostname() if self.host == EVERYWHERE else self.host
+
+    @property
+    def names(self) -> list[str]:
+        """What a browser may call this host; anything else is another site that had its name point here."""
+        own = {a.address for each in psutil.net_if_addrs().values() for a in each if a.family == socket.AF_INET}
+        more = {socket.getfqdn(), *own} if self.host == EVERYWHERE else set[str]()
+        return sorted({"localhost", "127.0.0.1", self.name, *more})
+
+    @property
+    def private(self) -> bool:
+        """Whether only this host can reach the servers."""
+        return self.host == "localhost" or self.host.startswith("127.")
+
+    @property
     def prefect(self) -> str:
-        return f"http://{self.host}:{self.prefect_port}"
+        return f"http://{self.name}:{self.prefect_port}"
 
     @property
     def mlflow(self) -> str:
-        return f"http://{self.host}:{self.mlflow_port}"
+        return f"http://{self.name}:{self.mlflow_port}"
 
     def environment(self) -> dict[str, str]:
         """What a client of this platform has to be told."""
@@ -79,11 +97,18 @@ def services(home: Path, settings: Settings) -> list[Service]:
             "mlflow",
             [str(BIN / "mlflow"), "server", "--host", host, "--port", mlflow, "--workers", "1"]
             + ([] if "MLFLOW_BACKEND_STORE_URI" in os.environ else ["--backend-store-uri", store])
-            + ["--artifacts-destination", files],
+            + ["--artifacts-destination", files]
+            + ["--allowed-hosts", ",".join(f"{name},{name}:*" for name in settings.names)]
+            + ["--cors-allowed-origins", origins(settings, settings.mlflow_port)],
             settings.mlflow, f"{settings.mlflow}/health",
         ),
         Service("worker", [sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
     ]  # fmt: skip
+
+
+def origins(settings: Settings, port: int) -> str:
+    """Whose pages may send a server requests from a browser: its own, under each name, and no other site's."""
+    return ",".join(f"http://{name}:{port}" for name in settings.names)
 
 
 def folder(home: Path) -> Path:
@@ -121,15 +146,13 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         ConfigError: a port is taken by another program.
         EngineError: a server did not answer in time; its log is named.
     """
+    reachable(settings)
     own = environment.settings(home) | {
         MARK: str(home),
         "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
         "MLFLOW_TRACKING_URI": settings.mlflow,
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
-        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
-        "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins(settings, settings.prefect_port),
     }
     with exclusive(folder(home) / ".lock"):
         supervisor = connect(home)
@@ -237,6 +260,21 @@ def free(service: Service, host: str) -> None:
                 f"{service.name} cannot listen on {host}:{port} ({error.strerror}): choose another with "
                 f"--{service.name}-port"
             ) from None
+
+
+def reachable(settings: Settings) -> None:
+    """Refuse to listen under a name that clients on this very host cannot use.
+
+    Raises:
+        ConfigError: it does not resolve.
+    """
+    try:
+        socket.getaddrinfo(settings.name, None)
+    except OSError as error:
+        raise ConfigError(
+            f"--host {settings.host}: {settings.name!r} does not resolve here ({error.strerror}): give the address by "
+            "which others reach this host"
+        ) from None
 
 
 def register(home: Path, own: dict[str, str]) -> None:

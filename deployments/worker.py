@@ -1,4 +1,6 @@
-"""The worker as supervisord starts it: first it settles the flow runs that a death on this host has left open.
+"""The worker of a host, started by supervisord, in a container, or by hand on a further host.
+
+First it settles the flow runs that a death on this host has left open.
 
 Heartbeats tell the server that a flow run's process is gone (deployments/definitions.py), but not at once, and not if
 it died before the first of them was written down. This host knows: a labelled process is there, or it is not.
@@ -6,6 +8,7 @@ it died before the first of them was written down. This host knows: a labelled p
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -15,12 +18,20 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, Fl
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Crashed, Scheduled
 
-from deployments.platform import BIN, POOL
+from deployments import environment
+from deployments.platform import BEAT, BIN, POOL
+from paced.errors import ConfigError
 from tasks.owner import LABEL, lost
 
 STARTING = timedelta(seconds=60)  # longer than a run takes from one state to the next until it is labelled
 OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 PAGE = 200
+RUNS = {  # what flow runs and their worker keep to, wherever they run
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
+    "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
+    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+}
 GONE = "its process is gone; run it again to resume from what is committed"
 
 
@@ -63,11 +74,24 @@ def verdict(run: FlowRun) -> State | None:
 
 
 def main() -> None:
+    """Become a worker; further arguments are passed on to ``prefect worker start``.
+
+    Raises:
+        ConfigError: no server is named.
+    """
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        if name not in os.environ:
+            raise ConfigError(f"{name} is not set: a worker takes its runs from one server and reports to another")
+    environment.make_folders(environment.home())
     for run, state in settle().items():
         print(f"flow run {run}: now {state.lower()}", flush=True)
     program = str(BIN / "prefect")
-    os.execv(program, [program, "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()])
+    command = [program, "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()]
+    os.execve(program, command + sys.argv[1:], environment.settings(environment.home()) | RUNS | os.environ)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
