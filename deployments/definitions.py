@@ -67,7 +67,7 @@ def parameters(definition: Definition) -> dict[str, Any]:
 
 def defaults() -> dict[str, dict[str, Any]]:
     """The step of prefect.yaml that fills its templates: name -> description and parameters."""
-    return {d.name: {"description": d.description, "parameters": parameters(d)} for d in DEFINITIONS}
+    return {d.name: {"description": d.description, **parameters(d)} for d in DEFINITIONS}
 
 
 def deploy(definition: Definition) -> None:

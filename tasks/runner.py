@@ -9,6 +9,7 @@ import collections
 import contextlib
 import fcntl
 import functools
+import json
 import multiprocessing
 import os
 import signal
@@ -152,7 +153,7 @@ def follow(receive: "Connection[Any, Any]", listen: Listener) -> dict[str, Any]:
     last: dict[str, Any] = {}
     while True:
         try:
-            event: dict[str, Any] = receive.recv()
+            event: dict[str, Any] = json.loads(receive.recv_bytes())  # recv() would unpickle
         except (EOFError, OSError):
             return last
         if event["event"] in ("done", "error"):

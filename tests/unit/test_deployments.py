@@ -1,4 +1,4 @@
-"""What teams deploy with: nothing open, nothing with a known password, nothing that says another thing than the code."""
+"""What teams deploy with: nothing open, no password that is known, nothing that contradicts the code."""
 
 import json
 import re
@@ -68,6 +68,8 @@ def test_the_image_is_built_from_the_pinned_set() -> None:
     torch = re.search(r"^torch==(\S+)$", pinned, re.MULTILINE)
     assert torch
     assert f"ARG TORCH=torch=={torch[1]}" in lines
+    auth = services(SECRETS)["mlflow"]["environment"]["MLFLOW_AUTH_CONFIG_PATH"]
+    assert "WORKDIR /opt/paced" in lines and (ROOT / Path(auth).relative_to("/opt/paced")).exists()
     assert all(f"\n{name}==" in pinned for name in ("Flask-WTF", "psycopg2-binary", "asyncpg"))
 
 
