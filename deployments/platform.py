@@ -8,6 +8,7 @@ import configparser
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -176,8 +177,8 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     conf = configparser.RawConfigParser()
     place = folder(home)
     conf["supervisord"] = {
-        "logfile": str(place / "supervisord.log"), "pidfile": str(place / "supervisord.pid"),
-        "childlogdir": str(place), "directory": str(ROOT),
+        "logfile": literal(place / "supervisord.log"), "pidfile": literal(place / "supervisord.pid"),
+        "childlogdir": literal(place), "directory": literal(ROOT),
     }  # fmt: skip
     conf["unix_http_server"] = {"file": str(control(home)), "chmod": "0700"}
     conf["rpcinterface:supervisor"] = {
@@ -186,7 +187,7 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     for service in services(home, settings):
         conf[f"program:{service.name}"] = {
             "command": " ".join(quoted(word) for word in service.command),
-            "stdout_logfile": str(place / f"{service.name}.log"), "redirect_stderr": "true",
+            "stdout_logfile": literal(place / f"{service.name}.log"), "redirect_stderr": "true",
             "autostart": "false", "autorestart": "true", "startsecs": "2", "startretries": "20",
             "stopasgroup": "true", "killasgroup": "true", "stopwaitsecs": "15",
         }  # fmt: skip
@@ -202,9 +203,22 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     raise EngineError(f"supervisord did not start, see {place / 'supervisord.log'}")
 
 
+def literal(value: object) -> str:
+    """A value in supervisord's configuration, where % begins a substitution.
+
+    Raises:
+        ConfigError: it cannot be written there, where a semicolon or a # after a space begins a comment.
+    """
+    if re.search(r"\s[;#]|[\r\n]", str(value)):
+        raise ConfigError(
+            f"{str(value)!r} cannot be the path of a platform: choose a folder without ' ;', ' #', line ends"
+        )
+    return str(value).replace("%", "%%")
+
+
 def quoted(word: str) -> str:
-    """A word of a command in supervisord's configuration, where % begins a substitution."""
-    return '"' + word.replace("%", "%%").replace('"', '\\"') + '"'
+    """A word of a command in supervisord's configuration."""
+    return '"' + literal(word).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def control(home: Path) -> Path:

@@ -2,15 +2,17 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import prefect
 import pytest
 from compose import FOLDER, MissingVariableError, services, variables
 from harness import ROOT
+from supervisor.options import UnhosedConfigParser
 
 from deployments import environment
-from deployments.platform import Settings
+from deployments.platform import Settings, literal, quoted
 from deployments.platform import services as platform_services
 from deployments.worker import RUNS
 from paced.errors import ConfigError
@@ -103,6 +105,21 @@ def test_who_may_ask_a_platform_that_listens_to_all(tmp_path: Path) -> None:
         assert {"localhost:*", "127.0.0.1:*", f"{settings.name}:*"} <= set(allowed)
         assert mlflow[mlflow.index("--host") + 1] == host
         assert host == "0.0.0.0" or host in settings.mlflow
+
+
+@pytest.mark.parametrize("word", ["/a %(x)s/%s", "$(touch x)", "a\\ b'\"c", "{d}|&;#", "a b"])
+def test_supervisord_reads_paths_as_they_are(word: str) -> None:
+    """By supervisord's own parser, as it reads a service's log and command."""
+    conf = UnhosedConfigParser()
+    conf.read_string(f"[program:x]\nstdout_logfile = {literal(word)}\ncommand = program {quoted(word)}\n")
+    assert conf.saneget("program:x", "stdout_logfile", "") == word
+    assert shlex.split(conf.saneget("program:x", "command", "")) == ["program", word]
+
+
+@pytest.mark.parametrize("word", ["a ;b", "a #b", "a\nb"])
+def test_a_path_that_supervisord_would_cut_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match="cannot be the path"):
+        literal(word)
 
 
 @pytest.mark.parametrize("uri", ["https://me:secret@mlflow.example.org", "postgresql://me:secret@db/mlflow"])
