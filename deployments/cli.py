@@ -104,6 +104,10 @@ def parser() -> argparse.ArgumentParser:
         "--delete", action="store_true", help="delete what is damaged, so that the next run computes it anew"
     )
     verify.set_defaults(do=cache_verify)
+    fidelity = actions.add_parser("report", help="what a run's stored teacher targets lose, and what they cost")
+    fidelity.add_argument("run", help="name of a run, or its folder")
+    fidelity.add_argument("--tokens", type=int, default=4096, help="positions to compare, at least (default 4096)")
+    fidelity.set_defaults(do=cache_report)
     gc = actions.add_parser("gc", help="list, or delete, what no run refers to")
     gc.add_argument("--delete", action="store_true", help="really delete; without it only tell")
     gc.set_defaults(do=cache_gc)
@@ -408,6 +412,13 @@ def cache_verify(arguments: argparse.Namespace) -> int:
         + (", deleted: run the same recipe again to compute them anew" if damaged and arguments.delete else "")
     )
     return 1 if damaged and not arguments.delete else 0
+
+
+def cache_report(arguments: argparse.Namespace) -> int:
+    from paced.fidelity import report, told
+
+    print(told(report(run_folder(arguments.run), arguments.tokens)))
+    return 0
 
 
 def cache_gc(arguments: argparse.Namespace) -> int:
