@@ -216,3 +216,14 @@ def test_a_server_takes_the_kubernetes_template(team: Team) -> None:
     template = json.loads((ROOT / "deployments" / "kubernetes" / "base-job-template.json").read_text())
     pool = team.api("/work_pools/", {"name": "jobs", "type": "kubernetes", "base_job_template": template})
     assert pool["base_job_template"] == template
+
+
+def test_a_changed_password_counts_at_once(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/operations.md changes it; the last test here, since the worker's is the old one."""
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, team.client[name])
+    from mlflow.server import get_app_client  # imports a web server, which the other tests need not wait for
+
+    get_app_client("basic-auth", team.mlflow.url).update_user_password("paced", "another-password")
+    assert ask(team.mlflow.url, MLFLOW)[0] == 401
+    assert ask(team.mlflow.url, ("paced", "another-password"))[0] == 200
