@@ -35,6 +35,12 @@ EVERYWHERE = "0.0.0.0"  # as an address to listen on: every one of this host's
 MARK = "PACED_PLATFORM"  # in the environment of every process of a platform: its home
 PATIENCE = 180.0  # seconds for a first start on a busy machine
 BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one until it counts as crashed
+RUNS = {  # what flow runs and their worker keep to, on whichever host
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
+    "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
+    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+}
 
 
 class Settings(BaseModel):
@@ -148,7 +154,8 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         EngineError: a server did not answer in time; its log is named.
     """
     reachable(settings)
-    own = environment.settings(home) | {
+    own = environment.settings(home) | RUNS
+    own |= {
         MARK: str(home),
         "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
         "MLFLOW_TRACKING_URI": settings.mlflow,

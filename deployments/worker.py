@@ -19,19 +19,13 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Crashed, Scheduled
 
 from deployments import environment
-from deployments.platform import BEAT, BIN, POOL
+from deployments.platform import BIN, POOL, RUNS
 from paced.errors import ConfigError
 from tasks.owner import LABEL, lost
 
 STARTING = timedelta(seconds=60)  # longer than a run takes from one state to the next until it is labelled
 OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 PAGE = 200
-RUNS = {  # what flow runs and their worker keep to, wherever they run
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
-    "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
-    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
-    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
-}
 GONE = "its process is gone; run it again to resume from what is committed"
 
 
@@ -73,8 +67,8 @@ def verdict(run: FlowRun) -> State | None:
     return Crashed(message=GONE) if run.state.type == StateType.RUNNING else None
 
 
-def main() -> None:
-    """Become a worker; further arguments are passed on to ``prefect worker start``.
+def begin() -> None:
+    """See that all settings are there, and start anew with those that are not: Prefect reads them when it is imported.
 
     Raises:
         ConfigError: no server is named.
@@ -83,11 +77,19 @@ def main() -> None:
         if name not in os.environ:
             raise ConfigError(f"{name} is not set: a worker takes its runs from one server and reports to another")
     environment.make_folders(environment.home())
+    needed = environment.settings(environment.home()) | RUNS
+    if needed.keys() - os.environ.keys():
+        os.execve(sys.executable, [sys.executable, "-m", "deployments.worker", *sys.argv[1:]], needed | os.environ)
+
+
+def main() -> None:
+    """Become a worker; further arguments are passed on to ``prefect worker start``."""
+    begin()
     for run, state in settle().items():
         print(f"flow run {run}: now {state.lower()}", flush=True)
     program = str(BIN / "prefect")
     command = [program, "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()]
-    os.execve(program, command + sys.argv[1:], environment.settings(environment.home()) | RUNS | os.environ)
+    os.execv(program, command + sys.argv[1:])
 
 
 if __name__ == "__main__":

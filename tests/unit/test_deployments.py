@@ -12,9 +12,8 @@ from harness import ROOT
 from supervisor.options import UnhosedConfigParser
 
 from deployments import environment
-from deployments.platform import Settings, literal, quoted
+from deployments.platform import RUNS, Settings, literal, quoted
 from deployments.platform import services as platform_services
-from deployments.worker import RUNS
 from paced.errors import ConfigError
 from tasks.tracking import tracking_uri
 
