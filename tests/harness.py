@@ -264,7 +264,11 @@ class Server:
             except OSError:
                 return False
 
-        eventually(answers, self._within, f"{self._arguments[0]} answers")
+        try:
+            eventually(answers, self._within, f"{self._arguments[0]} answers")
+        except BaseException:
+            self.stop()
+            raise
 
     def __enter__(self) -> Self:
         return self

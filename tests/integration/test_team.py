@@ -83,7 +83,7 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         quiet = {"PREFECT_HOME": str(place), "PREFECT_LOGGING_SERVER_LEVEL": "WARNING"}
         given = {key: value.replace("/opt/paced", str(ROOT)) for key, value in found[name]["environment"].items()}
         env = environment(home, given | database[name] | quiet)
-        return Server([str(BIN / program), *arguments], path, env, folder / f"{name}.log", folder=place)
+        return Server([str(BIN / program), *arguments], path, env, folder / f"{name}.log", 240, place)
 
     with ThreadPoolExecutor() as pool:
         starting = [pool.submit(start, *which) for which in (("prefect", "/api/health"), ("mlflow", "/health"))]
