@@ -391,6 +391,12 @@ def up_command(arguments: argparse.Namespace) -> int:
     given = {k: v for k in platform.Settings.model_fields if (v := getattr(arguments, k)) is not None}
     settings = (platform.known(home) or platform.Settings()).model_copy(update=given)
     platform.up(home, settings)
+    if not settings.private:
+        print(
+            f"warning: whoever reaches {settings.host} can start runs and programs here, no password is asked: "
+            "deployments/compose/ has passwords",
+            file=sys.stderr,
+        )
     print("'paced status' says how it is, 'paced down' stops it")
     return 0
 

@@ -69,14 +69,22 @@ DEFINITIONS = (
 )  # fmt: skip
 
 
+def parameters(definition: Definition) -> dict[str, Any]:
+    """What a deployment's form is filled with."""
+    return {"recipe": load_recipe(definition.recipe).model_dump(mode="json"), **definition.more}
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """The step of prefect.yaml that fills its templates: name -> description and parameters."""
+    return {d.name: {"description": d.description, **parameters(d)} for d in DEFINITIONS}
+
+
 def deploy(definition: Definition) -> None:
     """Create or update one deployment; the working directory is the repository."""
-    recipe = load_recipe(definition.recipe)
-    parameters = {"recipe": recipe.model_dump(mode="json"), **definition.more}
     deployment = RunnerDeployment.from_entrypoint(
         definition.entrypoint,
         name=definition.name,
-        parameters=parameters,
+        parameters=parameters(definition),
         description=definition.description,
         work_pool_name=POOL,
         tags=["paced"],
