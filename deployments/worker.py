@@ -7,6 +7,7 @@ died before the first of them was written down, and wrongly if the server itself
 a labelled process is there, or it is not; while the worker works, it goes on looking.
 """
 
+import os
 import socket
 import sys
 import threading
