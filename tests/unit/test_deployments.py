@@ -7,12 +7,14 @@ from pathlib import Path
 
 import prefect
 import pytest
+import yaml
 from compose import FOLDER, MissingVariableError, services, variables
 from harness import ROOT
 from supervisor.options import UnhosedConfigParser
 
 from deployments import environment
-from deployments.platform import RUNS, Settings, literal, quoted
+from deployments.definitions import DEFINITIONS
+from deployments.platform import POOL, RUNS, Settings, literal, quoted
 from deployments.platform import services as platform_services
 from paced.errors import ConfigError
 from tasks.tracking import tracking_uri
@@ -92,6 +94,16 @@ def test_a_kubernetes_job_is_prefects_own_with_a_device_a_home_and_secrets() -> 
     assert f"PACED_HOME={home} " in dockerfile
     given = mine["variables"]["properties"]["env"]["default"]
     assert given.items() <= (environment.settings(home) | RUNS).items()
+
+
+def test_prefect_yaml_has_every_deployment_with_all_its_parameters() -> None:
+    """That a server then holds the same is in tests/integration/test_team.py."""
+    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert [(d["name"], d["entrypoint"]) for d in listed] == [(d.name, d.entrypoint) for d in DEFINITIONS]
+    for entry, definition in zip(listed, DEFINITIONS, strict=True):
+        keys = ["recipe", *definition.more]
+        assert entry["parameters"] == {key: f"{{{{ paced.{definition.name}.{key} }}}}" for key in keys}
+        assert entry["work_pool"] == {"name": POOL} and entry["enforce_parameter_schema"]
 
 
 def test_who_may_ask_a_platform_that_listens_to_all(tmp_path: Path) -> None:
