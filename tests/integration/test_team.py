@@ -224,6 +224,6 @@ def test_a_changed_password_counts_at_once(team: Team, monkeypatch: pytest.Monke
         monkeypatch.setenv(name, team.client[name])
     from mlflow.server import get_app_client  # imports a web server, which the other tests need not wait for
 
-    get_app_client("basic-auth", team.mlflow.url).update_user_password("paced", "another-password")
+    get_app_client("basic-auth", team.mlflow.url).update_user_password("paced", "another-password", MLFLOW[1])
     assert ask(team.mlflow.url, MLFLOW)[0] == 401
     assert ask(team.mlflow.url, ("paced", "another-password"))[0] == 200
