@@ -15,6 +15,7 @@ from paced.verify.relations import (
     last_side,
     members_of,
     name_and_value,
+    named_by_letters,
     named_values,
     names_agree,
     sampled_ratio,
@@ -51,6 +52,8 @@ def decide(answer: str, gold: str, engine: Engine) -> Decision:
     a, g = read(answer), read(gold)
     if a == g:
         return Decision(True, "the same structure")
+    if g[0] == "list" and a[0] == "n" and (apart := _parted(answer, len(g[1]))):
+        a = apart
     if a[0] == "text" or g[0] == "text":
         return same_texts(a, g, answer, gold, engine)
     return Comparison(engine).top(a, g)
@@ -134,6 +137,9 @@ class Comparison:
         if a[0] == "list" and len(second) == 1 and 1 < len(first) <= 3:
             self.rule = "the same value several times"
             return all(self.same(x, second[0]) for x in first)
+        if a[0] == g[0] == "list" and named_by_letters(a) and not named_values(g):  # b = 0, c = -3 is not -3, 0
+            self.rule = "values in the order of their names"
+            return self.in_order(values_by_name(a), second) or self.in_order(first, second)
         if "set" in (a[0], g[0]):
             first, second = self.distinct(first), self.distinct(second)
         self.rule = "the same members in any order"
@@ -330,7 +336,8 @@ class Comparison:
                 if one is second:
                     return self.numbers(bare, marked) or self.numbers(bare, share)
                 return self.numbers(marked, bare) or self.numbers(share, bare)
-        if first and second and first.dimension and second.dimension:
+        per = first and second and (first.top == second.dimension or first.dimension == second.top)
+        if first and second and first.dimension and second.dimension and not per:
             if first.dimension != second.dimension:
                 self.rule = f"units differ: {first.words} and {second.words}"
                 return False
@@ -362,6 +369,12 @@ class Comparison:
             half = Fraction(1, 2) * Fraction(10) ** -places
             return abs(Fraction(at) - g[1]) <= half
         return self._equal(a, g)
+
+
+def _parted(answer: str, size: int) -> Node | None:
+    """``60,120`` as the list that it is where the gold is one."""
+    numbers = tidy(answer).split(",")
+    return read(", ".join(numbers)) if len(numbers) == size and all(n.isdigit() for n in numbers) else None
 
 
 def _both_signs(node: Node) -> list[Node]:

@@ -33,7 +33,7 @@ def looks_finished(text: str) -> bool:
     line = OPENING.sub("", last.rpartition("\n")[2])
     if len(last.split()) <= 3 and re.search(r"\w$", last) and not _OPEN.search(last):  # nothing but an answer
         return True
-    if re.search(r"(?:\$|\\\]|\\\))\s*[a-z]{1,15}$", line):  # a formula and its unit
+    if re.search(r"(?:\$|\\\]|\\\))\s*(?:sq\.?\s|square\s|cubic\s)?[a-z]{1,15}$", line):  # a formula and its unit
         return True
     return is_formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))
 
@@ -55,7 +55,7 @@ def first_block(text: str) -> str:
     return text if text.startswith(("$$", "\\[")) and "\n\n" not in text else text.split("\n\n")[0].strip()
 
 
-def last_value(block: str, result: str = "") -> str | None:
+def last_value(block: str, result: str = "", question: str = "") -> str | None:
     """What a last paragraph comes to: a formula on its own, or the answer in its last sentence."""
     display = re.search(r"(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])[\s.*]*$", block, re.DOTALL)
     if display:
@@ -67,7 +67,8 @@ def last_value(block: str, result: str = "") -> str | None:
     masked = FORMULA.sub(lambda m: "x" * len(m[0]), line)
     ends = [m.end() for m in SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
     last = line[ends[-1] if ends else 0 :].rstrip(" .!?*_。")
-    return answer_in(last, result=result)
+    last += "**" if last.count("**") % 2 and not last.startswith("**") else ""
+    return answer_in(last, result=result, question=question)
 
 
 def result_of(text: str) -> str:

@@ -1,5 +1,6 @@
 """Units of measurement: what a unit measures, and how large it is."""
 
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -10,6 +11,12 @@ class Unit(NamedTuple):
     dimension: str | None
     size: Fraction
     words: str = ""
+
+    @property
+    def top(self) -> str | None:
+        """What is measured per something else: "5 cents per minute" may be said as "5 cents"."""
+        top, per, _ = (self.dimension or "").partition("/")
+        return top if per else None
 
 
 _SIZES = {
@@ -26,7 +33,7 @@ _SIZES = {
     "money": {"cent": "1", "dollar usd buck": "100"},
     "volume": {"ml milliliter millilitre": "1/1000", "l liter litre": "1"},
     "angle": {"degree deg": "1"},
-    "speed": {"km/h kph kmh": "1", "mph": "1.609344"},
+    "length/time": {"kph kmh": "5/18", "mph": "0.44704"},
     "share": {"percent %": "1/100"}, "force": {"newton": "1", "kn kilonewton": "1000"},
     "energy": {"joule": "1", "kj kilojoule": "1000", "ev": "1.602176634e-19"},
     "power": {"watt": "1", "kw kilowatt": "1000"}, "frequency": {"hz hertz": "1", "khz kilohertz": "1000"},
@@ -59,13 +66,21 @@ REFUSED = set(
 
 
 def unit(words: str, power: str = "") -> Unit:
-    """The unit that words such as "square inches" or "cm" with power 2 name."""
+    """The unit that words such as "square inches", "miles per hour" or "cm" with power 2 name."""
     words = LETTERS.get(words, words)
+    top, per, bottom = re.sub(r"\bper\b", "/", words).partition("/")
+    if per and not power:
+        first, second = unit(top.strip()), unit(bottom.strip())
+        if first.dimension and second.dimension:
+            return Unit(f"{first.dimension}/{second.dimension}", first.size / second.size, words)
+        return Unit(None, Fraction(1), words)
     names = words.lower().replace(".", "").replace("-", " ").split()
     if names and names[0] in ("square", "sq"):
         names, power = names[1:], "2"
     elif names and names[0] in ("cubic", "cu"):
         names, power = names[1:], "3"
+    elif names and (raised := re.fullmatch(r"([a-z]+)\^?\{?([23])\}?", names[-1])):
+        names[-1], power = raised[1], raised[2]
     if len(names) == 1:
         known = UNITS.get(names[0]) or UNITS.get(names[0].removesuffix("s"))
         if known and known.dimension:
