@@ -64,7 +64,7 @@ def mathematics(sample: Sample) -> Step:
     if isinstance(found, NoAnswer):
         return Verdict("wrong", None, found.reason), None
     verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)
-    gold = sample.gold if len(found.parts) > 1 else with_asked_unit(sample.gold, found.parts[0], sample.question)
+    gold = sample.gold if len(found.parts) > 1 else with_asked_unit(sample.gold, found.text, sample.question)
     case = Case(found.parts, gold, listed(sample.question))
     try:
         decision = judge(case, Cheap())

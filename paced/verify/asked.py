@@ -16,7 +16,7 @@ _LENGTHS = re.compile(r"\b(?:miles|yards|feet|inches|(?:kilo|centi|milli)?met(?:
 
 
 def with_asked_unit(gold: str, answer: str, question: str) -> str:
-    """The gold with the question's unit, where the answer has another one of its kind: 42 (in inches) is not 42 feet."""
+    """The gold in the question's unit, where the answer has another one of its kind: 42 inches are not 42 feet."""
     if not question:
         return gold
     given = last_side(read(answer))

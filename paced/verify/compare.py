@@ -12,6 +12,7 @@ from paced.verify.regions import TURNED, Range, bounded, inequality, list_of_ine
 from paced.verify.relations import (
     argument_of,
     difference_of,
+    exact_part,
     last_side,
     members_of,
     name_and_value,
@@ -237,6 +238,8 @@ class Comparison:
 
     def relations(self, a: Node, g: Node) -> bool:
         """Equations: ``x = 5`` is 5 where the gold is 5; between equations names count, and scale does not."""
+        if g[0] == "rel" and "~" in a and (exact := exact_part(a)) is not None:
+            return self.same(exact, g) or (bool(decimal_places(last_side(g))) and self.same(a[-1], g))
         if g[0] == "rel" and a[0] == "rel":
             if "in" in a and "in" in g:
                 return a[1] == g[1] and self.same(a[3], g[3])
@@ -336,6 +339,10 @@ class Comparison:
                 if one is second:
                     return self.numbers(bare, marked) or self.numbers(bare, share)
                 return self.numbers(marked, bare) or self.numbers(share, bare)
+        if first and second and {first.dimension, second.dimension} == {"angle", "arc"}:
+            degrees, arc = (a, g) if first.dimension == "angle" else (g, a)
+            self.rule = "degrees as radians"
+            return self._equal(_radians(degrees), arc)
         per = first and second and (first.top == second.dimension or first.dimension == second.top)
         if first and second and first.dimension and second.dimension and not per:
             if first.dimension != second.dimension:
@@ -348,8 +355,7 @@ class Comparison:
             bare, marked = (g, a) if first else (a, g)
             if has_pi(bare) and not has_pi(marked):
                 self.rule = "degrees as radians"
-                radians: Node = ("*", (marked, ("c", "pi"), ("n", Fraction(1, 180), "")))
-                return self._equal(bare, radians)
+                return self._equal(bare, _radians(marked))
         return self.numbers(a, g)
 
     def numbers(self, a: Node, g: Node) -> bool:
@@ -369,6 +375,10 @@ class Comparison:
             half = Fraction(1, 2) * Fraction(10) ** -places
             return abs(Fraction(at) - g[1]) <= half
         return self._equal(a, g)
+
+
+def _radians(degrees: Node) -> Node:
+    return ("*", (degrees, ("c", "pi"), ("n", Fraction(1, 180), "")))
 
 
 def _parted(answer: str, size: int) -> Node | None:

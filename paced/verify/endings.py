@@ -18,6 +18,11 @@ _CHOICE = re.compile(r"(?:(?:option|choice)\s+)?\(?[A-J]\)?(?:[.:)]\s*\S[^\n]*|[
 _RESULT = re.compile(
     r"(?<![<>≤≥!])=\s*(?:\\?\$\s?)?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?![\d.,]*\d|\s*[-+*/×÷^=(])"
 )
+_TOTAL = re.compile(
+    r"^(?:[-*]\s)?[A-Za-z' ]*\b(?:total|sum|remaining|left|altogether|result|final)\b[A-Za-z' ]*[:=]"
+    r"(?:.*=)?\s*\\?\$?-?\d[\d,.]*(?:\s[a-z]+)?$",
+    re.IGNORECASE,
+)
 _OPEN = re.compile(r"\b(?:is|are|be|the|an?|of|to|and|or|so|that|we|then)$", re.IGNORECASE)
 
 
@@ -31,6 +36,8 @@ def looks_finished(text: str) -> bool:
     if _CHOICE.fullmatch(last) or last.endswith((".", "!", "?", "。", "$", "\\]", "\\)", "**", "```", "</answer>")):
         return True
     line = OPENING.sub("", last.rpartition("\n")[2])
+    if _TOTAL.search(line) or (line == last and len(line) < 80 and is_formula(line)):  # the whole response is a formula
+        return True
     if len(last.split()) <= 3 and re.search(r"\w$", last) and not _OPEN.search(last):  # nothing but an answer
         return True
     if re.search(r"(?:\$|\\\]|\\\))\s*(?:sq\.?\s|square\s|cubic\s)?[a-z]{1,15}$", line):  # a formula and its unit

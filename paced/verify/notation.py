@@ -18,7 +18,9 @@ _SYMBOLS = {
     "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ",
     "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
     "°": r"^\circ ", "º": r"^\circ ", "ℝ": r"\mathbb{R}", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ",
-    "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "⇒": r"\implies ", "⟹": r"\implies ", "∴": r"\therefore ", "⇔": r"\iff ", "′": "'", "∠": r"\angle ",
+    "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ",
+    "⇒": r"\implies ", "⟹": r"\implies ", "∴": r"\therefore ", "⇔": r"\iff ",
+    "′": "'", "∠": r"\angle ",
     "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
@@ -71,6 +73,10 @@ _ROW_HEIGHT = re.compile(r"(?<=\\\\)\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|mu)\s*\
 _LEADS_TO = re.compile(r"\\(?:implies|(?:Long)?(?:R|Leftr)ightarrow|Longleftrightarrow|iff|therefore)(?![a-zA-Z])")
 _STATED = re.compile(r"[=<>]|\\(?:le|ge|in|text)(?![a-zA-Z])")
 _LIBRARY = re.compile(r"(?<![\w.\\])(?:np|numpy|math|sympy|sp)\.(?=[a-z]{2})")
+_MODULO = re.compile(
+    r"\(?\s*(?:\\(?:pmod|bmod|mod)|\\(?:text|mathrm|operatorname)\s*\{\s*\(?mod(?:ulo)?\s*\}|\bmod(?:ulo)?\b)"
+    r"(?:\s|\\ )*\{?(\d+)\}?\s*\)?$"
+)
 _POSITIVE = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:[\^_]\{?\+\}?|_\{\s*>\s*0\s*\})")
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|sub|center)\s*/?>")
 
@@ -155,6 +161,7 @@ def tidy(text: str) -> str:
         raise Unreadable(f"longer than {LONGEST} characters")
     text = _HTML.sub(" ", plain_unicode(text))
     text = re.sub(r"(?<=[\w)}])\*\*(?=[\w({-])", "^", text) if "**" in text else text  # Python's power
+    text = _MODULO.sub(r"\\pmod{\1}", text) if "mod" in text else text
     text = _LIBRARY.sub("", text) if "." in text else text
     text = _ROW_HEIGHT.sub("", _concluded(text)) if "\\" in text else text
     text = _HALF.sub(r" \1m", text)

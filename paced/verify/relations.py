@@ -17,6 +17,14 @@ def last_side(node: Node, for_gold: bool = False) -> Node:
     return sides[-1]
 
 
+def exact_part(node: Node) -> Node | None:
+    """What stands before the approximation; None if that is a name alone."""
+    at = node.index("~")
+    if at == 2:
+        return node[1] if node[1][0] not in ("v", "f") else None
+    return node[:at]
+
+
 def name_and_value(node: Node) -> tuple[Node, Node] | None:
     """Name and value of ``name = value``, None for any other relation."""
     if node[0] != "rel" or set(node[2::2]) - {"=", "in"}:

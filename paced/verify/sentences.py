@@ -38,7 +38,17 @@ _CHOSEN = re.compile(
     r"^[^\d$\\]*\b(?:with|choose|select|pick|is|it's|be|option|choice|answer)\s+\(?([A-J])\)?$"
     r"|^(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)\b"
 )
-_SAYS = re.compile(r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get)|equals|:|=)\s*[*_]*$", re.IGNORECASE)
+_SAYS = re.compile(
+    r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get|have|obtain|find|yields?)|equals|:|=)\s*[*_]*$",
+    re.IGNORECASE,
+)
+# What a sentence leads to: "There are 12 boys and 6 girls, making a total of 18 kids".
+_LED_TO = re.compile(
+    r",?\s+(?:so|thus|hence|therefore|which (?:gives|means|makes|rounds to|equals|totals)|giving|making|leaving"
+    r"|resulting in|for a total of)\s+(?=\S)",
+    re.IGNORECASE,
+)
+_MOST_WORDS = 4  # of a formula with its unit
 _SPELLED = re.compile(  # "one" is more often no number
     rf"(?<![\w-])(?:{'|'.join(sorted(WORDS.keys() - {'one'}, key=len, reverse=True))})(?![\w-])", re.IGNORECASE
 )
@@ -64,6 +74,12 @@ def sentence_from(text: str, start: int) -> str:
 
 
 def readable(text: str) -> bool:
+    """Is a sentence mathematics as a whole, and not words with formulas in them?"""
+    around, formulas = FORMULA.subn(" ", text)
+    if formulas > 1 or (formulas and re.search(r"[A-Za-z]{2}", around)):
+        return False
+    if len(re.findall(r"(?<![\\A-Za-z{])[A-Za-z]{2,}", text)) > _MOST_WORDS:
+        return False
     try:
         parse(text)
     except (Unreadable, RecursionError):
@@ -93,6 +109,8 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
         return sentence
     if not sentence or re.search(r"\\(?:boxed|fbox)", sentence) or _REFUSES.match(sentence):
         return None
+    if not marked and (led := list(_LED_TO.finditer(sentence))) and (found := answer_in(sentence[led[-1].end() :])):
+        return found
     if chosen := _CHOSEN.search(sentence):
         return chosen[1] or chosen[2]
     if readable(sentence) or is_label(sentence):
@@ -114,7 +132,8 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
     if len(contents) > 1:
         gaps = [sentence[a.end() : b.start()] for a, b in itertools.pairwise(pieces)]
         if all(re.fullmatch(r"[\s,;&]*(?:and|or)?[\s,]*", g) for g in gaps):
-            return ", ".join(contents)
+            asked = re.match(r"[^=]*[^\s=(][+-][^=]*=", contents[-1].replace(" ", ""))  # p = 3 and q = 4 and p + q = 7
+            return contents[-1] if asked else ", ".join(contents)
     if len(contents) == 1:
         tail = sentence[pieces[0].end() :]
         with_unit = contents[0] + rf"\text{{{tail.strip()}}}"

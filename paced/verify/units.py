@@ -22,17 +22,19 @@ class Unit(NamedTuple):
 _SIZES = {
     "length": {
         "mm millimeter millimetre": "1/1000", "cm centimeter centimetre": "1/100", "m meter metre": "1",
-        "km kilometer kilometre": "1000", "in inch inche": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144",
-        "mi mile": "1609.344",
+        "km kilometer kilometre": "1000", "nm nanometer nanometre": "1/1000000000",
+        "in inch inche": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144", "mi mile": "1609.344",
     },
     "mass": {
         "mg milligram": "1/1000", "g gm gram": "1", "kg kilogram": "1000", "oz ounce": "28.349523125",
         "lb pound": "453.59237",
     },
-    "time": {"s sec second": "1", "min minute": "60", "h hr hour": "3600", "day": "86400", "week": "604800"},
+    "time": {"s sec second": "1", "min minute": "60", "h hr hour": "3600", "day": "86400", "week": "604800",
+        "year yr": "31557600",
+    },
     "money": {"cent": "1", "dollar usd buck": "100"},
     "volume": {"ml milliliter millilitre": "1/1000", "l liter litre": "1"},
-    "angle": {"degree deg": "1"},
+    "angle": {"degree deg": "1"}, "arc": {"radian rad": "1"},
     "length/time": {"kph kmh": "5/18", "mph": "0.44704"},
     "share": {"percent %": "1/100"}, "force": {"newton": "1", "kn kilonewton": "1000"},
     "energy": {"joule": "1", "kj kilojoule": "1000", "ev": "1.602176634e-19"},
