@@ -251,7 +251,7 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
         ["[-2, -14]^T", r"\begin{pmatrix} -2 \\[4pt] -14 \end{pmatrix}", r"\begin{bmatrix}-2 & -14\end{bmatrix}^\top"],
         ["[-14, -2]^T"],
     ),
-    "modulo": ("333", [r"333\ (\mathrm{mod}\ 1000)", "333 (mod 1000)"], ["334 (mod 1000)"]),
+    "residues": ("333", [r"333\ (\mathrm{mod}\ 1000)", "333 (mod 1000)"], ["334 (mod 1000)"]),
     "library": ("np.arcsin(10/13)", [r"\arcsin\frac{1}{1.3}", r"\sin^{-1}(10/13)"], [r"\arccos\frac{10}{13}"]),
     "rounded beside exact": (r"b=\frac{1}{49}", [r"\frac{1}{49} \approx 0.0204"], [r"\frac{1}{48} \approx 0.0208"]),
     "rate": (r"5.4\text{ cents}", [r"5.4\text{ cents per minute}"], [r"5.4\text{ dollars}"]),
