@@ -45,6 +45,7 @@ STAGES = {
     "teacher": Stage("paced.teacher:teacher", 5, True),
     "train": Stage("paced.train:train", 1, True),
     "evaluate": Stage("paced.evaluate:evaluate", 6, True),
+    "diagnose": Stage("paced.diagnose:diagnose", 1, True),
     "compare": Stage("paced.compare:compare", 2, False),
 }
 
