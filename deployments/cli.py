@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import paced
-from deployments import environment, retraining
+from deployments import database, environment, retraining
 from paced.errors import ConfigError, PacedError, Stopped
 from paced.identity import commit_of
 
@@ -105,6 +105,11 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
     up.add_argument("--prefect-port", type=int, default=None, help="default 4200")
     up.add_argument("--mlflow-port", type=int, default=None, help="default 5000")
+    for server, variable in database.VARIABLES.items():
+        up.add_argument(
+            f"--{server}-database", metavar="URL", default=os.environ.get(variable),
+            help=f"{database.FORM}; default {variable}, else SQLite in the home",
+        )  # fmt: skip
     up.set_defaults(do=up_command)
     commands.add_parser("down", help="stop the platform; what runs have committed is kept").set_defaults(
         do=down_command
@@ -340,6 +345,14 @@ def run_folder(name: str) -> Path:
     raise ConfigError(f"no run {name!r} in {home / 'runs'}; there are: {', '.join(known) or 'none'}")
 
 
+def join_platform() -> None:
+    """Use the servers of a platform that runs in the home, as ``paced run`` does, else the home's own database."""
+    from deployments import platform
+
+    platform.join(environment.home())
+    environment.apply(environment.home())
+
+
 def report_command(arguments: argparse.Namespace) -> int:
     from paced.report import build, table
 
@@ -353,7 +366,7 @@ def report_command(arguments: argparse.Namespace) -> int:
 
 def compare_command(arguments: argparse.Namespace) -> int:
     folders = [run_folder(name) for name in arguments.runs]
-    environment.apply(environment.home())
+    join_platform()
     from paced.report import table
     from tasks.comparison import compare_runs
 
@@ -375,9 +388,15 @@ def up_command(arguments: argparse.Namespace) -> int:
 
     home = environment.home()
     environment.make_folders(home)
-    given = {k: v for k in ("host", "prefect_port", "mlflow_port") if (v := getattr(arguments, k)) is not None}
+    given = {k: v for k in platform.Settings.model_fields if (v := getattr(arguments, k)) is not None}
     settings = (platform.known(home) or platform.Settings()).model_copy(update=given)
     platform.up(home, settings)
+    if not settings.private:
+        print(
+            f"warning: whoever reaches {settings.host} can start runs and programs here, no password is asked: "
+            "deployments/compose/ has passwords",
+            file=sys.stderr,
+        )
     print("'paced status' says how it is, 'paced down' stops it")
     return 0
 
@@ -405,7 +424,7 @@ def status_command(_arguments: argparse.Namespace) -> int:
 
 def replay_command(arguments: argparse.Namespace) -> int:
     folder = run_folder(arguments.run)
-    environment.apply(environment.home())
+    join_platform()
     from tasks.tracking import replay, tracking_uri
 
     complete, total = replay(folder, environment.home())

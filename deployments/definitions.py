@@ -20,7 +20,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
-from deployments.platform import LOST, POOL, ROOT
+from deployments.platform import LOST, POOL, ROOT, SILENT
 from paced.config import Retraining, home, load_recipe
 
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
@@ -69,14 +69,22 @@ DEFINITIONS = (
 )  # fmt: skip
 
 
+def parameters(definition: Definition) -> dict[str, Any]:
+    """What a deployment's form is filled with."""
+    return {"recipe": load_recipe(definition.recipe).model_dump(mode="json"), **definition.more}
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """The step of prefect.yaml that fills its templates: name -> description and parameters."""
+    return {d.name: {"description": d.description, **parameters(d)} for d in DEFINITIONS}
+
+
 def deploy(definition: Definition) -> None:
     """Create or update one deployment; the working directory is the repository."""
-    recipe = load_recipe(definition.recipe)
-    parameters = {"recipe": recipe.model_dump(mode="json"), **definition.more}
     deployment = RunnerDeployment.from_entrypoint(
         definition.entrypoint,
         name=definition.name,
-        parameters=parameters,
+        parameters=parameters(definition),
         description=definition.description,
         work_pool_name=POOL,
         tags=["paced"],
@@ -109,8 +117,7 @@ def work_pool() -> None:
 def crash_detection() -> None:
     """A flow run that no longer sends heartbeats has lost its process: it must not stay Running for ever."""
     ended = ["Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"]
-    message = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
-    crashed: Any = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
+    crashed: Any = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=SILENT, force=False)
     automation = Automation(
         name=CRASHED,
         description="Marks a flow run Crashed when its heartbeats stop; the next run of the same recipe resumes it.",

@@ -13,7 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from paced.artifacts import Ref, read_manifest, write_json
+from paced.artifacts import Ref, read_manifest, told_if_full, write_json
 from paced.errors import PacedError, Stopped
 from tasks import record
 from tasks.console import display
@@ -76,14 +76,19 @@ class Pipeline:
             return
         flow_run = FlowRunContext.get()
         flow_run_id = str(flow_run.flow_run.id) if flow_run and flow_run.flow_run else ""
-        rows: list[dict[str, Any]] = []
-        failures: list[Exception] = []
         try:
             for _, future in self._submitted:
                 future.wait()
         except BaseException:
             stop_all()
             raise
+        with told_if_full(self.run.folder):
+            self._close(flow_run_id)
+
+    def _close(self, flow_run_id: str) -> None:
+        """Record what has become of every stage, and raise the first error of one, if there is any."""
+        rows: list[dict[str, Any]] = []
+        failures: list[Exception] = []
         for label, future in self._submitted:
             # A stage that never started, because one before it failed, stays pending: it has no result.
             result: Any = future.result(raise_on_failure=False) if future.state.is_final() else None

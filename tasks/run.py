@@ -6,7 +6,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from paced.artifacts import Ref
+from paced.artifacts import Ref, replacing
 from paced.config import Model, Recipe, home
 from paced.identity import digest, model_identity
 
@@ -50,8 +50,8 @@ def run_name(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = 
 def open_run(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = None) -> Run:
     """The run of a recipe, or of an evaluation of ``model``; writes ``recipe.yaml`` into its folder."""
     run = Run(name=run_name(recipe, purpose, model), home=str(home()), recipe=recipe, purpose=purpose, model=model)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    with replacing(run.folder / "recipe.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     return run
 
 

@@ -247,9 +247,13 @@ def die_at(spec: str, place: str, call: int) -> None:
 class Server:
     """A Prefect, MLflow or vLLM server on a free port of 127.0.0.1, stopped when its ``with`` block ends."""
 
-    def __init__(self, arguments: list[str], path: str, env: Mapping[str, str], log: Path, within: float = 120):
+    def __init__(
+        self, arguments: list[str], path: str, env: Mapping[str, str], log: Path, within: float = 120,
+        folder: Path | None = None,
+    ):  # fmt: skip
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
         self._arguments, self._path, self._env, self._log, self._within = arguments, path, env, log, within
         self.start()
 
@@ -258,6 +262,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*self._arguments, "--host", "127.0.0.1", "--port", str(self.port)], stdout=log, stderr=log,
                 env={**self._env, "PREFECT_SERVER_UI_API_URL": self.url + "/api"}, start_new_session=True,
+                cwd=self._folder,
             )  # fmt: skip
 
         def answers() -> bool:
@@ -268,7 +273,11 @@ class Server:
             except OSError:
                 return False
 
-        eventually(answers, self._within, f"{self._arguments[0]} answers")
+        try:
+            eventually(answers, self._within, f"{self._arguments[0]} answers")
+        except BaseException:
+            self.stop()
+            raise
 
     def __enter__(self) -> Self:
         return self

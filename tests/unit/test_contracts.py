@@ -25,7 +25,12 @@ ATTRIBUTES = {
     ("yaml", "load"),
     ("yaml", "unsafe_load"),
     ("yaml", "full_load"),
+    ("os", "system"),
+    ("os", "popen"),
+    ("subprocess", "getoutput"),
+    ("subprocess", "getstatusoutput"),
 }
+METHODS = {"to_pickle", "read_pickle", "recv"}  # a pipe's recv() unpickles, recv_bytes() does not
 
 
 def unsafe(tree: ast.AST) -> Iterator[str]:
@@ -40,7 +45,7 @@ def unsafe(tree: ast.AST) -> Iterator[str]:
                     yield f"{line}: from {node.module} import {alias.name}"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS:
             yield f"{line}: {node.func.id}()"
-        elif isinstance(node, ast.Attribute) and node.attr in {"to_pickle", "read_pickle"}:
+        elif isinstance(node, ast.Attribute) and node.attr in METHODS:
             yield f"{line}: .{node.attr}"
         elif (
             isinstance(node, ast.Attribute)
@@ -72,6 +77,10 @@ def test_nothing_is_unpickled_or_evaluated(path: Path) -> None:
         "df.to_pickle(p)",
         "np.load(f, allow_pickle=True)",
         "yaml.load(f)",
+        "import joblib",
+        "connection.recv()",
+        "os.system(line)",
+        "subprocess.run(line, shell=True)",
     ],
 )
 def test_the_check_finds_what_it_looks_for(text: str) -> None:
