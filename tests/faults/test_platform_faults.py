@@ -195,7 +195,7 @@ def test_a_flow_run_dies(platform: Platform) -> None:
     before = parts(platform.home)
     run = platform.trigger(**ONE_ARM)
     eventually(lambda: parts(platform.home) > before, PATIENCE, "a part of its rollouts is committed")
-    (flow,) = platform.processes("prefect.engine")
+    (flow,) = (p for p in platform.processes("prefect.engine") if run in p.environ().values())
     flow.kill()
     died = time.monotonic()
     eventually(lambda: device_is_free(platform.home), 10, "the device is free")
