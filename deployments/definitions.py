@@ -48,9 +48,18 @@ DEFINITIONS = (
         "Distil a model into itself: the teacher is the student with the solution in view.",
     ),
     Definition(
+        "evaluate", "flows/evaluate.py:evaluate", ROOT / "recipes" / "tiny.yaml",
+        "Judge a model, a folder or a registered one, beside the recipe's student on its benchmarks.",
+        {"model": "models:/tiny@champion"},
+    ),
+    Definition(
         "ablate", "flows/ablate.py:ablate", ROOT / "recipes" / "tiny.yaml",
         "Train a student for each weighting, schedule and seed of a grid, at equal gradient steps, and compare them.",
         {"schemes": ["beta", "uniform", "hard_filter"], "schedules": ["forward"], "seeds": [0], "exponents": []},
+    ),
+    Definition(
+        "diagnose", "flows/diagnose.py:diagnose", ROOT / "recipes" / "tiny.yaml",
+        "Measure which pass rates' gradients carry signal for this student, and fit the Beta kernel to it.",
     ),
     Definition(
         "retrain", "flows/retrain.py:retrain", ROOT / "recipes" / "tiny.yaml",
@@ -60,14 +69,22 @@ DEFINITIONS = (
 )  # fmt: skip
 
 
+def parameters(definition: Definition) -> dict[str, Any]:
+    """What a deployment's form is filled with."""
+    return {"recipe": load_recipe(definition.recipe).model_dump(mode="json"), **definition.more}
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """The step of prefect.yaml that fills its templates: name -> description and parameters."""
+    return {d.name: {"description": d.description, **parameters(d)} for d in DEFINITIONS}
+
+
 def deploy(definition: Definition) -> None:
     """Create or update one deployment; the working directory is the repository."""
-    recipe = load_recipe(definition.recipe)
-    parameters = {"recipe": recipe.model_dump(mode="json"), **definition.more}
     deployment = RunnerDeployment.from_entrypoint(
         definition.entrypoint,
         name=definition.name,
-        parameters=parameters,
+        parameters=parameters(definition),
         description=definition.description,
         work_pool_name=POOL,
         tags=["paced"],

@@ -8,6 +8,7 @@ import configparser
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -30,10 +31,21 @@ from tasks.lease import own_folder
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 POOL = "paced"
+EVERYWHERE = "0.0.0.0"  # as an address to listen on: every one of this host's
 MARK = "PACED_PLATFORM"  # in the environment of every process of a platform: its home
 PATIENCE = 300.0  # seconds for a first start on a busy machine
 BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one until it counts as crashed
 SILENT = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
+RUNS = {  # what flow runs and their worker keep to, on whichever host
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
+    "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
+    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    # Minutes in which a server or its database may be away: 2 + 4 + ... + 128 seconds between attempts. Without the
+    # code a run ends at the first answer of a server that has lost its database.
+    "PREFECT_CLIENT_MAX_RETRIES": "7",
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+}
 
 
 class Settings(BaseModel):
@@ -52,12 +64,29 @@ class Settings(BaseModel):
         return {k: v for k, v in (("prefect", self.prefect_database), ("mlflow", self.mlflow_database)) if v}
 
     @property
+    def name(self) -> str:
+        """What clients and browsers call this host."""
+        return socket.gethostname() if self.host == EVERYWHERE else self.host
+
+    @property
+    def names(self) -> list[str]:
+        """What a browser may call this host; anything else is another site that had its name point here."""
+        own = {a.address for each in psutil.net_if_addrs().values() for a in each if a.family == socket.AF_INET}
+        more = {socket.getfqdn(), *own} if self.host == EVERYWHERE else set[str]()
+        return sorted({"localhost", "127.0.0.1", self.name, *more})
+
+    @property
+    def private(self) -> bool:
+        """Whether only this host can reach the servers."""
+        return self.host == "localhost" or self.host.startswith("127.")
+
+    @property
     def prefect(self) -> str:
-        return f"http://{self.host}:{self.prefect_port}"
+        return f"http://{self.name}:{self.prefect_port}"
 
     @property
     def mlflow(self) -> str:
-        return f"http://{self.host}:{self.mlflow_port}"
+        return f"http://{self.name}:{self.mlflow_port}"
 
     def environment(self) -> dict[str, str]:
         """What a client of this platform has to be told."""
@@ -91,11 +120,18 @@ def services(home: Path, settings: Settings) -> list[Service]:
             [
                 *server, mlflow, str(BIN / "mlflow"), "server", "--host", host, "--port", mlflow, "--workers", "1",
                 "--artifacts-destination", files,
+                "--allowed-hosts", ",".join(f"{name},{name}:*" for name in settings.names),
+                "--cors-allowed-origins", origins(settings, settings.mlflow_port),
             ],
             settings.mlflow, f"{settings.mlflow}/health",
         ),
         Service("worker", ["env", *without, sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
     ]  # fmt: skip
+
+
+def origins(settings: Settings, port: int) -> str:
+    """Whose pages may send a server requests from a browser: its own, under each name, and no other site's."""
+    return ",".join(f"http://{name}:{port}" for name in settings.names)
 
 
 def folder(home: Path) -> Path:
@@ -142,19 +178,14 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         EngineError: a server did not answer in time; its log is named. A database does not answer.
     """
     database.check_all(settings.databases)
-    own = environment.settings(home) | {
+    reachable(settings)
+    own = environment.settings(home) | RUNS
+    own |= {
         MARK: str(home),
         "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
         "MLFLOW_TRACKING_URI": settings.mlflow,
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
-        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
-        "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
-        # Minutes in which a server or its database may be away: 2 + 4 + ... + 128 seconds between attempts. Without
-        # the code a run ends at the first answer of a server that has lost its database.
-        "PREFECT_CLIENT_MAX_RETRIES": "7",
-        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
         "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins(settings, settings.prefect_port),
     }
     own |= {
         v: database.told(server, settings.databases.get(server, ""), home) for server, v in database.VARIABLES.items()
@@ -184,8 +215,8 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     conf = configparser.RawConfigParser()
     place = folder(home)
     conf["supervisord"] = {
-        "logfile": str(place / "supervisord.log"), "pidfile": str(place / "supervisord.pid"),
-        "childlogdir": str(place), "directory": str(ROOT),
+        "logfile": literal(place / "supervisord.log"), "pidfile": literal(place / "supervisord.pid"),
+        "childlogdir": literal(place), "directory": literal(ROOT),
     }  # fmt: skip
     conf["unix_http_server"] = {"file": str(control(home)), "chmod": "0700"}
     conf["rpcinterface:supervisor"] = {
@@ -194,7 +225,7 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     for service in services(home, settings):
         conf[f"program:{service.name}"] = {
             "command": " ".join(quoted(word) for word in service.command),
-            "stdout_logfile": str(place / f"{service.name}.log"), "redirect_stderr": "true",
+            "stdout_logfile": literal(place / f"{service.name}.log"), "redirect_stderr": "true",
             "autostart": "false", "autorestart": "true", "startsecs": "2", "startretries": "20",
             "stopasgroup": "true", "killasgroup": "true", "stopwaitsecs": "15",
         }  # fmt: skip
@@ -210,9 +241,22 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     raise EngineError(f"supervisord did not start, see {place / 'supervisord.log'}")
 
 
+def literal(value: object) -> str:
+    """A value in supervisord's configuration, where % begins a substitution.
+
+    Raises:
+        ConfigError: it cannot be written there, where a semicolon or a # after a space begins a comment.
+    """
+    if re.search(r"\s[;#]|[\r\n]", str(value)):
+        raise ConfigError(
+            f"{str(value)!r} cannot be the path of a platform: choose a folder without ' ;', ' #', line ends"
+        )
+    return str(value).replace("%", "%%")
+
+
 def quoted(word: str) -> str:
-    """A word of a command in supervisord's configuration, where % begins a substitution."""
-    return '"' + word.replace("%", "%%").replace('"', '\\"') + '"'
+    """A word of a command in supervisord's configuration."""
+    return '"' + literal(word).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def control(home: Path) -> Path:
@@ -264,6 +308,21 @@ def free(service: Service, host: str) -> None:
                 f"{service.name} cannot listen on {host}:{port} ({error.strerror}): choose another with "
                 f"--{service.name}-port"
             ) from None
+
+
+def reachable(settings: Settings) -> None:
+    """Refuse to listen under a name that clients on this very host cannot use.
+
+    Raises:
+        ConfigError: it does not resolve.
+    """
+    try:
+        socket.getaddrinfo(settings.name, None)
+    except OSError as error:
+        raise ConfigError(
+            f"--host {settings.host}: {settings.name!r} does not resolve here ({error.strerror}): give the address by "
+            "which others reach this host"
+        ) from None
 
 
 def register(home: Path, own: dict[str, str]) -> None:

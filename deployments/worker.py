@@ -1,10 +1,13 @@
-"""The worker as supervisord starts it: first it settles the flow runs that a death on this host has left open.
+"""The worker of a host, started by supervisord, in a container, or by hand on a further host.
+
+First it settles the flow runs that a death on this host has left open.
 
 Heartbeats tell the server that a flow run's process is gone (deployments/definitions.py), but not at once, not if it
 died before the first of them was written down, and wrongly if the server itself was away for as long. This host knows:
 a labelled process is there, or it is not; while the worker works, it goes on looking.
 """
 
+import os
 import socket
 import sys
 import threading
@@ -25,7 +28,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Crashed, Running, Scheduled
 
-from deployments.platform import POOL, SILENT
+from deployments import environment
+from deployments.platform import POOL, RUNS, SILENT
+from paced.errors import ConfigError
 from tasks.owner import LABEL, lost
 
 STARTING = timedelta(seconds=60)  # longer than a run takes from one state to the next until it is labelled
@@ -105,13 +110,34 @@ def verdict(run: FlowRun) -> State | None:
     return Crashed(message=GONE) if run.state.type == StateType.RUNNING else None
 
 
+def begin() -> None:
+    """See that all settings are there, and start anew with those that are not: Prefect reads them when it is imported.
+
+    Raises:
+        ConfigError: no server is named.
+    """
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        if name not in os.environ:
+            raise ConfigError(f"{name} is not set: a worker takes its runs from one server and reports to another")
+    environment.make_folders(environment.home())
+    needed = environment.settings(environment.home()) | RUNS
+    if needed.keys() - os.environ.keys():
+        os.execve(sys.executable, [sys.executable, "-m", "deployments.worker", *sys.argv[1:]], needed | os.environ)
+
+
 def main() -> None:
+    """Become a worker; further arguments are passed on to ``prefect worker start``."""
+    begin()
     for run, state in settle().items():
         print(f"flow run {run}: now {state.lower()}", flush=True)
     threading.Thread(target=watch, daemon=True).start()
-    sys.argv = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()]
+    command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()]
+    sys.argv = command + sys.argv[1:]
     app()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")

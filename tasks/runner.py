@@ -8,6 +8,7 @@ They lease the device first (tasks/lease.py).
 import collections
 import contextlib
 import functools
+import json
 import multiprocessing
 import os
 import signal
@@ -147,7 +148,7 @@ def follow(receive: "Connection[Any, Any]", listen: Listener) -> dict[str, Any]:
     last: dict[str, Any] = {}
     while True:
         try:
-            event: dict[str, Any] = receive.recv()
+            event: dict[str, Any] = json.loads(receive.recv_bytes())  # recv() would unpickle
         except (EOFError, OSError):
             return last
         if event["event"] in ("done", "error"):

@@ -148,6 +148,8 @@ def begin_journal(
 def arm_of(run: Run, label: str) -> dict[str, Any]:
     """The settings of a stage's arm, so that two stages of one kind can be told apart where they are compared."""
     name, _, rest = label.partition("/")
+    if run.purpose != "training":
+        return {"arm": name} if name in run.arms else {}
     for arm in run.recipe.arms:
         if arm.name == name:
             return {

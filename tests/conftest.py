@@ -23,6 +23,7 @@ GROUPS = {
         "test_cache",
         "test_student",
         "test_plan",
+        "test_diagnose",
         "test_tracking",
         "test_pages",
     ),
