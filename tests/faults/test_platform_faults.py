@@ -198,8 +198,7 @@ def test_a_flow_run_dies(platform: Platform) -> None:
     (flow,) = (p for p in platform.processes("prefect.engine") if run in p.environ().values())
     flow.kill()
     died = time.monotonic()
-    eventually(lambda: device_is_free(platform.home), 10, "the device is free")
-    assert not stages(platform)
+    eventually(lambda: device_is_free(platform.home) and not stages(platform), 10, "the device is free")
     assert platform.reaches(run, *ENDED, within=120) == "CRASHED"
     assert time.monotonic() - died < 120
 
