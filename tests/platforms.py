@@ -69,7 +69,7 @@ class Platform:
                 time.sleep(0.5)
             return None
 
-        return eventually(answered, 60, path)[0]
+        return eventually(answered, PATIENCE, path)[0]
 
     @property
     def deployment(self) -> dict[str, Any]:
@@ -124,4 +124,4 @@ class Platform:
     def in_a_stage(self, run: str) -> None:
         """Wait until a flow run has a stage's process at work."""
         self.reaches(run, "RUNNING")
-        eventually(lambda: len(self.processes("forkserver")) > 1, 60, "a stage runs")
+        eventually(lambda: len(self.processes("forkserver")) > 1, PATIENCE, "a stage runs")
