@@ -43,7 +43,7 @@ STAGES = {
     "rollouts": Stage("paced.rollouts:rollouts", 3, True),
     "weights": Stage("paced.weights:weights", 1, False),
     "teacher": Stage("paced.teacher:teacher", 4, True),
-    "train": Stage("paced.train:train", 1, True),
+    "train": Stage("paced.train:train", 2, True),
     "evaluate": Stage("paced.evaluate:evaluate", 5, True),
     "compare": Stage("paced.compare:compare", 2, False),
 }
