@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-LOGITS = 20_000_000  # that exist at once: 131 positions of a vocabulary of 152k, 80 MB in fp32
+LOGITS = 40_000_000  # that exist at once: 263 positions of a vocabulary of 152k, 160 MB in fp32
 BLOCK = 2_000_000  # of them that the divergence is formed from at once: what stays in a processor's cache
 
 # (log q, log p), each [N, M] -> values [N], and their gradient in the logits whose softmax is q, [N, M].

@@ -84,8 +84,10 @@ def formula(name: str, log_q: np.ndarray, log_p: np.ndarray) -> tuple[np.ndarray
     q, p = np.exp(log_q), np.exp(log_p)
     with np.errstate(invalid="ignore"):
         ratio = np.where(q > 0, log_q - log_p, 0)
-        backward = kl(log_q, log_p), q * (ratio - kl(log_q, log_p)[:, None])
-    forward = kl(log_p, log_q), q - p
+        forward = kl(log_p, log_q), q - p
+    if name == "forward_kl":
+        return forward
+    backward = kl(log_q, log_p), q * (ratio - kl(log_q, log_p)[:, None])
     if name == "akl":
         a = head_share(log_q, log_p)
         return a * forward[0] + (1 - a) * backward[0], a[:, None] * forward[1] + (1 - a)[:, None] * backward[1]
@@ -96,7 +98,7 @@ def formula(name: str, log_q: np.ndarray, log_p: np.ndarray) -> tuple[np.ndarray
             to_m = np.where(q > 0, log_q - log_m, 0)
         apart = kl(log_q, log_m)
         return b * kl(log_p, log_m) + (1 - b) * apart, (1 - b) * q * (to_m - apart[:, None])
-    return forward if name == "forward_kl" else backward
+    return backward
 
 
 def reference(name: str, z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
