@@ -40,6 +40,12 @@ def parser() -> argparse.ArgumentParser:
     ablate.add_argument(
         "--exponents", default="", metavar="A:B,A:B", help="try scheme beta with each of these alpha:beta"
     )
+    ablate.add_argument(
+        "--losses",
+        default="",
+        metavar="A,B",
+        help="of forward_kl, reverse_kl, jsd, akl: each in all of an arm's stages",
+    )
     ablate.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
     ablate.set_defaults(do=ablate_command)
 
@@ -163,7 +169,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     for pair in listed(arguments.exponents):
         alpha, _, beta = pair.partition(":")
         exponents.append((number(alpha, "--exponents", float), number(beta, "--exponents", float)))
-    axes: tuple[Any, ...] = (schemes, schedules, seeds, exponents)
+    axes: tuple[Any, ...] = (schemes, schedules, seeds, exponents, listed(arguments.losses))
     whole = grid(recipe, *axes)  # refused before anything is started
 
     def start() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.distill import train_arms
-from paced.config import Recipe, Schedule, Scheme
+from paced.config import Loss, Recipe, Schedule, Scheme
 from paced.grid import grid
 from tasks.pipeline import Pipeline
 from tasks.run import open_run
@@ -36,16 +36,19 @@ def ablate(
     schedules: Sequence[Schedule] = ("forward",),
     seeds: Sequence[int] = (0,),
     exponents: Sequence[tuple[float, float]] = (),
+    losses: Sequence[Loss] = (),
 ) -> dict[str, Any]:
     """Train a student for each weighting, schedule and seed, and compare them.
 
     Args:
         recipe: everything but its arms and seeds is used.
         schemes: weightings.
-        schedules: which losses, in which order.
+        schedules: on the teacher's answers, on the student's own samples, or one after the other.
         seeds: each student is trained once a seed.
         exponents: pairs of alpha and beta; scheme beta is tried with each of them. The recipe's own if none is given.
+        losses: each in every stage of its students; forward KL in stage 1 and reverse KL in stage 2 if none is given.
 
     Returns the run's summary.
     """
-    return train_arms(Pipeline(open_run(grid(recipe, schemes, schedules, seeds, exponents)), keep=False))
+    whole = grid(recipe, schemes, schedules, seeds, exponents, losses)
+    return train_arms(Pipeline(open_run(whole), keep=False))

@@ -122,7 +122,7 @@ def train_arm(
         )
         turn.append(answers)
         model = stages.add(
-            train_forward, f"{name}/train_forward", seed=seed, steps=coverage, more=bool(consolidation),
+            train_forward, f"{name}/train_forward", arm=arm, seed=seed, steps=coverage, more=bool(consolidation),
             problems=problems, weights=weighed, answers=answers, model=student,
         )  # fmt: skip
         if consolidation:
@@ -144,7 +144,7 @@ def train_arm(
             start=start * batch, number=(end - start) * batch,
         )  # fmt: skip
         model = stages.add(
-            train_reverse, f"{name}/train_reverse_{r}", seed=seed, start=coverage + start, steps=end - start,
+            train_reverse, f"{name}/train_reverse_{r}", arm=arm, seed=seed, start=coverage + start, steps=end - start,
             draw_start=start * batch, more=r + 1 < rounds, problems=problems, weights=weighed, samples=samples,
             teacher=teacher, model=model,
         )  # fmt: skip

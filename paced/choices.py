@@ -15,7 +15,8 @@ from transformers import PreTrainedModel
 
 from paced.data.layouts import LETTERS
 from paced.errors import DataError
-from paced.models import Tokenizer, check_length, head
+from paced.losses import Projection
+from paced.models import Tokenizer, check_length, projection
 from paced.scoring import chunks, scored
 from paced.stage import Job
 from paced.store import Collection, sample_key
@@ -102,7 +103,7 @@ class Chooser:
     @torch.inference_mode()
     def _score(self, choices: Sequence[Choice]) -> list[dict[str, Any]]:
         """Rows of the store. Continuations of one token share their prompt's forward pass."""
-        weight = head(self.model).weight[: self.tokenizer.size]
+        head = projection(self.model, self.tokenizer.size)
         passes: dict[tuple[tuple[int, ...], int], list[int]] = {}  # (ids read, of them scored) -> choices
         for i, c in enumerate(choices):
             passes.setdefault(((*c.prompt_ids, *c.response_ids[:-1]), len(c.response_ids)), []).append(i)
@@ -112,12 +113,13 @@ class Chooser:
         read = [(ids[: len(ids) - n + 1], (*ids[len(ids) - n + 1 :], 0)) for ids, n in keys]
         for batch, states in scored(self.model, read):
             hidden = states.float()
-            whole = log_normaliser(hidden, weight)
+            whole = log_normaliser(hidden, head)
             start = 0
             for b in batch:
                 rows = slice(start, start + keys[b][1])
                 for i in passes[keys[b]]:
-                    logits = (hidden[rows] * weight[choices[i].response_ids].float()).sum(-1)
+                    own = head.onto(torch.tensor(choices[i].response_ids, device=hidden.device))
+                    logits = own.finish((hidden[rows] * own.weight.float()).sum(-1))
                     logprobs[i] = float((logits - whole[rows]).double().sum())
                 start = rows.stop
         return [
@@ -132,15 +134,16 @@ class Chooser:
         ]
 
 
-def log_normaliser(hidden: Tensor, weight: Tensor) -> Tensor:
-    """log sum_v exp(logit_v) of hidden states [N, H] under an output matrix [V, H], in float32: [N].
+def log_normaliser(hidden: Tensor, head: Projection) -> Tensor:
+    """log sum_v exp(logit_v) of hidden states [N, H] under an output projection, in float32: [N].
 
     A bfloat16 model's logits are formed in float32 here: rounded to 8 bits, the letters of a choice often tie.
     """
     whole: list[Tensor] = []
     for some, chunk in chunks(hidden):
         total = torch.full((len(chunk),), -torch.inf, device=hidden.device)
-        for part in weight.split(COLUMNS):
-            total = torch.logaddexp(total, (chunk @ part.float().T).logsumexp(-1))
+        for start in range(0, head.size, COLUMNS):
+            part = head.onto(slice(start, min(start + COLUMNS, head.size)))
+            total = torch.logaddexp(total, part.finish(chunk @ part.weight.float().T).logsumexp(-1))
         whole.append(total[: some.stop - some.start])
     return torch.cat(whole)

@@ -51,6 +51,7 @@ Seed = Annotated[int, Field(ge=0)]
 Exponent = Annotated[float, Field(ge=0)]
 Scheme = Literal["beta", "uniform", "hard_filter"]
 Schedule = Literal["forward", "reverse", "two_stage"]
+Loss = Literal["forward_kl", "reverse_kl", "jsd", "akl"]
 Script = Literal["han", "kana", "hangul", "cyrillic", "arabic", "hebrew", "devanagari", "thai"]
 
 
@@ -320,10 +321,15 @@ class Training(Section):
 
 
 class Consolidation(Section):
-    """Stage 2: reverse KL on the student's own samples, the student refreshed each round (method section 4)."""
+    """Stage 2: reverse KL on the student's own samples, the student refreshed each round (method section 4).
+
+    The temperature is that of the two distributions which the loss compares, not of sampling. Stage 1 has none: its
+    targets are stored at temperature 1.
+    """
 
     steps: PositiveInt = Field(default=24, description="Of training.steps, for schedule two_stage.")
     rounds: PositiveInt = 2
+    temperature: float = Field(default=1.0, gt=0, description="Divides both models' logits in the loss.")
     rescore: PositiveInt | None = Field(
         default=None, description="Problems on which pass rates are estimated again; all if not set."
     )
@@ -339,10 +345,19 @@ class Arm(Section):
         default=None, description="alpha and beta of this arm; weights.alpha and weights.beta if not set (beta)."
     )
 
+    loss: Loss | None = Field(
+        default=None, description="In every stage of this arm; forward KL in stage 1, reverse KL in stage 2 if not set."
+    )
+    jsd_share: float | None = Field(
+        default=None, gt=0, lt=1, description="The teacher's share of the mixture in loss jsd; 0.5 if not set."
+    )
+
     @model_validator(mode="after")
     def _effective(self) -> Self:
         if self.exponents is not None and self.scheme != "beta":
             raise ValueError(f"exponents has no effect with scheme '{self.scheme}': remove it")
+        if self.jsd_share is not None and self.loss != "jsd":
+            raise ValueError(f"jsd_share has no effect with loss '{self.loss or 'not set'}': remove it")
         return self
 
 

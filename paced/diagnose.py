@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from paced.config import Model, Precision, Weights
 from paced.errors import DataError
+from paced.losses import forward_kl, reverse_kl
 from paced.models import Tokenizer, device_of, load_model
 from paced.objectives import Forward, Objective, Reverse, Student, coefficients
 from paced.samples import model_folder
@@ -134,10 +135,10 @@ def objective_of(
 ) -> Forward | Reverse:
     """What a training step of this objective would read."""
     if config.objective == "forward":
-        return Forward(job, tokenizer, weights, device, job.work / "targets")
+        return Forward(job, forward_kl, tokenizer, weights, device, job.work / "targets")
     folder = model_folder(job.input("teacher"))
     teacher = Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.teacher_trust_remote_code)
-    return Reverse(job, teacher, config.privileged, tokenizer, weights, device)
+    return Reverse(job, reverse_kl, 1.0, teacher, config.privileged, tokenizer, weights, device)
 
 
 def gradient(

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 from paced.config import Recipe
 from paced.errors import ConfigError
 from paced.identity import model_identity
-from paced.models import Tokenizer, device_of, head, load_model, response_hidden
+from paced.models import Tokenizer, device_of, load_model, projection, response_hidden
 from paced.report import read
 from paced.store import Collection, write_table
 from paced.tables import TARGETS
@@ -140,12 +140,12 @@ def compare(
     sums, coded = dict.fromkeys(encodings, Fidelity()), {name: list[Sparse]() for name in encodings}
     for sample in samples:
         hidden = [
-            (response_hidden(model, [context], [sample.response]), head(model).weight[:vocabulary].T)
+            (response_hidden(model, [context], [sample.response]), projection(model, vocabulary))
             for model, context in ((student, sample.prompt), (teacher, sample.context))
         ]
         pieces = {name: list[Sparse]() for name in encodings}
         for rows, kept in slices(sample.targets):
-            q, p = ((states[rows] @ projection).float() for states, projection in hidden)
+            q, p = (head.logits(states[rows]).float() for states, head in hidden)
             taken = torch.tensor(sample.response[rows], device=p.device)
             for name, encoding in encodings.items():
                 pieces[name].append(encoding(p, taken, kept))

@@ -22,14 +22,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from paced.config import Precision, Sampling, Training
 from paced.errors import DataError
-from paced.losses import CHUNK
+from paced.losses import BLOCK, chunk_rows
 from paced.models import DTYPES
-from paced.scoring import shape_of
+from paced.scoring import CHUNK, shape_of
 
 BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
 PROCESS = 420_000_000  # of a stage's process on a CPU: Python, torch, transformers, pandas (docs/reproduce.md)
-# Rows of V numbers that exist at once for each position of a chunk of the loss, forward and backward, in fp32.
-HEAD_ROWS = 6
+DIVERGENCE = 8  # numbers that the loss needs at once, beside each logit of a block
 LOADING = "weight files while they are converted (host)"
 KNOWN = Path(__file__).with_name("known.json")
 
@@ -256,7 +255,8 @@ def training_memory(
         sharded: processes that parameters, gradients and moments are spread over.
     """
     rows = min(training.batch, max(1, training.micro_batch_tokens // tokens))
-    p, vh, chunk = model.parameters, model.head, CHUNK * model.vocabulary * 4
+    p, vh = model.parameters, model.head
+    chunk = min(rows * tokens, chunk_rows(model.vocabulary)) * model.vocabulary * 4
     if training.gradient_checkpointing:
         one, two = (activations(model, rows, tokens, dtype, layers) for layers in (1, 2))
         kept = model.layers * rows * tokens * model.hidden * 4 + (two - one) + rows * tokens * model.hidden * 8
@@ -268,8 +268,10 @@ def training_memory(
         "gradients, fp32": 4 * p // sharded,
         "AdamW moments, fp32": 8 * p // sharded,
         "activations of a micro-batch": kept,
-        # Its gradient is formed chunk by chunk, then scaled, then laid into that of the whole matrix.
-        "output projection": max(HEAD_ROWS * chunk + (4 + weights) * vh, 12 * vh),
+        # Its gradient beside the logits of a chunk; then beside that of the embedding.
+        "output projection": max(
+            (1 if dtype == "float32" else 2) * chunk + DIVERGENCE * min(4 * BLOCK, chunk) + (4 + weights) * vh, 8 * vh
+        ),
     }
     if cuda:
         items["optimizer step, all parameters at once"] = 4 * p // sharded
@@ -279,7 +281,7 @@ def training_memory(
     if teacher:
         shape_, precision = teacher
         items["teacher, frozen"] = BYTES[precision] * shape_.parameters // sharded
-        items["teacher's forward pass"] = rows * tokens * shape_.hidden * 12 + 2 * chunk
+        items["teacher's forward pass"] = rows * tokens * shape_.hidden * 12 + chunk
     return items
 
 

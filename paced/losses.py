@@ -1,112 +1,242 @@
 """Divergences between a student q and a teacher p, and the output projection fused with them.
 
-Shapes: N positions, V ids the tokenizer knows, H hidden size, K stored teacher entries (padded), C positions a chunk.
-Every divergence is in nats, exactly 0 at p = q, formed in log space and never clamped. Each returns one value a
-position; weighting and the single division by a global denominator are the caller's (method section 7).
+Shapes: N positions, V ids the tokenizer knows, H hidden size, K stored teacher entries (padded), C positions a chunk,
+M outcomes of a distribution (V ids; or K entries and the tail). Every divergence is in nats, 0 at p = q, formed in log
+space and never clamped. Each gives one value a position and its gradient in closed form; weighting and the single
+division by a global denominator are the caller's (method section 7).
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-CHUNK = 512  # positions whose logits exist at once
+LOGITS = 40_000_000  # that exist at once: 263 positions of a vocabulary of 152k, 160 MB in fp32
+BLOCK = 2_000_000  # of them that the divergence is formed from at once: what stays in a processor's cache
 
-
-def _times_log_ratio(p: Tensor, log_p: Tensor, log_q: Tensor) -> Tensor:
-    """p (log p - log q), 0 where p = 0, with a gradient that is 0 there too."""
-    there = p > 0
-    return torch.where(there, p * (log_p.masked_fill(~there, 0) - log_q.masked_fill(~there, 0)), 0)
-
-
-def forward_kl(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """KL(p || q) = sum_v p_v (log p_v - log q_v), entropy term included. [N, V] twice -> [N]."""
-    log_p, log_q = teacher_logits.log_softmax(-1), logits.log_softmax(-1)
-    return _times_log_ratio(log_p.exp(), log_p, log_q).sum(-1)
-
-
-def reverse_kl(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """KL(q || p) = sum_v q_v (log q_v - log p_v), differentiable in q at every id. [N, V] twice -> [N]."""
-    log_p, log_q = teacher_logits.log_softmax(-1), logits.log_softmax(-1)
-    return _times_log_ratio(log_q.exp(), log_q, log_p).sum(-1)
-
-
-def bucketed_forward_kl(logits: Tensor, ids: Tensor, logprobs: Tensor, tail_logprob: Tensor) -> Tensor:
-    """KL(p || q) over the partition {each stored id, everything else} (method section 6).
-
-    sum_S p (log p - log q) + p_tail (log p_tail - log q_tail), with log q_tail a log-sum-exp over the complement of S.
-    A true KL of a coarser partition: never negative, at most the full KL, equal to it when S is the vocabulary. Its
-    gradient in the student's logits is q_j - p_j inside S and q_j (1 - p_tail / q_tail) outside.
-
-    Args:
-        logits: student, [N, V].
-        ids: stored ids, [N, K]; a row with fewer entries repeats its first id with log-probability -inf.
-        logprobs: log p of the ids, [N, K]; with ``tail_logprob`` they sum to 1.
-        tail_logprob: log of the mass outside S, [N]; -inf when S is everything.
-    """
-    # Not a difference of two log-sum-exps of the logits: that loses the digits of however far the logits lie from 0.
-    log_q = logits.log_softmax(-1)
-    inside = _times_log_ratio(logprobs.exp(), logprobs, log_q.gather(-1, ids)).sum(-1)
-    tail = tail_logprob.exp()
-    rest = log_q.scatter(-1, ids, -torch.inf)
-    empty = (tail == 0)[:, None]
-    if bool(empty.any()):  # the log-sum-exp of an empty complement has no gradient
-        rest = torch.where(empty, log_q, rest)
-    return inside + _times_log_ratio(tail, tail_logprob, rest.logsumexp(-1))
-
-
+# (log q, log p), each [N, M] -> values [N], and their gradient in the logits whose softmax is q, [N, M].
+Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# (logits of a chunk [C, V], which positions they are) -> values [C]; overwrites the logits with the values' gradient.
 Divergence = Callable[[Tensor, slice], Tensor]
 
 
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """sum_m a_m b_m, without the products in memory. [N, M] twice -> [N]."""
+    return torch.bmm(a[:, None], b[:, :, None])[:, 0, 0]
+
+
+def forward_kl(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(p || q) = sum p (log p - log q), entropy term included; gradient q - p."""
+    p = log_p.exp()
+    return _dot(p, log_p - log_q), log_q.exp().sub_(p)
+
+
+def reverse_kl(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """KL(q || p) = sum q (log q - log p), differentiable in q everywhere; gradient q (log q - log p - KL)."""
+    q, ratio = log_q.exp(), log_q - log_p
+    value = _dot(q, ratio)
+    return value, ratio.sub_(value[:, None]).mul_(q)
+
+
+def jsd(log_q: Tensor, log_p: Tensor, share: float = 0.5) -> tuple[Tensor, Tensor]:
+    """Generalised Jensen-Shannon: b KL(p || m) + (1 - b) KL(q || m), m = b p + (1 - b) q, b = ``share`` in (0, 1).
+
+    Gradient (1 - b) q (log q - log m - KL(q || m)). Source: GKD, arXiv 2306.13649, equation 1.
+    """
+    log_m = torch.logaddexp(log_q + math.log(1 - share), log_p + math.log(share))
+    backward, gradient = reverse_kl(log_q, log_m)
+    return share * _dot(log_p.exp(), log_p - log_m) + (1 - share) * backward, gradient.mul_(1 - share)
+
+
+def akl(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """Adaptive KL: a KL(p || q) + (1 - a) KL(q || p), a the share of sum |p - q| that lies in the teacher's head.
+
+    The head is the smallest set of outcomes that holds half of p, with all that are as probable as its last. Like its
+    source (arXiv 2404.02657) it takes a for a constant in the gradient. Where p = q, a is 1/2.
+    """
+    p = log_p.exp()
+    gap = (p - log_q.exp()).abs_()
+    entries = min(256, p.shape[-1])
+    top = p.topk(entries).values
+    while entries < p.shape[-1] and bool((top.sum(-1) < 0.5).any()):  # a flat teacher
+        entries = min(16 * entries, p.shape[-1])
+        top = p.topk(entries).values
+    least = top.where(top.cumsum(-1) - top < 0.5, torch.inf).amin(-1, keepdim=True)
+    total = gap.sum(-1)
+    a = (gap.mul_(p >= least).sum(-1) / total).where(total > 0, 0.5)
+    (forward, to_p), (backward, from_p) = forward_kl(log_q, log_p), reverse_kl(log_q, log_p)
+    return torch.lerp(backward, forward, a), from_p.lerp_(to_p, a[:, None])
+
+
+LOSSES: dict[str, Loss] = {"forward_kl": forward_kl, "reverse_kl": reverse_kl, "jsd": jsd, "akl": akl}
+
+
+def exact(loss: Loss, logits: Tensor, teacher_logits: Tensor) -> Tensor:
+    """The loss over all ids. Overwrites ``logits`` [N, V] with the gradient; teacher's [N, V] -> values [N]."""
+    rows, values = _rows(BLOCK, logits), list[Tensor]()
+    for z, t in zip(logits.split(rows), teacher_logits.split(rows), strict=True):
+        value, gradient = loss(z.log_softmax(-1), t.log_softmax(-1))
+        values.append(value)
+        z.copy_(gradient)
+    return torch.cat(values)
+
+
+def bucketed(loss: Loss, logits: Tensor, ids: Tensor, logprobs: Tensor, tail_logprob: Tensor) -> Tensor:
+    """The loss over the partition {each stored id, everything else} (method section 6), from sparse targets.
+
+    log q_tail is a log-sum-exp over the complement of S. Of the forward, reverse or Jensen-Shannon divergence it is
+    the true one of a coarser partition: never negative, at most the exact one, equal to it when S is the vocabulary.
+    The gradient in the tail's one logit is spread over its ids in proportion to q; for forward KL that is
+    q_j - p_j inside S and q_j (1 - p_tail / q_tail) outside.
+
+    Args:
+        logits: student, [N, V]; overwritten with the gradient.
+        ids: stored ids, [N, K]; a row with fewer entries repeats its first id with log-probability -inf.
+        logprobs: log p of the ids, [N, K]; with ``tail_logprob`` they sum to 1.
+        tail_logprob: log of the mass outside S, [N]; -inf when S is everything.
+
+    Returns:
+        values, [N].
+    """
+    lowest, rows = torch.finfo(logits.dtype).min, _rows(BLOCK, logits)
+    targets = zip(ids.split(rows), logprobs.split(rows), tail_logprob.split(rows), strict=True)
+    values = list[Tensor]()
+    for z, (inside, log_p, tail) in zip(logits.split(rows), targets, strict=True):
+        missing = log_p == -torch.inf
+        u = z.gather(-1, inside).masked_fill_(missing, -torch.inf)
+        z.scatter_(-1, inside, -torch.inf)
+        top = z.amax(-1, keepdim=True).clamp_min_(lowest)  # -inf if S is everything
+        rest = (z - top).exp_()
+        total = rest.sum(-1, keepdim=True)
+        # Not a difference of two log-sum-exps of the logits: that loses the digits of how far the logits lie from 0.
+        peak = torch.maximum(u.amax(-1, keepdim=True), top)
+        log_q = torch.cat([u - peak, top - peak + total.log()], -1).log_softmax(-1)
+        # An outcome without mass has the lowest number for -inf: its exponential is 0, and 0 times it is 0.
+        log_p = torch.cat([log_p, tail[:, None]], -1)
+        value, gradient = loss(log_q.clamp_min_(lowest), log_p.clamp_min_(lowest))
+        values.append(value)
+        torch.mul(rest, gradient[:, -1:] / total.clamp_min_(1), out=z)  # at least 1 unless S is everything
+        z.scatter_(-1, inside, gradient[:, :-1].where(~missing, gradient[:, :1]))
+    return torch.cat(values)
+
+
+def _rows(numbers: int, logits: Tensor) -> int:
+    return max(1, numbers // logits.shape[-1])
+
+
+class Projection(NamedTuple):
+    """Hidden states to logits over the first ``size`` ids: softcap tanh((h W^T + b) / softcap) / temperature."""
+
+    weight: Tensor  # [V or more, H]
+    size: int
+    bias: Tensor | None = None  # [V or more]
+    softcap: float | None = None
+    temperature: float = 1.0
+
+    def onto(self, ids: Tensor | slice) -> "Projection":
+        """The same onto some of the ids only."""
+        weight = self.weight[ids]
+        return self._replace(weight=weight, size=len(weight), bias=None if self.bias is None else self.bias[ids])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """[N, H] -> [N, V], in the precision of both."""
+        return self.finish(hidden @ self.weight[: self.size].T)
+
+    def finish(self, products: Tensor) -> Tensor:
+        """Logits from the products of hidden states and weights, [..., V], which it overwrites."""
+        if self.bias is not None:
+            products.add_(self.bias[: self.size])
+        if self.softcap is not None:
+            products.div_(self.softcap).tanh_().mul_(self.softcap)
+        return products if self.temperature == 1 else products.div_(self.temperature)
+
+
 class _FusedHead(torch.autograd.Function):
-    """sum_n c_n d(h_n W^T): the gradients of a chunk are formed while its logits exist, and only they are kept."""
+    """sum_n c_n d(h_n): the gradients of a chunk are formed while its logits exist, and only they are kept."""
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, coefficients: Tensor, divergence: Divergence
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        coefficients: Tensor,
+        projection: Projection,
+        divergence: Divergence,
+        differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
-        projection = weight.to(hidden.dtype)
-        values = torch.empty(len(hidden), dtype=coefficients.dtype, device=hidden.device)
+        size, temperature, softcap = projection.size, projection.temperature, projection.softcap
+        known = weight[:size].to(hidden.dtype)
+        values, shares = torch.empty_like(coefficients), coefficients / temperature
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for start in range(0, len(hidden), CHUNK):
-            rows = slice(start, start + CHUNK)
-            logits = (hidden[rows] @ projection.T).to(coefficients.dtype).requires_grad_()
-            with torch.enable_grad():
-                value = divergence(logits, rows)
-                (gradient,) = torch.autograd.grad((value * coefficients[rows]).sum(), logits)
-            values[rows] = value.detach()
-            gradient = gradient.to(hidden.dtype)
-            grad_hidden[rows] = gradient @ projection
+        grad_weight, grad_bias = (
+            torch.zeros_like(t) if t is not None and needed and differentiate else None
+            for t, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
+        )
+        chunk = min(chunk_rows(size), len(hidden))
+        products = hidden.new_empty(chunk, size)
+        wide = products if hidden.dtype == values.dtype else values.new_empty(chunk, size)
+        for start in range(0, len(hidden), chunk or 1):
+            rows = slice(start, min(start + chunk, len(hidden)))
+            product = torch.mm(hidden[rows], known.T, out=products[: rows.stop - start])
+            logits = projection.finish(wide[: rows.stop - start].copy_(product))
+            slope = None if softcap is None else (logits * (temperature / softcap)).square_().neg_().add_(1)
+            values[rows] = divergence(logits, rows)
+            if not differentiate:
+                continue
+            gradient = product.copy_(logits if slope is None else logits.mul_(slope))
+            # Coefficients go to the small factors of the products, not to C x V numbers.
+            share = shares[rows, None]
+            grad_hidden[rows] = (gradient @ known) * share
             if grad_weight is not None:
-                grad_weight += gradient.T @ hidden[rows]
-        ctx.save_for_backward(grad_hidden, *([] if grad_weight is None else [grad_weight]))
+                _add_product(grad_weight[:size], gradient.T, (hidden[rows] * share).to(hidden.dtype))
+            if grad_bias is not None:
+                grad_bias[:size] += (gradient * share).sum(0)
+        ctx.gradients = (grad_hidden, grad_weight, grad_bias)
         ctx.mark_non_differentiable(values)
         return (values * coefficients).sum(), values
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
-        grad_hidden, *grad_weight = ctx.saved_tensors
-        scale = gradients[0]
-        return (
-            grad_hidden * scale.to(grad_hidden.dtype),
-            grad_weight[0] * scale.to(grad_weight[0].dtype) if grad_weight else None,
-            None,
-            None,
-        )
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # Handed on, not kept: what autograd alone holds becomes the parameter's gradient without a copy.
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            raise RuntimeError("a fused loss is differentiated once: its gradients have been handed on")
+        if bool(upstream[0] != 1):
+            gradients = tuple(None if g is None else g.mul_(upstream[0]) for g in gradients)
+        return (*gradients, None, None, None, None)
 
 
-def fused_loss(hidden: Tensor, weight: Tensor, coefficients: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b, accumulated in the precision of ``total``."""
+    if total.dtype == b.dtype:
+        total.addmm_(a, b)
+    else:
+        for part, rows in zip(total.split(1 << 14), a.split(1 << 14), strict=True):
+            part += rows @ b
+
+
+def chunk_rows(size: int) -> int:
+    """Positions whose logits exist at once."""
+    return max(1, LOGITS // size)
+
+
+def fused_loss(
+    hidden: Tensor, projection: Projection, coefficients: Tensor, divergence: Divergence
+) -> tuple[Tensor, Tensor]:
     """The weighted sum of a divergence over positions, and its value at each; no tensor of N x V ever exists.
 
     Args:
         hidden: student's hidden states, [N, H], fp32 or bf16; bf16 rounds the logits, as the model's own head does.
-        weight: output projection cut to the ids the tokenizer knows, [V, H].
+        projection: its output projection; no gradient is formed of a frozen one.
         coefficients: what each position counts, [N]; they carry weights and the denominator, and no gradient.
-        divergence: maps logits [C, V] of the positions ``rows`` to values [C].
+        divergence: forms values [C] and gradients from logits [C, V] of the positions ``rows``.
 
     Returns:
-        the scalar sum (differentiable in hidden and weight), and the values [N] (not differentiable).
+        the scalar sum (differentiable once, in hidden states, weight and bias), and the values [N] (without gradient).
     """
-    return _FusedHead.apply(hidden, weight, coefficients, divergence)  # pyright: ignore[reportReturnType]
+    return _FusedHead.apply(  # pyright: ignore[reportReturnType]
+        hidden, projection.weight, projection.bias, coefficients, projection, divergence, torch.is_grad_enabled()
+    )

@@ -27,6 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 from paced.config import Model, Runtime
 from paced.errors import ConfigError, DataError
 from paced.identity import digest
+from paced.losses import Projection
 
 disable_progress_bar()  # stages report progress themselves
 
@@ -150,7 +151,7 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
 
     Raises:
         DataError: the folder's weights or configuration cannot be loaded, or some weights are missing.
-        ConfigError: its logits are not hidden states times the output matrix (soft-capping, scaling).
+        ConfigError: its logits are not its output projection of the hidden states, but scaled, say.
     """
     with _loading(folder, "model"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -172,11 +173,11 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
     with torch.no_grad():
         probe = torch.arange(1, 5, device=device)[None]
         own = model(input_ids=probe, use_cache=False).logits[0]
-        ours = hidden_states(model, probe)[0] @ head(model).weight.T
+        ours = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
         if not torch.allclose(own.float(), ours.float(), atol=1e-3, rtol=1e-2):
             raise ConfigError(
-                f"model {folder}: its logits are not hidden states times its output matrix (soft-capping or scaling), "
-                "which is not supported"
+                f"model {folder}: its logits are not its output projection of its hidden states (they are scaled, or "
+                "made in another way), which is not supported"
             )
     return model
 
@@ -184,6 +185,13 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
 def head(model: PreTrainedModel) -> nn.Linear:
     """The output projection, weight [V or more, H]."""
     return model.get_output_embeddings()  # pyright: ignore[reportReturnType]
+
+
+def projection(model: PreTrainedModel, size: int, temperature: float = 1.0) -> Projection:
+    """Hidden states to logits over the first ``size`` ids, soft-capped if the model's are (Gemma 2)."""
+    core = head(model)
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return Projection(core.weight, size, core.bias, softcap, temperature)
 
 
 def hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a training step minimises: weighted forward KL on teacher answers, or weighted reverse KL on the student's own.
+"""What a training step minimises: a weighted divergence on the teacher's answers, or on the student's own samples.
 
 An objective supplies samples and a divergence; the loop in paced/train.py does the rest. Weights come as a column, and
 nothing here knows why a problem weighs what it does. Losses are summed over tokens and divided once by one denominator
@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 from paced.config import Model, Precision
 from paced.data.problems import problems_of
 from paced.errors import DataError, EngineError
-from paced.losses import Divergence, bucketed_forward_kl, fused_loss, reverse_kl
-from paced.models import DTYPES, Tokenizer, head, load_model, response_hidden, same_tokens
+from paced.losses import Divergence, Loss, Projection, bucketed, exact, fused_loss
+from paced.models import DTYPES, Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.prompts import teacher_messages
 from paced.rollouts import kept_problems
 from paced.sharding import shard
@@ -55,12 +55,14 @@ class Objective(Protocol):
 
 
 class Forward:
-    """KL(p || q) along the teacher's answers, p from the cache (method section 3).
+    """A loss along the teacher's answers, p from the cache (method section 3): KL(p || q) unless the arm says else.
 
     Each epoch uses a problem's next answer.
     """
 
-    def __init__(self, job: Job, tokenizer: Tokenizer, weights: dict[str, float], device: torch.device, scratch: Path):
+    def __init__(
+        self, job: Job, loss: Loss, tokenizer: Tokenizer, weights: dict[str, float], device: torch.device, scratch: Path
+    ):
         table = job.table("answers", "answers.parquet")
         about = json.loads((job.input("answers").folder / "targets.json").read_text())
         collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
@@ -77,7 +79,7 @@ class Forward:
         self._answers = [answers[i] for i in self.ids]
         self._prompts = [tokenizer.prompt(rows[i]["prompt"]) for i in self.ids]
         self._weights = [weights[i] for i in self.ids]
-        self._device, self._size = device, tokenizer.size
+        self._loss, self._device, self._size = loss, device, tokenizer.size
         self.population = len(self.ids)
 
     def has(self, item: int) -> bool:
@@ -90,36 +92,40 @@ class Forward:
     def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
         ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)
         ids = (ids + shift) % self._size
-        return lambda logits, rows: bucketed_forward_kl(logits, ids[rows], logprobs[rows], tail[rows])
+        return lambda logits, rows: bucketed(self._loss, logits, ids[rows], logprobs[rows], tail[rows])
 
 
 class Teacher(nn.Module):
     """The frozen teacher of the reverse objective, its parameters spread over the processes if there are several."""
 
-    def __init__(self, model: PreTrainedModel, size: int):
+    def __init__(self, model: PreTrainedModel, size: int, temperature: float):
         super().__init__()
-        self.model, self.size = model.requires_grad_(False), size
+        self.model, self.size, self.temperature = model.requires_grad_(False), size, temperature
         shard(self, model, gather_once=True)
 
     @torch.no_grad()
-    def forward(self, contexts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-        """Hidden states [N, H] at the response positions, and the output matrix [V, H]."""
-        return response_hidden(self.model, contexts, responses), head(self.model).weight[: self.size]
+    def forward(
+        self, contexts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Projection]:
+        """Hidden states [N, H] at the response positions, and the output projection."""
+        hidden = response_hidden(self.model, contexts, responses)
+        return hidden, projection(self.model, self.size, self.temperature)
 
 
 class Reverse:
-    """KL(q || p) along the student's own samples, exact: the frozen teacher is resident (method section 4).
+    """A loss along the student's own samples, KL(q || p) unless the arm says else (method section 4).
 
-    A privileged teacher scores the same response ids behind a prompt that also holds the reference solution.
+    It is exact: the frozen teacher is resident. A privileged teacher scores the same response ids behind a prompt that
+    also holds the reference solution.
     """
 
     def __init__(
-        self, job: Job, teacher: Model, privileged: bool, tokenizer: Tokenizer, weights: dict[str, float],
-        device: torch.device,
+        self, job: Job, loss: Loss, temperature: float, teacher: Model, privileged: bool, tokenizer: Tokenizer,
+        weights: dict[str, float], device: torch.device,
     ):  # fmt: skip
         folder = Path(teacher.path)
         same_tokens(tokenizer, Tokenizer(folder, teacher.trust_remote_code))
-        self._teacher = Teacher(load_model(folder, teacher, device), tokenizer.size)
+        self._loss, self._teacher = loss, Teacher(load_model(folder, teacher, device), tokenizer.size, temperature)
         table = job.table("rollouts", "rollouts.parquet")
         table = table[(table["finish"] != "error") & ~table["problem_id"].duplicated()]
         about = json.loads((job.input("rollouts").folder / "samples.json").read_text())
@@ -147,12 +153,11 @@ class Reverse:
         return Sample(self._prompts[item], response, self._weights[item], item)
 
     def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
-        hidden, projection = self._teacher([self._contexts[s.place] for s in samples], [s.response for s in samples])
+        hidden, head = self._teacher([self._contexts[s.place] for s in samples], [s.response for s in samples])
 
         def value(logits: Tensor, rows: slice) -> Tensor:
-            with torch.no_grad():
-                teacher = (hidden[rows] @ projection.T).to(logits.dtype).roll(shift, -1)
-            return reverse_kl(logits, teacher)
+            teacher = head.logits(hidden[rows]).to(logits.dtype)
+            return exact(self._loss, logits, teacher.roll(shift, -1) if shift else teacher)
 
         return value
 
@@ -160,9 +165,9 @@ class Reverse:
 class Student(nn.Module):
     """The student and its loss in one module, so that sharded parameters are whole while either is computed."""
 
-    def __init__(self, model: PreTrainedModel, size: int, precision: Precision):
+    def __init__(self, model: PreTrainedModel, size: int, precision: Precision, temperature: float = 1.0):
         super().__init__()
-        self.model, self.size, self.dtype = model, size, DTYPES[precision]
+        self.model, self.size, self.dtype, self.temperature = model, size, DTYPES[precision], temperature
         shard(self, model, gather_once=False)
 
     def forward(self, samples: Sequence[Sample], shares: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
@@ -171,7 +176,8 @@ class Student(nn.Module):
         with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
             hidden = response_hidden(self.model, [s.prompt for s in samples], [s.response for s in samples])
         with torch.autocast(device, enabled=False):  # autocast keeps the residual stream in fp32
-            return fused_loss(hidden.to(self.dtype), head(self.model).weight[: self.size], shares, divergence)
+            head = projection(self.model, self.size, self.temperature)
+            return fused_loss(hidden.to(self.dtype), head, shares, divergence)
 
 
 def coefficients(samples: Sequence[Sample], denominator: float, reduction: str) -> list[float]:

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from paced.losses import CHUNK
 from paced.models import head, hidden_states
 
+CHUNK = 512  # positions whose logits exist at once
 TOKENS = 2048  # padded tokens of a pass, unless one sequence is longer
 
 

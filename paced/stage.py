@@ -43,9 +43,9 @@ STAGES = {
     "rollouts": Stage("paced.rollouts:rollouts", 4, True),
     "weights": Stage("paced.weights:weights", 1, False),
     "teacher": Stage("paced.teacher:teacher", 5, True),
-    "train": Stage("paced.train:train", 1, True),
+    "train": Stage("paced.train:train", 2, True),
     "evaluate": Stage("paced.evaluate:evaluate", 6, True),
-    "diagnose": Stage("paced.diagnose:diagnose", 1, True),
+    "diagnose": Stage("paced.diagnose:diagnose", 2, True),
     "compare": Stage("paced.compare:compare", 2, False),
 }
 

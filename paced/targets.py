@@ -52,7 +52,7 @@ def encode(logits: Tensor, taken: Tensor, mass: float, max_entries: int) -> Spar
 
 
 def decode(sparse: Sparse, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
-    """Padded ``ids`` [N, K], ``logprobs`` [N, K] and ``tail_logprob`` [N], as bucketed_forward_kl reads them."""
+    """Padded ``ids`` [N, K], ``logprobs`` [N, K] and ``tail_logprob`` [N], as paced.losses.bucketed reads them."""
     counts = torch.from_numpy(sparse.counts.astype(np.int64))
     n, k = len(counts), int(counts.max())
     kept = torch.arange(k) < counts[:, None]

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from paced.config import Answers, Model, Precision
 from paced.errors import DataError
-from paced.models import Tokenizer, head, same_tokens
+from paced.models import Tokenizer, projection, same_tokens
 from paced.prompts import teacher_messages
 from paced.rollouts import kept_problems
 from paced.samples import Sampler, Wanted, by_problem, model_folder
@@ -65,7 +65,7 @@ class Scorer:
     @torch.inference_mode()
     def _score(self, missing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         model = self.sampler.model
-        projection = head(model).weight[: self.sampler.tokenizer.size]
+        head = projection(model, self.sampler.tokenizer.size)
         result: dict[str, dict[str, Any]] = {}
         keys = list(missing)
         sequences = [(missing[k]["prompt_ids"], missing[k]["response_ids"]) for k in keys]
@@ -74,7 +74,7 @@ class Scorer:
             taken = torch.tensor([t for r in rows for t in r["response_ids"]], device=hidden.device)
             pieces = [
                 encode(
-                    (chunk @ projection.T)[: len(taken[some])],
+                    head.logits(chunk)[: len(taken[some])],
                     taken[some],
                     self.answers.mass,
                     self.answers.max_entries,

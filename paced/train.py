@@ -5,6 +5,7 @@ holds weights, optimizer moments, step and RNG as safetensors and JSON. Killed a
 bits.
 """
 
+import functools
 import json
 import math
 import os
@@ -23,8 +24,9 @@ from transformers import PreTrainedModel
 
 from paced import sharding
 from paced.batching import draws, micro_batches
-from paced.config import Model, Precision, Training
+from paced.config import Loss, Model, Precision, Training
 from paced.errors import EngineError
+from paced.losses import LOSSES, jsd
 from paced.models import DTYPES, Tokenizer, device_of, load_model
 from paced.objectives import Forward, Objective, Reverse, Student, canary, coefficients, denominator
 from paced.samples import model_folder
@@ -40,11 +42,15 @@ class Config(BaseModel):
     """Identity-relevant configuration of the stage.
 
     ``start`` is the first step under the arm's one schedule of ``training.steps``, ``draw_start`` the first draw of
-    this objective; ``more`` says that another training stage follows, which needs fp32 weights and the moments.
+    this objective; ``loss`` is formed at ``temperature``; ``more`` says that another training stage follows, which
+    needs fp32 weights and the moments.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     objective: Literal["forward", "reverse"]
+    loss: Loss
+    jsd_share: float | None
+    temperature: float
     steps: int
     start: int
     draw_start: int
@@ -165,7 +171,7 @@ def train(job: Job) -> None:
     model = load_model(folder, Model(path=str(folder), trust_remote_code=config.trust_remote_code), device)
     if training.gradient_checkpointing:
         recompute_activations(model)
-    student = Student(model, tokenizer.size, config.dtype)
+    student = Student(model, tokenizer.size, config.dtype, config.temperature)
     optimizer = torch.optim.AdamW(
         model.parameters(), training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
     )
@@ -226,7 +232,7 @@ def train(job: Job) -> None:
         job.metric(config.start + step + 1, metrics)
         if (step + 1) % job.runtime.checkpoint_every == 0 and step + 1 < config.steps:
             save_checkpoint(job.work, state, step + 1, lines)
-        job.progress(step + 1, config.steps, f"{config.objective} KL steps")
+        job.progress(step + 1, config.steps, f"steps on {config.loss}")
 
     kept = state.tensors(weights=False) if config.more else {}
     weights = state.weights(DTYPES["float32" if config.more else config.dtype])
@@ -247,11 +253,12 @@ def make_objective(job: Job, config: Config, tokenizer: Tokenizer, device: torch
     """The objective that the configuration names, over the problems of positive weight."""
     table = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
     weights = dict(zip(table["problem_id"], table["weight"], strict=True))
+    loss = LOSSES[config.loss] if config.jsd_share is None else functools.partial(jsd, share=config.jsd_share)
     if config.objective == "forward":
-        return Forward(job, tokenizer, weights, device, job.work / f"targets-{sharding.rank()}")
+        return Forward(job, loss, tokenizer, weights, device, job.work / f"targets-{sharding.rank()}")
     folder = model_folder(job.input("teacher"))
     teacher = Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.teacher_trust_remote_code)
-    return Reverse(job, teacher, config.privileged, tokenizer, weights, device)
+    return Reverse(job, loss, config.temperature, teacher, config.privileged, tokenizer, weights, device)
 
 
 def recompute_activations(model: PreTrainedModel) -> None:

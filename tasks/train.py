@@ -1,20 +1,25 @@
-"""Tasks 'train': forward KL on the teacher's answers, reverse KL on the student's own samples."""
+"""Tasks 'train': on the teacher's answers (forward KL) and on the student's own samples (reverse KL)."""
 
 from typing import Any
 
 from paced.artifacts import Ref
+from paced.config import Arm
 from paced.stage import Spec
 from tasks.run import Run
 from tasks.stage import stage_task
 
 
 def training_config(
-    run: Run, objective: str, seed: int, start: int, steps: int, draw_start: int, more: bool
+    run: Run, arm: Arm, objective: str, seed: int, start: int, steps: int, draw_start: int, more: bool
 ) -> dict[str, Any]:
     """Steps ``start`` to ``start + steps`` of an arm's one schedule."""
     recipe = run.recipe
+    loss = arm.loss or f"{objective}_kl"
     return {
         "objective": objective,
+        "loss": loss,
+        "jsd_share": (arm.jsd_share or 0.5) if loss == "jsd" else None,
+        "temperature": recipe.consolidation.temperature if objective == "reverse" else 1.0,
         "steps": steps,
         "start": start,
         "draw_start": draw_start,
@@ -32,10 +37,19 @@ def training_config(
 
 @stage_task
 def train_forward(
-    run: Run, label: str, seed: int, steps: int, more: bool, problems: Ref, weights: Ref, answers: Ref, model: Ref
+    run: Run,
+    label: str,
+    arm: Arm,
+    seed: int,
+    steps: int,
+    more: bool,
+    problems: Ref,
+    weights: Ref,
+    answers: Ref,
+    model: Ref,
 ) -> Spec:
-    """Weighted forward KL from the cached targets."""
-    config = training_config(run, "forward", seed, 0, steps, 0, more)
+    """Weighted forward KL, or the arm's own loss, from the cached targets."""
+    config = training_config(run, arm, "forward", seed, 0, steps, 0, more)
     inputs = {"problems": problems, "weights": weights, "answers": answers, "model": model}
     return Spec(stage="train", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)
 
@@ -44,6 +58,7 @@ def train_forward(
 def train_reverse(
     run: Run,
     label: str,
+    arm: Arm,
     seed: int,
     start: int,
     steps: int,
@@ -55,8 +70,11 @@ def train_reverse(
     teacher: Ref,
     model: Ref,
 ) -> Spec:
-    """Weighted reverse KL against the resident teacher; a student trained before brings its optimizer moments."""
-    config = training_config(run, "reverse", seed, start, steps, draw_start, more)
+    """Weighted reverse KL, or the arm's own loss, against the resident teacher.
+
+    A student trained before brings its optimizer moments.
+    """
+    config = training_config(run, arm, "reverse", seed, start, steps, draw_start, more)
     inputs = {"problems": problems, "weights": weights, "rollouts": samples, "teacher": teacher, "model": model}
     if model.kind == "train":
         inputs["state"] = model

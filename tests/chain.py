@@ -38,15 +38,18 @@ def run_chain(home: Path) -> Chain:
     sampled = add("rollouts", rollouts, seed=0, problems=problems, model=student)
     weighed = add("weights", weights, scheme="beta", rollouts=sampled, settings=recipe.weights)
     base = {"problems": problems, "weights": weighed}
+    arm = recipe.arms[0]
     answers = add("teacher", teacher_answers, seed=0, teacher=teacher, student=student, **base)
-    model = add("train_forward", train_forward, seed=0, steps=6, more=True, answers=answers, model=student, **base)
+    model = add(
+        "train_forward", train_forward, arm=arm, seed=0, steps=6, more=True, answers=answers, model=student, **base
+    )
     samples = add("sample", on_policy_samples, seed=0, model=model, start=0, number=48, **base)
     final = add(
-        "train_reverse", train_reverse, seed=0, start=2, steps=6, draw_start=0, more=False, samples=samples,
+        "train_reverse", train_reverse, arm=arm, seed=0, start=2, steps=6, draw_start=0, more=False, samples=samples,
         teacher=teacher, model=model, **base,
     )  # fmt: skip
     measured = {"seed": 0, "model": student, "learnt_from": {"answers": answers}, **base}
     add("diagnose", diagnose, **measured)
     scores = add("evaluate", judge.evaluate, model=final, benchmarks=benchmarks)
-    add("compare", judge.compare, scores={f"{arm}/0": scores for arm in ("base", "paced", "two_stage")})
+    add("compare", judge.compare, scores={f"{name}/0": scores for name in ("base", "paced", "two_stage")})
     return made

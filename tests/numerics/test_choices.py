@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from paced.choices import Chooser, log_normaliser, split_ids
 from paced.config import Runtime
 from paced.errors import DataError
+from paced.losses import Projection
 from paced.models import Tokenizer
 from paced.stage import Job, Spec
 
@@ -110,7 +111,9 @@ def test_normaliser_in_chunks_and_low_precision(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("paced.choices.COLUMNS", 3)
     hidden, weight = torch.randn(5, 4), torch.randn(10, 4).bfloat16()
     expected = (hidden.double() @ weight.double().T).logsumexp(-1)
-    torch.testing.assert_close(log_normaliser(hidden, weight).double(), expected, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        log_normaliser(hidden, Projection(weight, len(weight))).double(), expected, atol=1e-6, rtol=1e-6
+    )
 
 
 def test_a_prompt_too_long_or_empty_is_refused(model: PreTrainedModel, tokens: Tokenizer, tmp_path: Path) -> None:

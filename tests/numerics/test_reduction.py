@@ -9,8 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from paced.batching import micro_batches
-from paced.losses import Divergence, bucketed_forward_kl, fused_loss, reverse_kl
-from paced.models import Tokenizer, head, hidden_states, response_hidden
+from paced.losses import LOSSES, Divergence, bucketed, exact, fused_loss
+from paced.models import Tokenizer, head, hidden_states, projection, response_hidden
 from paced.objectives import Sample, coefficients, denominator
 from paced.targets import decode, encode
 from paced.tiny.checkpoints import EOS, PAD, VOCABULARY
@@ -43,11 +43,12 @@ class Teacher:
 
     def divergence(self, name: str, samples: Sequence[Sample]) -> Divergence:
         logits = torch.cat([self.logits[s.place] for s in samples])
-        if name == "reverse":
-            return lambda z, rows: reverse_kl(z, logits[rows])
+        kind, _, loss = name.rpartition(" ")
+        if kind != "bucketed":
+            return lambda z, rows: exact(LOSSES[loss], z, logits[rows])
         taken = torch.cat([self.taken[s.place] for s in samples])
         ids, logprobs, tail = decode(encode(logits, taken, 0.8, 8), torch.device("cpu"), torch.float64)
-        return lambda z, rows: bucketed_forward_kl(z, ids[rows], logprobs[rows], tail[rows])
+        return lambda z, rows: bucketed(LOSSES[loss], z, ids[rows], logprobs[rows], tail[rows])
 
 
 def gradient(model: PreTrainedModel) -> Tensor:
@@ -57,7 +58,7 @@ def gradient(model: PreTrainedModel) -> Tensor:
 
 
 @pytest.mark.parametrize("reduction", ["token", "sequence"])
-@pytest.mark.parametrize("name", ["forward", "reverse"])
+@pytest.mark.parametrize("name", ["bucketed forward_kl", "reverse_kl", "jsd", "bucketed akl"])
 def test_any_split_gives_the_gradient_of_the_definition(
     model: PreTrainedModel, tokens: Tokenizer, name: str, reduction: str
 ) -> None:
@@ -69,8 +70,11 @@ def test_any_split_gives_the_gradient_of_the_definition(
     expected: Tensor | float = 0.0
     for s in samples:
         logits = model(input_ids=torch.tensor([[*s.prompt, *s.response]])).logits[0, len(s.prompt) - 1 : -1, :SIZE]
-        values = teacher.divergence(name, [s])(logits, slice(None))
-        expected = expected + s.weight * (values.mean() / len(samples) if reduction == "sequence" else values.sum())
+        gradient_in_logits = logits.detach().clone()
+        values = teacher.divergence(name, [s])(gradient_in_logits, slice(None))
+        # A scalar with the divergence's value and gradient.
+        total = values.sum() + ((logits - logits.detach()) * gradient_in_logits).sum()
+        expected = expected + s.weight * (total / len(s.response) / len(samples) if reduction == "sequence" else total)
     if reduction == "token":
         expected = expected / sum(s.weight * len(s.response) for s in samples)
     assert isinstance(expected, Tensor)
@@ -88,9 +92,7 @@ def test_any_split_gives_the_gradient_of_the_definition(
             chosen = [samples[i] for i in batch]
             hidden = response_hidden(model, [s.prompt for s in chosen], [s.response for s in chosen])
             shares = torch.tensor(coefficients(chosen, total, reduction), dtype=torch.float64)
-            loss, values = fused_loss(
-                hidden, head(model).weight[: tokens.size], shares, teacher.divergence(name, chosen)
-            )
+            loss, values = fused_loss(hidden, projection(model, tokens.size), shares, teacher.divergence(name, chosen))
             assert len(values) == sum(len(s.response) for s in chosen)  # every response token counts, pad and eos too
             loss.backward()
             value += loss.item()
@@ -130,9 +132,9 @@ def test_padding_rows_of_the_vocabulary_get_no_mass(model: PreTrainedModel, toke
         hidden = response_hidden(model, [s.prompt for s in samples], [s.response for s in samples])
         loss, value = fused_loss(
             hidden,
-            weight[: tokens.size],
-            shares,
-            lambda z, r: teacher.divergence("reverse", samples)(z.double(), r).float(),
+            projection(model, tokens.size),
+            shares.double(),
+            teacher.divergence("reverse_kl", samples),
         )
         loss.backward()
         assert weight.grad is not None

@@ -7,9 +7,8 @@ import torch
 from transformers import PreTrainedModel
 
 from paced.choices import log_normaliser
-from paced.losses import CHUNK
-from paced.models import Tokenizer, head
-from paced.scoring import TOKENS, chunks, scored, shape_of
+from paced.models import Tokenizer, projection
+from paced.scoring import CHUNK, TOKENS, chunks, scored, shape_of
 from paced.targets import Sparse, encode
 
 Pair = tuple[list[int], list[int]]
@@ -27,11 +26,11 @@ def pairs(tokens: Tokenizer) -> list[Pair]:
 
 def targets(model: PreTrainedModel, size: int, pairs: list[Pair]) -> list[tuple[Sparse, torch.Tensor]]:
     """What is stored of each pair: its sparse distributions, and the normalisers that likelihoods are formed with."""
-    projection = head(model).weight[:size]
+    head = projection(model, size)
     result: dict[int, tuple[Sparse, torch.Tensor]] = {}
     for batch, hidden in scored(model, pairs):
-        logits = torch.cat([(part @ projection.T)[: some.stop - some.start] for some, part in chunks(hidden)])
-        whole, start = log_normaliser(hidden, projection), 0
+        logits = torch.cat([head.logits(part)[: some.stop - some.start] for some, part in chunks(hidden)])
+        whole, start = log_normaliser(hidden, head), 0
         for i in batch:
             rows = slice(start, start + len(pairs[i][1]))
             result[i] = encode(logits[rows], torch.tensor(pairs[i][1]), 0.999, 16), whole[rows].clone()

@@ -156,6 +156,7 @@ def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) ->
     [
         (("arms=[{name: u, scheme: uniform}]", "weights.alpha=2"), "weights.alpha has no effect"),
         (("arms=[{name: u, scheme: uniform, exponents: [1, 1]}]",), "exponents has no effect with scheme 'uniform'"),
+        (("arms=[{name: a, loss: akl, jsd_share: 0.5}]",), "jsd_share has no effect with loss 'akl'"),
         (("arms=[{name: b, exponents: [1, 2]}]", "weights.alpha=2"), "weights.alpha and weights.beta have no effect"),
         (("arms=[{name: h, scheme: hard_filter}]", "weights.shrinkage=[1, 1]"), "weights.shrinkage has no effect"),
         (

@@ -30,6 +30,7 @@ from paced.models import (
     head,
     hidden_states,
     load_model,
+    projection,
     same_tokens,
 )
 
@@ -167,13 +168,15 @@ SMALL = {
     ],
     ids=["soft-capped", "scaled", "plain, untied"],
 )
-def test_heads_that_are_not_a_matrix(tmp_path: Path, config: PreTrainedConfig, kind: type[PreTrainedModel]) -> None:
+def test_heads(tmp_path: Path, config: PreTrainedConfig, kind: type[PreTrainedModel]) -> None:
     torch.manual_seed(0)
     kind(config).save_pretrained(tmp_path)
-    if kind is LlamaForCausalLM:
-        assert head(load(tmp_path)).weight.shape == (32, 32)
-    else:
-        refused(lambda: load(tmp_path), tmp_path, "soft-capping or scaling", ConfigError)
+    if kind is GraniteForCausalLM:
+        return refused(lambda: load(tmp_path), tmp_path, "they are scaled", ConfigError)
+    model, ids = load(tmp_path), torch.arange(9)[None]
+    assert head(model).weight.shape == (32, 32)
+    known = projection(model, 30).logits(hidden_states(model, ids))
+    torch.testing.assert_close(known, model(input_ids=ids).logits[..., :30])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
