@@ -243,8 +243,8 @@ def test_the_host_goes_down_and_comes_back(platform: Platform, cluster: Postgres
     assert platform.state(run) == "CRASHED"
     name = run_name(platform, again)
     summary = json.loads((platform.home / "runs" / name / "summary.json").read_text())
-    (rollouts,) = (stage for stage in summary["stages"] if stage["name"] == "11/rollouts")
-    assert summary["status"] == "completed" and rollouts["reused"] > 0 < rollouts["computed"]
+    reused, computed = (sum(stage[key] or 0 for stage in summary["stages"]) for key in ("reused", "computed"))
+    assert summary["status"] == "completed" and reused > 0 < computed
     assert stored_once(platform.home)
     assert set(tracked(platform, name).values()) == {"FINISHED"}
     unfinished = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING", "CANCELLING"]}}}}
