@@ -9,7 +9,8 @@ from transformers import PreTrainedModel, TemperatureLogitsWarper, TopKLogitsWar
 
 from paced.config import Sampling
 from paced.engines.base import Request, Response
-from paced.engines.transformers import TransformersEngine, draw, filtered
+from paced.engines.draw import draw, filtered
+from paced.engines.transformers import TransformersEngine
 from paced.errors import EngineError
 from paced.models import Tokenizer, head
 from paced.tiny.checkpoints import EOS, VOCABULARY
