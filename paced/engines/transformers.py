@@ -2,8 +2,8 @@
 
 A sequence owns a row of the batch, and its token at position s stands in column s of the cache. So rows need not be
 equally long, and a row whose sequence has ended takes the next one. What a sequence is computed from depends on itself
-alone: its prompt's forward pass has a shape that follows from the prompt's length, columns behind its end weigh
-exactly 0, and with one CPU thread a product of FEWEST rows or more does not depend on how many there are.
+alone: a prompt is padded to a width that follows from its length, columns behind a sequence's end weigh exactly 0, and
+with one CPU thread a row of a matrix product does not depend on how many there are, if only they are FEWEST or more.
 
 Shapes: R rows of the batch, S columns of the cache, V ids the tokenizer knows.
 """
@@ -29,7 +29,7 @@ from paced.errors import EngineError
 from paced.models import Tokenizer, head, stop_ids
 from paced.scoring import shape_of
 
-FEWEST = 16  # rows of a step on a CPU: for fewer its library takes other kernels, which round otherwise
+FEWEST = 16  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
 COLUMNS = 64  # the cache grows by so many
 SPARSE = 0.75  # rows leave the batch when no more than this share of it is in use
 
@@ -84,7 +84,7 @@ class Prompts(NamedTuple):
     wanted: list[tuple[int, int]]  # requests, and which of the prompts each has
 
 
-class Sequence_(NamedTuple):
+class Started(NamedTuple):
     """A response that is being drawn."""
 
     index: int  # of its request
@@ -181,7 +181,7 @@ class TransformersEngine:
         fewest = FEWEST if head(self.model).weight.device.type == "cpu" else 1
         batch = Batch(self.model, max(limit, fewest), self.tokenizer.size)
         waiting = Waiting(self._prompts(requests))
-        live: dict[int, Sequence_] = {}  # by row
+        live: dict[int, Started] = {}  # by row
         results: dict[int, Response] = {}
         while True:
             free = [row for row in range(batch.rows) if row not in live]
@@ -191,7 +191,7 @@ class TransformersEngine:
                 batch.fill(rows, prompts, [which for _, which in wanted])
                 for row, (i, _) in zip(rows, wanted, strict=True):
                     random = np.random.default_rng(requests[i].seed)
-                    live[row] = Sequence_(i, len(requests[i].prompt_ids), random, [])
+                    live[row] = Started(i, len(requests[i].prompt_ids), random, [])
                 drawn += rows
             if not live:
                 break
@@ -204,9 +204,10 @@ class TransformersEngine:
                     tokens[row], positions[row] = s.ids[-1], s.prompt + len(s.ids) - 1
                 batch.step(tokens, positions)
                 drawn = list(live)
-            uniforms = torch.tensor([live[row].random.random() for row in drawn], dtype=torch.float64)
             logits = batch.logits[drawn]
-            for row, token in zip(drawn, draw(filtered(logits, sampling), uniforms.to(logits.device)).tolist(), strict=True):
+            uniforms = torch.tensor([live[row].random.random() for row in drawn], dtype=torch.float64)
+            tokens = draw(filtered(logits, sampling), uniforms.to(logits.device)).tolist()
+            for row, token in zip(drawn, tokens, strict=True):
                 s = live[row]
                 s.ids.append(token)
                 if token in self.stops or len(s.ids) == sampling.max_new_tokens:
@@ -227,16 +228,12 @@ class TransformersEngine:
             likes = list(likes)
             for start in range(0, len(likes), shape[0]):
                 chosen = likes[start : start + shape[0]]
-                ids = torch.zeros(shape, dtype=torch.long)
-                ends = torch.zeros(shape[0], dtype=torch.long)
-                for row, p in enumerate(chosen):
-                    ids[row, : len(p)] = torch.tensor(p)
-                    ends[row] = len(p) - 1
+                ids = torch.tensor([[*p, *[0] * (shape[1] - len(p))] for p in chosen], device=device)
                 cache = DynamicCache()
-                hidden = self.model.base_model(
-                    input_ids=ids.to(device), past_key_values=cache, use_cache=True
-                ).last_hidden_state
-                logits = head(self.model)(hidden[torch.arange(shape[0]), ends])[: len(chosen), : self.tokenizer.size]
+                hidden = self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
+                last = torch.stack([row[len(p) - 1] for row, p in zip(hidden, chosen, strict=True)])
+                last = functional.pad(last, (0, 0, 0, max(0, FEWEST - len(last))))
+                logits = head(self.model)(last)[: len(chosen), : self.tokenizer.size]
                 if bool(logits.isnan().any()):  # else every draw would be the same id, and every verdict wrong
                     raise EngineError(
                         "the model's logits are not finite: its weights are damaged, or overflow in this dtype"

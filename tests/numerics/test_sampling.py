@@ -5,7 +5,18 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from paced.config import Sampling
 from paced.engines.base import Request, Response
@@ -117,6 +128,43 @@ def test_a_request_draws_the_same_in_any_batch(model: PreTrainedModel, tokens: T
         assert short.finish == "length" or long == short
     assert len({tuple(r.ids) for r in whole[::6]}) > 1  # samples of one prompt differ by their seeds
     assert ask(engine(model, tokens), [], max_new_tokens=12) == []
+
+
+SMALL = {
+    "vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "initializer_range": 0.3, "eos_token_id": EOS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SMALL),
+        Qwen2Config(**SMALL),
+        Qwen3Config(**SMALL),
+        MistralConfig(**SMALL, sliding_window=40),
+        Qwen3Config(**SMALL, use_sliding_window=True, sliding_window=40, max_window_layers=1),
+    ],
+    ids=["llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two"],
+)
+def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, tokens: Tokenizer) -> None:
+    """Whatever rows its sequence shared a batch with: the law is that of a forward pass of the sequence alone."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    head(model).weight.data[EOS] = 0  # so that few stop early
+    make = np.random.default_rng(1)
+    prompts = [make.integers(0, tokens.size, n).tolist() for n in (3, 50, 64, 65, 70, 3)]
+    requests = [Request(p, 10 * i + j) for i, p in enumerate(prompts) for j in range(3)]
+    found = ask(engine(model, tokens, 7), requests, max_new_tokens=90, temperature=2.0)
+    assert max(len(p) + len(r.ids) for (p, _), r in zip(requests, found, strict=True)) > 130  # the cache grew twice
+    for (prompt, seed), response in zip(requests, found, strict=True):
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([prompt + response.ids]), use_cache=False).logits[0]
+        law = (logits[len(prompt) - 1 : -1, : tokens.size].double() / 2).softmax(-1)
+        above = law.cumsum(-1).gather(-1, torch.tensor(response.ids)[:, None])[:, 0]
+        below = above - law.gather(-1, torch.tensor(response.ids)[:, None])[:, 0]
+        uniforms = torch.from_numpy(np.random.default_rng(seed).random(len(response.ids)))
+        assert ((below - 1e-5 < uniforms) & (uniforms < above + 1e-5)).all()
 
 
 @pytest.mark.parametrize("limit", [1, 9])
