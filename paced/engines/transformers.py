@@ -23,14 +23,13 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 from paced.config import Sampling
-from paced.engines.base import Request, Response
+from paced.engines.base import COLUMNS, Request, Response
 from paced.engines.draw import draw, filtered
 from paced.errors import EngineError
 from paced.models import Tokenizer, head, stop_ids
 from paced.scoring import shape_of
 
 FEWEST = 16  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
-COLUMNS = 64  # the cache grows by so many
 SPARSE = 0.75  # rows leave the batch when no more than this share of it is in use
 
 

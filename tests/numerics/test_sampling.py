@@ -167,6 +167,33 @@ def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, 
         assert ((below - 1e-5 < uniforms) & (uniforms < above + 1e-5)).all()
 
 
+def test_logits_have_the_same_bits_in_any_batch(tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fp32 with one CPU thread: whatever is drawn from, with any number of rows, in any order and company."""
+    torch.manual_seed(0)
+    wider = {"hidden_size": 192, "intermediate_size": 512, "head_dim": 32}
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL | wider), attn_implementation="sdpa").eval()
+    requests = [Request(PROMPTS[i % 6] * (1 + i % 4), i) for i in range(40)]
+    seen: list[bytes] = []
+
+    def spy(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        seen.extend(row.numpy().tobytes() for row in logits)
+        return filtered(logits, sampling)
+
+    monkeypatch.setattr("paced.engines.transformers.filtered", spy)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = ask(engine(model, tokens, 40), requests, max_new_tokens=70)
+        expected, seen = sorted(seen), []
+        assert len(expected) == sum(len(r.ids) for r in whole)
+        for rows in (1, 3, 17):
+            assert ask(engine(model, tokens, rows), requests[::-1], max_new_tokens=70) == whole[::-1]
+            assert sorted(seen) == expected
+            seen = []
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("limit", [1, 9])
 def test_how_responses_end(model: PreTrainedModel, tokens: Tokenizer, limit: int) -> None:
     head(model).weight.data[EOS] *= 3  # so that many stop
