@@ -40,11 +40,11 @@ class Stage(NamedTuple):
 STAGES = {
     "prepare": Stage("paced.data.problems:prepare", 4, False),
     "preflight": Stage("paced.preflight:preflight", 1, True),
-    "rollouts": Stage("paced.rollouts:rollouts", 3, True),
+    "rollouts": Stage("paced.rollouts:rollouts", 4, True),
     "weights": Stage("paced.weights:weights", 1, False),
-    "teacher": Stage("paced.teacher:teacher", 4, True),
+    "teacher": Stage("paced.teacher:teacher", 5, True),
     "train": Stage("paced.train:train", 1, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 5, True),
+    "evaluate": Stage("paced.evaluate:evaluate", 6, True),
     "compare": Stage("paced.compare:compare", 2, False),
 }
 
