@@ -86,7 +86,7 @@ class Prompts(NamedTuple):
 class Started(NamedTuple):
     """A response that is being drawn."""
 
-    index: int  # of its request
+    request: int  # its index
     prompt: int  # tokens
     random: np.random.Generator
     ids: list[int]
@@ -108,7 +108,8 @@ class Batch:
             self.logits = prompts.logits.new_zeros(self.rows, self.known)
         width = prompts.cache.get_seq_length()
         self._widen(width)
-        for own, layer in zip(self.layers, prompts.cache.layers, strict=True):
+        given: list[Any] = prompts.cache.layers
+        for own, layer in zip(self.layers, given, strict=True):
             own.keys[rows, :, :width] = layer.keys[which]
             own.values[rows, :, :width] = layer.values[which]
         self.logits[rows] = prompts.logits[which]
@@ -210,7 +211,7 @@ class TransformersEngine:
                 s = live[row]
                 s.ids.append(token)
                 if token in self.stops or len(s.ids) == sampling.max_new_tokens:
-                    results[s.index] = Response(s.ids, "stop" if token in self.stops else "length")
+                    results[s.request] = Response(s.ids, "stop" if token in self.stops else "length")
                     del live[row]
                     tick(len(results))
         return [results[i] for i in range(len(requests))]
