@@ -2,15 +2,15 @@
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import paced
-from deployments import environment, retraining
+from deployments import database, environment, retraining
 from paced.errors import ConfigError, PacedError, Stopped
+from paced.identity import commit_of
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,6 +42,21 @@ def parser() -> argparse.ArgumentParser:
     )
     ablate.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
     ablate.set_defaults(do=ablate_command)
+
+    evaluate = commands.add_parser("evaluate", help="judge a model beside the recipe's student, on its benchmarks")
+    evaluate.add_argument("recipe", type=Path, help="YAML file; its student and its evaluation count")
+    evaluate.add_argument(
+        "--model", required=True, metavar="MODEL", help="folder, or a registered model: models:/NAME@champion, /NAME/3"
+    )
+    evaluate.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
+    evaluate.set_defaults(do=evaluate_command)
+
+    diagnose = commands.add_parser(
+        "diagnose", help="signal of the student's gradients by pass rate, and the kernel that fits it"
+    )
+    diagnose.add_argument("recipe", type=Path, help="YAML file; its first seed is used, and nothing is trained")
+    diagnose.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
+    diagnose.set_defaults(do=diagnose_command)
 
     compare = commands.add_parser(
         "compare", help="arms of several runs on the same problems, paired, here and in MLflow"
@@ -90,6 +105,11 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
     up.add_argument("--prefect-port", type=int, default=None, help="default 4200")
     up.add_argument("--mlflow-port", type=int, default=None, help="default 5000")
+    for server, variable in database.VARIABLES.items():
+        up.add_argument(
+            f"--{server}-database", metavar="URL", default=os.environ.get(variable),
+            help=f"{database.FORM}; default {variable}, else SQLite in the home",
+        )  # fmt: skip
     up.set_defaults(do=up_command)
     commands.add_parser("down", help="stop the platform; what runs have committed is kept").set_defaults(
         do=down_command
@@ -104,6 +124,10 @@ def parser() -> argparse.ArgumentParser:
         "--delete", action="store_true", help="delete what is damaged, so that the next run computes it anew"
     )
     verify.set_defaults(do=cache_verify)
+    fidelity = actions.add_parser("report", help="what a run's stored teacher targets lose, and what they cost")
+    fidelity.add_argument("run", help="name of a run, or its folder")
+    fidelity.add_argument("--tokens", type=int, default=4096, help="positions to compare, at least (default 4096)")
+    fidelity.set_defaults(do=cache_report)
     gc = actions.add_parser("gc", help="list, or delete, what no run refers to")
     gc.add_argument("--delete", action="store_true", help="really delete; without it only tell")
     gc.set_defaults(do=cache_gc)
@@ -150,6 +174,36 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     return launch(whole, arguments.recipe, start)
 
 
+def evaluate_command(arguments: argparse.Namespace) -> int:
+    from paced.config import Teacher, load_recipe
+
+    recipe, model = load_recipe(arguments.recipe, tuple(arguments.set)), arguments.model
+    if not model.startswith("models:") and not Path(model).is_dir():
+        raise ConfigError(f"--model: model folder {model} does not exist; a registered one is models:/NAME@champion")
+    # An evaluation reads neither teacher nor training data, so they need not be there.
+    read = recipe.model_copy(update={"teacher": Teacher(), "data": recipe.data.model_copy(update={"path": None})})
+
+    def start() -> dict[str, Any]:
+        from flows.evaluate import evaluate
+
+        return evaluate(recipe, model)
+
+    return launch(read, arguments.recipe, start)
+
+
+def diagnose_command(arguments: argparse.Namespace) -> int:
+    from paced.config import load_recipe
+
+    recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+
+    def start() -> dict[str, Any]:
+        from flows.diagnose import diagnose
+
+        return diagnose(recipe)
+
+    return launch(recipe, arguments.recipe, start)
+
+
 def listed(text: str) -> list[str]:
     """What stands between commas."""
     return [item.strip() for item in text.split(",") if item.strip()]
@@ -167,39 +221,19 @@ def number(text: str, option: str, kind: Callable[[str], float]) -> float:
         raise ConfigError(f"{option}: {text!r} is no number") from None
 
 
-def commit_of(recipe: Path) -> str:
-    """The commit of the repository that a recipe lies in, with ``-dirty`` if files in it differ from it."""
-    command = [
-        "git",
-        "-C",
-        str(recipe.absolute().parent),
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--dirty",
-        "--exclude=*",
-    ]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip()
-
-
 def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
     """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
 
     check_paths(recipe)
     home = environment.home()
-    os.environ.setdefault("PACED_COMMIT", commit_of(file))
+    os.environ.setdefault("PACED_COMMIT", commit_of(file.absolute().parent))
     from deployments.session import session
 
     with session(home) as own_prefect:
         from paced.report import table
-        from tasks.run import run_name
 
         summary = start()
-    folder = home / "runs" / run_name(recipe)
+    folder = home / "runs" / summary["name"]
     print(table(summary))
     print(
         f"\nreport   {folder / 'report.html'}\nsummary  {folder / 'summary.json'}\npages    "
@@ -311,6 +345,14 @@ def run_folder(name: str) -> Path:
     raise ConfigError(f"no run {name!r} in {home / 'runs'}; there are: {', '.join(known) or 'none'}")
 
 
+def join_platform() -> None:
+    """Use the servers of a platform that runs in the home, as ``paced run`` does, else the home's own database."""
+    from deployments import platform
+
+    platform.join(environment.home())
+    environment.apply(environment.home())
+
+
 def report_command(arguments: argparse.Namespace) -> int:
     from paced.report import build, table
 
@@ -324,7 +366,7 @@ def report_command(arguments: argparse.Namespace) -> int:
 
 def compare_command(arguments: argparse.Namespace) -> int:
     folders = [run_folder(name) for name in arguments.runs]
-    environment.apply(environment.home())
+    join_platform()
     from paced.report import table
     from tasks.comparison import compare_runs
 
@@ -346,9 +388,15 @@ def up_command(arguments: argparse.Namespace) -> int:
 
     home = environment.home()
     environment.make_folders(home)
-    given = {k: v for k in ("host", "prefect_port", "mlflow_port") if (v := getattr(arguments, k)) is not None}
+    given = {k: v for k in platform.Settings.model_fields if (v := getattr(arguments, k)) is not None}
     settings = (platform.known(home) or platform.Settings()).model_copy(update=given)
     platform.up(home, settings)
+    if not settings.private:
+        print(
+            f"warning: whoever reaches {settings.host} can start runs and programs here, no password is asked: "
+            "deployments/compose/ has passwords",
+            file=sys.stderr,
+        )
     print("'paced status' says how it is, 'paced down' stops it")
     return 0
 
@@ -376,7 +424,7 @@ def status_command(_arguments: argparse.Namespace) -> int:
 
 def replay_command(arguments: argparse.Namespace) -> int:
     folder = run_folder(arguments.run)
-    environment.apply(environment.home())
+    join_platform()
     from tasks.tracking import replay, tracking_uri
 
     complete, total = replay(folder, environment.home())
@@ -404,10 +452,23 @@ def cache_verify(arguments: argparse.Namespace) -> int:
     return 1 if damaged and not arguments.delete else 0
 
 
-def cache_gc(arguments: argparse.Namespace) -> int:
-    from paced.housekeeping import garbage
+def cache_report(arguments: argparse.Namespace) -> int:
+    from paced.fidelity import report, told
 
-    folders, size = garbage(environment.home(), arguments.delete)
+    print(told(report(run_folder(arguments.run), arguments.tokens)))
+    return 0
+
+
+def cache_gc(arguments: argparse.Namespace) -> int:
+    from deployments import platform
+
+    home = environment.home()
+    platform.join(home)
+    environment.apply(home)
+    from paced.housekeeping import garbage
+    from tasks.registry import registered
+
+    folders, size = garbage(home, arguments.delete, registered(home))
     for folder in folders:
         print(folder)
     word = "deleted" if arguments.delete else "would be deleted (add --delete)"

@@ -12,15 +12,15 @@ from typing import Any, NamedTuple
 
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
-from deployments.platform import LOST, POOL, ROOT
+from deployments.platform import LOST, POOL, ROOT, SILENT
 from paced.config import Retraining, home, load_recipe
 
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
@@ -48,9 +48,18 @@ DEFINITIONS = (
         "Distil a model into itself: the teacher is the student with the solution in view.",
     ),
     Definition(
+        "evaluate", "flows/evaluate.py:evaluate", ROOT / "recipes" / "tiny.yaml",
+        "Judge a model, a folder or a registered one, beside the recipe's student on its benchmarks.",
+        {"model": "models:/tiny@champion"},
+    ),
+    Definition(
         "ablate", "flows/ablate.py:ablate", ROOT / "recipes" / "tiny.yaml",
         "Train a student for each weighting, schedule and seed of a grid, at equal gradient steps, and compare them.",
         {"schemes": ["beta", "uniform", "hard_filter"], "schedules": ["forward"], "seeds": [0], "exponents": []},
+    ),
+    Definition(
+        "diagnose", "flows/diagnose.py:diagnose", ROOT / "recipes" / "tiny.yaml",
+        "Measure which pass rates' gradients carry signal for this student, and fit the Beta kernel to it.",
     ),
     Definition(
         "retrain", "flows/retrain.py:retrain", ROOT / "recipes" / "tiny.yaml",
@@ -60,14 +69,22 @@ DEFINITIONS = (
 )  # fmt: skip
 
 
+def parameters(definition: Definition) -> dict[str, Any]:
+    """What a deployment's form is filled with."""
+    return {"recipe": load_recipe(definition.recipe).model_dump(mode="json"), **definition.more}
+
+
+def defaults() -> dict[str, dict[str, Any]]:
+    """The step of prefect.yaml that fills its templates: name -> description and parameters."""
+    return {d.name: {"description": d.description, **parameters(d)} for d in DEFINITIONS}
+
+
 def deploy(definition: Definition) -> None:
     """Create or update one deployment; the working directory is the repository."""
-    recipe = load_recipe(definition.recipe)
-    parameters = {"recipe": recipe.model_dump(mode="json"), **definition.more}
     deployment = RunnerDeployment.from_entrypoint(
         definition.entrypoint,
         name=definition.name,
-        parameters=parameters,
+        parameters=parameters(definition),
         description=definition.description,
         work_pool_name=POOL,
         tags=["paced"],
@@ -75,7 +92,20 @@ def deploy(definition: Definition) -> None:
     )
     # Runs work in the repository itself; without this Prefect copies all of it, environment included, for each run.
     deployment.storage = LocalStorage(path=str(ROOT))
+    kept: Any = schedules(f"{deployment.flow_name}/{definition.name}")
+    deployment.schedules = kept
     deployment.apply()
+
+
+def schedules(name: str) -> list[DeploymentScheduleCreate]:
+    """Those that a deployment was given on its page: Prefect takes away what an update does not name."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            return []
+    fields = set(DeploymentScheduleCreate.model_fields)
+    return [DeploymentScheduleCreate.model_validate(s.model_dump(include=fields)) for s in found.schedules]
 
 
 def work_pool() -> None:
@@ -87,8 +117,7 @@ def work_pool() -> None:
 def crash_detection() -> None:
     """A flow run that no longer sends heartbeats has lost its process: it must not stay Running for ever."""
     ended = ["Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"]
-    message = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
-    crashed: Any = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=message, force=False)
+    crashed: Any = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=SILENT, force=False)
     automation = Automation(
         name=CRASHED,
         description="Marks a flow run Crashed when its heartbeats stop; the next run of the same recipe resumes it.",

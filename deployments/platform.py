@@ -1,17 +1,17 @@
 """The platform of one host: a Prefect server, an MLflow server and a worker, kept running by supervisord.
 
-All of its state lies in ``platform/`` of the home, the servers' databases where ``paced run`` has them. Databases
-elsewhere are named as Prefect and MLflow name them: PREFECT_API_DATABASE_CONNECTION_URL, MLFLOW_BACKEND_STORE_URI.
+All of its state lies in ``platform/`` of the home, the servers' databases where ``paced run`` has them, or in
+PostgreSQL (deployments/database.py).
 """
 
 import configparser
 import contextlib
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 import xmlrpc.client
@@ -19,37 +19,74 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from supervisor.xmlrpc import SupervisorTransport
 
-from deployments import environment
+from deployments import database, environment
 from paced.artifacts import write_json
 from paced.errors import ConfigError, EngineError
 from paced.stage import exclusive
+from tasks.lease import own_folder
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 POOL = "paced"
+EVERYWHERE = "0.0.0.0"  # as an address to listen on: every one of this host's
 MARK = "PACED_PLATFORM"  # in the environment of every process of a platform: its home
-PATIENCE = 180.0  # seconds for a first start on a busy machine
+PATIENCE = 300.0  # seconds for a first start on a busy machine
 BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one until it counts as crashed
+SILENT = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
+RUNS = {  # what flow runs and their worker keep to, on whichever host
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
+    "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
+    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
+    "PREFECT_RUNNER_POLL_FREQUENCY": "2",
+    # Minutes in which a server or its database may be away: 2 + 4 + ... + 128 seconds between attempts. Without the
+    # code a run ends at the first answer of a server that has lost its database.
+    "PREFECT_CLIENT_MAX_RETRIES": "7",
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+}
 
 
 class Settings(BaseModel):
-    """Where the servers listen; ``platform.json`` keeps it for the other commands."""
+    """Where the servers listen and keep their data; ``platform.json`` keeps it for the other commands."""
 
     model_config = ConfigDict(frozen=True)
     host: str = "127.0.0.1"
     prefect_port: int = 4200
     mlflow_port: int = 5000
+    prefect_database: str = Field(default="", repr=False)  # URL; SQLite in the home if empty
+    mlflow_database: str = Field(default="", repr=False)
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """The databases that are not files of the home: server -> URL."""
+        return {k: v for k, v in (("prefect", self.prefect_database), ("mlflow", self.mlflow_database)) if v}
+
+    @property
+    def name(self) -> str:
+        """What clients and browsers call this host."""
+        return socket.gethostname() if self.host == EVERYWHERE else self.host
+
+    @property
+    def names(self) -> list[str]:
+        """What a browser may call this host; anything else is another site that had its name point here."""
+        own = {a.address for each in psutil.net_if_addrs().values() for a in each if a.family == socket.AF_INET}
+        more = {socket.getfqdn(), *own} if self.host == EVERYWHERE else set[str]()
+        return sorted({"localhost", "127.0.0.1", self.name, *more})
+
+    @property
+    def private(self) -> bool:
+        """Whether only this host can reach the servers."""
+        return self.host == "localhost" or self.host.startswith("127.")
 
     @property
     def prefect(self) -> str:
-        return f"http://{self.host}:{self.prefect_port}"
+        return f"http://{self.name}:{self.prefect_port}"
 
     @property
     def mlflow(self) -> str:
-        return f"http://{self.host}:{self.mlflow_port}"
+        return f"http://{self.name}:{self.mlflow_port}"
 
     def environment(self) -> dict[str, str]:
         """What a client of this platform has to be told."""
@@ -67,23 +104,34 @@ class Service(NamedTuple):
 
 def services(home: Path, settings: Settings) -> list[Service]:
     """What runs, in the order it is started in."""
-    store = os.environ.get("MLFLOW_BACKEND_STORE_URI") or f"sqlite:///{home / 'mlflow' / 'mlflow.db'}"
     files = (home / "mlflow" / "artifacts").as_uri()
     host, prefect, mlflow = settings.host, str(settings.prefect_port), str(settings.mlflow_port)
+    server = [sys.executable, "-m", "deployments.server"]
+    # Flow runs talk to the servers, not to their databases.
+    without = [word for variable in database.VARIABLES.values() for word in ("-u", variable)]
     return [
         Service(
-            "prefect", [str(BIN / "prefect"), "server", "start", "--host", host, "--port", prefect],
-            settings.prefect, f"{settings.prefect}/api/health",
+            "prefect",
+            [*server, prefect, str(BIN / "prefect"), "server", "start", "--host", host, "--port", prefect],
+            settings.prefect, f"{settings.prefect}/api/ready",
         ),
         Service(
             "mlflow",
-            [str(BIN / "mlflow"), "server", "--host", host, "--port", mlflow, "--workers", "1"]
-            + ([] if "MLFLOW_BACKEND_STORE_URI" in os.environ else ["--backend-store-uri", store])
-            + ["--artifacts-destination", files],
+            [
+                *server, mlflow, str(BIN / "mlflow"), "server", "--host", host, "--port", mlflow, "--workers", "1",
+                "--artifacts-destination", files,
+                "--allowed-hosts", ",".join(f"{name},{name}:*" for name in settings.names),
+                "--cors-allowed-origins", origins(settings, settings.mlflow_port),
+            ],
             settings.mlflow, f"{settings.mlflow}/health",
         ),
-        Service("worker", [sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
+        Service("worker", ["env", *without, sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
     ]  # fmt: skip
+
+
+def origins(settings: Settings, port: int) -> str:
+    """Whose pages may send a server requests from a browser: its own, under each name, and no other site's."""
+    return ",".join(f"http://{name}:{port}" for name in settings.names)
 
 
 def folder(home: Path) -> Path:
@@ -96,6 +144,14 @@ def known(home: Path) -> Settings | None:
         return Settings.model_validate_json((folder(home) / "platform.json").read_text())
     except (OSError, ValidationError):
         return None
+
+
+def remember(home: Path, settings: Settings) -> None:
+    """Keep the settings where only this user can read them: a database's URL may hold its password."""
+    folder(home).chmod(0o700)
+    path = folder(home) / "platform.json"
+    write_json(path, settings.model_dump())
+    path.chmod(0o600)
 
 
 def answers(url: str, patience: float = 5.0) -> bool:
@@ -118,18 +174,21 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
     """Start what is not running, and register the deployments.
 
     Raises:
-        ConfigError: a port is taken by another program.
-        EngineError: a server did not answer in time; its log is named.
+        ConfigError: a port is taken by another program, a database is named wrongly.
+        EngineError: a server did not answer in time; its log is named. A database does not answer.
     """
-    own = environment.settings(home) | {
+    database.check_all(settings.databases)
+    reachable(settings)
+    own = environment.settings(home) | RUNS
+    own |= {
         MARK: str(home),
         "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
         "MLFLOW_TRACKING_URI": settings.mlflow,
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
-        "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
-        "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "2",
         "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins(settings, settings.prefect_port),
+    }
+    own |= {
+        v: database.told(server, settings.databases.get(server, ""), home) for server, v in database.VARIABLES.items()
     }
     with exclusive(folder(home) / ".lock"):
         supervisor = connect(home)
@@ -137,15 +196,18 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
             reap(home)
             for service in services(home, settings)[:2]:
                 free(service, settings.host)
-            write_json(folder(home) / "platform.json", settings.model_dump())
+            remember(home, settings)
             supervisor = supervise(home, settings, own)
         elif settings != known(home):
             raise ConfigError(f"a platform runs at {known(home)}: 'paced down' first, then up at the new address")
-        for service in services(home, settings):
-            if service.name == "worker":
-                register(home, own)
+        *servers, worker = services(home, settings)
+        for service in servers:  # together: each takes long to import and to make its database
             start(supervisor, service.name)
+        for service in servers:
             await_health(service, home, say)
+        register(home, own)
+        start(supervisor, worker.name)
+        await_health(worker, home, say)
 
 
 def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
@@ -153,8 +215,8 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     conf = configparser.RawConfigParser()
     place = folder(home)
     conf["supervisord"] = {
-        "logfile": str(place / "supervisord.log"), "pidfile": str(place / "supervisord.pid"),
-        "childlogdir": str(place), "directory": str(ROOT),
+        "logfile": literal(place / "supervisord.log"), "pidfile": literal(place / "supervisord.pid"),
+        "childlogdir": literal(place), "directory": literal(ROOT),
     }  # fmt: skip
     conf["unix_http_server"] = {"file": str(control(home)), "chmod": "0700"}
     conf["rpcinterface:supervisor"] = {
@@ -163,7 +225,7 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     for service in services(home, settings):
         conf[f"program:{service.name}"] = {
             "command": " ".join(quoted(word) for word in service.command),
-            "stdout_logfile": str(place / f"{service.name}.log"), "redirect_stderr": "true",
+            "stdout_logfile": literal(place / f"{service.name}.log"), "redirect_stderr": "true",
             "autostart": "false", "autorestart": "true", "startsecs": "2", "startretries": "20",
             "stopasgroup": "true", "killasgroup": "true", "stopwaitsecs": "15",
         }  # fmt: skip
@@ -179,18 +241,27 @@ def supervise(home: Path, settings: Settings, own: dict[str, str]) -> Any:
     raise EngineError(f"supervisord did not start, see {place / 'supervisord.log'}")
 
 
+def literal(value: object) -> str:
+    """A value in supervisord's configuration, where % begins a substitution.
+
+    Raises:
+        ConfigError: it cannot be written there, where a semicolon or a # after a space begins a comment.
+    """
+    if re.search(r"\s[;#]|[\r\n]", str(value)):
+        raise ConfigError(
+            f"{str(value)!r} cannot be the path of a platform: choose a folder without ' ;', ' #', line ends"
+        )
+    return str(value).replace("%", "%%")
+
+
 def quoted(word: str) -> str:
-    """A word of a command in supervisord's configuration, where % begins a substitution."""
-    return '"' + word.replace("%", "%%").replace('"', '\\"') + '"'
+    """A word of a command in supervisord's configuration."""
+    return '"' + literal(word).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def control(home: Path) -> Path:
     """The socket supervisord listens on: its path has to be short, and nobody else may use it."""
-    runtime = Path(tempfile.gettempdir()) / f"paced-{os.getuid()}"
-    runtime.mkdir(mode=0o700, exist_ok=True)
-    if runtime.stat().st_uid != os.getuid():
-        raise ConfigError(f"{runtime} belongs to another user: set TMPDIR to a folder of your own")
-    return runtime / (hashlib.sha256(str(home).encode()).hexdigest()[:16] + ".sock")
+    return own_folder() / (hashlib.sha256(str(home).encode()).hexdigest()[:16] + ".sock")
 
 
 def connect(home: Path) -> Any:
@@ -237,6 +308,21 @@ def free(service: Service, host: str) -> None:
                 f"{service.name} cannot listen on {host}:{port} ({error.strerror}): choose another with "
                 f"--{service.name}-port"
             ) from None
+
+
+def reachable(settings: Settings) -> None:
+    """Refuse to listen under a name that clients on this very host cannot use.
+
+    Raises:
+        ConfigError: it does not resolve.
+    """
+    try:
+        socket.getaddrinfo(settings.name, None)
+    except OSError as error:
+        raise ConfigError(
+            f"--host {settings.host}: {settings.name!r} does not resolve here ({error.strerror}): give the address by "
+            "which others reach this host"
+        ) from None
 
 
 def register(home: Path, own: dict[str, str]) -> None:
@@ -292,7 +378,7 @@ def status(home: Path) -> list[dict[str, Any]]:
     if settings is None or supervisor is None:
         return []
     states = {p["name"]: p for p in supervisor.getAllProcessInfo()}
-    return [
+    rows = [
         {
             "name": s.name,
             "state": states[s.name]["statename"].lower(),
@@ -301,4 +387,14 @@ def status(home: Path) -> list[dict[str, Any]]:
             "healthy": answers(s.health) if s.health else states[s.name]["statename"] == "RUNNING",
         }
         for s in services(home, settings)
+    ]
+    return rows + [
+        {
+            "name": f"{server}-db",
+            "state": "by URL",
+            "pid": None,
+            "address": database.place(server, url),
+            "healthy": database.answers(server, url),
+        }
+        for server, url in settings.databases.items()
     ]

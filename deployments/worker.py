@@ -1,26 +1,43 @@
-"""The worker as supervisord starts it: first it settles the flow runs that a death on this host has left open.
+"""The worker of a host, started by supervisord, in a container, or by hand on a further host.
 
-Heartbeats tell the server that a flow run's process is gone (deployments/definitions.py), but not at once, and not if
-it died before the first of them was written down. This host knows: a labelled process is there, or it is not.
+First it settles the flow runs that a death on this host has left open.
+
+Heartbeats tell the server that a flow run's process is gone (deployments/definitions.py), but not at once, not if it
+died before the first of them was written down, and wrongly if the server itself was away for as long. This host knows:
+a labelled process is there, or it is not; while the worker works, it goes on looking.
 """
 
 import os
 import socket
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+from prefect.cli import app
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.states import Crashed, Scheduled
+from prefect.states import Crashed, Running, Scheduled
 
-from deployments.platform import BIN, POOL
+from deployments import environment
+from deployments.platform import POOL, RUNS, SILENT
+from paced.errors import ConfigError
 from tasks.owner import LABEL, lost
 
 STARTING = timedelta(seconds=60)  # longer than a run takes from one state to the next until it is labelled
 OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 PAGE = 200
+PAUSE = 10.0  # seconds between looks
+RECENT = timedelta(minutes=10)  # in which a run that was taken for dead is looked for
 GONE = "its process is gone; run it again to resume from what is committed"
 
 
@@ -32,7 +49,7 @@ def settle() -> dict[UUID, str]:
     """
     changed: dict[UUID, str] = {}
     with get_client(sync_client=True) as client:
-        for run in list(unfinished(client)):
+        for run in list(of_type(client, OPEN)):
             state = verdict(run)
             if state:
                 client.set_flow_run_state(run.id, state, force=True)
@@ -40,13 +57,44 @@ def settle() -> dict[UUID, str]:
     return changed
 
 
-def unfinished(client: SyncPrefectClient) -> Iterator[FlowRun]:
-    """Every flow run that has begun and not ended."""
-    chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN)))
+def of_type(client: SyncPrefectClient, types: list[StateType], **more: Any) -> Iterator[FlowRun]:
+    """Every flow run in a state of these types."""
+    chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=types)), **more)
     offset = 0
     while runs := client.read_flow_runs(flow_run_filter=chosen, limit=PAGE, offset=offset):
         yield from runs
         offset += PAGE
+
+
+def look() -> None:
+    """Mark running runs whose process is gone as crashed, and those as running that were taken for dead and live."""
+    since: Any = datetime.now(UTC) - RECENT
+    recent = FlowRunFilterEndTime(after_=since)
+    with get_client(sync_client=True) as client:
+        for run in list(of_type(client, [StateType.RUNNING])):
+            if gone(run) is True:
+                # Not by force: it may have ended well since it was read.
+                client.set_flow_run_state(run.id, Crashed(message=GONE))
+        for run in list(of_type(client, [StateType.CRASHED], end_time=recent)):
+            if gone(run) is False and run.state and run.state.message == SILENT:
+                client.set_flow_run_state(run.id, Running(message="its process is there"), force=True)
+
+
+def watch() -> None:
+    """Look for ever."""
+    while True:
+        time.sleep(PAUSE)
+        try:
+            look()
+        except Exception as error:  # the server is away
+            print(f"flow runs were not looked after: {' '.join(str(error).split())[:200]}", flush=True)
+
+
+def gone(run: FlowRun) -> bool | None:
+    """Whether the process of a run is gone, if this host can know."""
+    label = run.labels.get(LABEL)
+    mine = isinstance(label, str) and label.startswith(f"{socket.gethostname()}:")
+    return lost(str(label)) if mine else None
 
 
 def verdict(run: FlowRun) -> State | None:
@@ -62,12 +110,34 @@ def verdict(run: FlowRun) -> State | None:
     return Crashed(message=GONE) if run.state.type == StateType.RUNNING else None
 
 
+def begin() -> None:
+    """See that all settings are there, and start anew with those that are not: Prefect reads them when it is imported.
+
+    Raises:
+        ConfigError: no server is named.
+    """
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        if name not in os.environ:
+            raise ConfigError(f"{name} is not set: a worker takes its runs from one server and reports to another")
+    environment.make_folders(environment.home())
+    needed = environment.settings(environment.home()) | RUNS
+    if needed.keys() - os.environ.keys():
+        os.execve(sys.executable, [sys.executable, "-m", "deployments.worker", *sys.argv[1:]], needed | os.environ)
+
+
 def main() -> None:
+    """Become a worker; further arguments are passed on to ``prefect worker start``."""
+    begin()
     for run, state in settle().items():
         print(f"flow run {run}: now {state.lower()}", flush=True)
-    program = str(BIN / "prefect")
-    os.execv(program, [program, "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()])
+    threading.Thread(target=watch, daemon=True).start()
+    command = ["prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", socket.gethostname()]
+    sys.argv = command + sys.argv[1:]
+    app()
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ConfigError as error:
+        sys.exit(f"error: {error}")

@@ -51,18 +51,7 @@ def train_arms(pipeline: Pipeline) -> dict[str, Any]:
     run, recipe = pipeline.run, pipeline.run.recipe
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
     with pipeline as stages:
-        benchmarks = {
-            b.name: stages.add(prepare, f"benchmark/{b.name}", data=b.data, seed=0, split=b.name, exclude={})
-            for b in recipe.evaluation.benchmarks
-        }
-        problems = {
-            seed: stages.add(prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks)
-            for seed in recipe.seeds
-        }
-        stages.first(
-            preflight, "preflight", student=student, teacher=teacher, benchmarks=benchmarks,
-            problems={str(seed): future for seed, future in problems.items()},
-        )  # fmt: skip
+        benchmarks, problems = opened(stages, student, teacher)
         turn: list[Future] = []
         scores = {"base/0": stages.add(evaluate, "base/evaluate", model=student, benchmarks=benchmarks)}
         for seed in recipe.seeds:
@@ -74,6 +63,28 @@ def train_arms(pipeline: Pipeline) -> dict[str, Any]:
                 )
         stages.add(compare, "compare", scores=scores)
     return stages.summary
+
+
+def prepared(stages: Pipeline) -> dict[str, Future]:
+    """The problems of each benchmark."""
+    return {
+        b.name: stages.add(prepare, f"benchmark/{b.name}", data=b.data, seed=0, split=b.name, exclude={})
+        for b in stages.run.recipe.evaluation.benchmarks
+    }
+
+
+def opened(stages: Pipeline, student: Ref, teacher: Ref) -> tuple[dict[str, Future], dict[int, Future]]:
+    """The problems of each benchmark and of each seed; whatever is added later waits for the preflight."""
+    recipe, benchmarks = stages.run.recipe, prepared(stages)
+    problems = {
+        seed: stages.add(prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks)
+        for seed in recipe.seeds
+    }
+    stages.first(
+        preflight, "preflight", student=student, teacher=teacher, benchmarks=benchmarks,
+        problems={str(seed): future for seed, future in problems.items()},
+    )  # fmt: skip
+    return benchmarks, problems
 
 
 def train_arm(

@@ -31,6 +31,11 @@ class Judged(NamedTuple):
     base: Ref
 
     @property
+    def arms(self) -> list[str]:
+        """Names of what was judged beside the base."""
+        return list(dict.fromkeys(label.partition("/")[0] for label in self.students))
+
+    @property
     def evaluation(self) -> Manifest:
         """The manifest of the base's evaluation: settings and benchmarks are those of every student."""
         return read_manifest(self.base.folder)
@@ -161,13 +166,12 @@ def comparison(folders: Sequence[Path], home: Path) -> tuple[Spec, list[Judged],
 def pairs(runs: Sequence[Judged], one_base: bool) -> Iterator[tuple[str, str]]:
     """Each arm against its base; then against its namesake in each run before, or where there is none all its arms."""
     for run in runs:
-        for arm in run.recipe.arms:
-            yield f"{run.name}:{arm.name}", BASE if one_base else f"{run.name}:{BASE}"
+        for arm in run.arms:
+            yield f"{run.name}:{arm}", BASE if one_base else f"{run.name}:{BASE}"
     for before, run in combinations(runs, 2):
-        for arm in run.recipe.arms:
-            others = [a.name for a in before.recipe.arms]
-            for other in [arm.name] if arm.name in others else others:
-                yield f"{run.name}:{arm.name}", f"{before.name}:{other}"
+        for arm in run.arms:
+            for other in [arm] if arm in before.arms else before.arms:
+                yield f"{run.name}:{arm}", f"{before.name}:{other}"
 
 
 def summary_of(name: str, result: dict[str, Any], runs: Sequence[Judged]) -> dict[str, Any]:

@@ -77,6 +77,24 @@ def disk_is_full(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
+def told_if_full(path: Path) -> Generator[None]:
+    """Turn the error of a full disk into one that says what to do.
+
+    Raises:
+        EngineError: the disk is full.
+    """
+    try:
+        yield
+    except Exception as error:
+        if disk_is_full(error):
+            raise EngineError(
+                f"the disk is full while writing {path}: free some space (paced cache gc), then run the same command "
+                "again; what was committed is kept"
+            ) from None
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Generator[Path]:
     """Yield a temporary path beside ``path``; on success it takes ``path``'s place at once, on failure it goes.
 
@@ -85,18 +103,12 @@ def replacing(path: Path) -> Generator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except Exception as error:
-        if disk_is_full(error):
-            raise EngineError(
-                f"the disk is full while writing {path}: free some space (paced cache gc), then run the same command "
-                "again; what was committed is kept"
-            ) from None
-        raise
+        with told_if_full(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

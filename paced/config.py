@@ -147,6 +147,13 @@ class Columns(Section):
     solution: str | None = Field(default=None, description="The field 'solution' if not set and there.")
 
 
+class LevelShare(Section):
+    """How much of the tiny world's problems is of one level."""
+
+    level: int = Field(ge=0, le=6, description="0: sorting, which is never trained on; 1 to 6: arithmetic.")
+    share: float = Field(gt=0, description="In proportion to the other rows.")
+
+
 class Data(Section):
     """Where problems come from.
 
@@ -164,7 +171,9 @@ class Data(Section):
     )
     columns: Columns | None = Field(default=None, description="Field names, for source table.")
     problems: PositiveInt | None = Field(default=None, description="How many problems to take; all if not set.")
-    mix: dict[int, Annotated[float, Field(gt=0)]] | None = Field(default=None, description="Share by level (tiny).")
+    mix: tuple[LevelShare, ...] | None = Field(
+        default=None, description="Share of each level (tiny). In a file also as {level: share}."
+    )
     seed: Seed | None = Field(default=None, description="Draws the problems; the run's own seed if not set.")
     instruction: str = Field(default="", description="Added after each question.")
     drop_scripts: tuple[Script, ...] = Field(
@@ -177,6 +186,19 @@ class Data(Section):
     score: Literal["letters", "texts"] = Field(
         default="letters", description="Compare the choices' letters, or their texts (mmlu)."
     )
+
+    @field_validator("mix", mode="before")
+    @classmethod
+    def _rows(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        try:
+            shares: dict[int, Any] = {
+                int(level): share for level, share in value.items()
+            }  # a later one of a level wins
+        except (TypeError, ValueError):
+            raise ValueError(f"must be {{level: share}} with levels 0 to 6, got {value}") from None
+        return [{"level": level, "share": shares[level]} for level in sorted(shares)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -194,8 +216,8 @@ class Data(Section):
                 raise ValueError("mix has no effect with path: a file of prompts is taken as it is")
             if self.generated and (not self.mix or self.problems is None):
                 raise ValueError("source 'tiny' needs mix and problems, or path")
-            if not set(self.mix or ()) <= {0, 1, 2, 3, 4, 5, 6}:
-                raise ValueError("mix must name levels 0 to 6")
+            if len({row.level for row in self.mix or ()}) < len(self.mix or ()):
+                raise ValueError("mix names a level twice")
             if self.instruction:
                 raise ValueError("instruction has characters that source 'tiny' has no tokens for: remove it")
             if changed := self.changed("drop_scripts", "max_characters"):

@@ -2,7 +2,8 @@
 
 import fcntl
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,8 @@ import pandas as pd
 from paced.artifacts import discard, read_manifest
 from paced.errors import CacheError
 from paced.identity import file_digest
+
+MADE_OF = ("identity", "data", "answers")  # tags of a registered version that name artifacts
 
 
 def artifacts(home: Path) -> Iterator[Path]:
@@ -101,28 +104,59 @@ def selected_parts(folder: Path) -> set[str]:
     return parts
 
 
-def garbage(home: Path, delete: bool) -> tuple[list[Path], int]:
-    """Artifacts and work folders that no run refers to, and their bytes; removed if ``delete``.
+def garbage(home: Path, delete: bool, registered: Iterable[Mapping[str, str]] = ()) -> tuple[list[Path], int]:
+    """Artifacts, work folders and copies of retrainings that nothing refers to, and their bytes; removed if ``delete``.
 
-    A run refers to the stages it has executed so far, finished or not. The sample store is kept: it is what makes the
-    next run cheap. Remove a collection by deleting its folder.
+    A run refers to the stages it has executed so far, finished or not; a registered version to those that its tags
+    name, which made it. The sample store is kept: it is what makes the next run cheap. Remove a collection by deleting
+    its folder.
+
+    Args:
+        registered: the tags of each version of every registered model.
 
     Raises:
-        CacheError: a stage is running, and what it writes would look like garbage.
+        CacheError: a stage or a retraining is running, and what it writes would look like garbage.
     """
-    runs = home / "runs"
+    runs, tags = home / "runs", list(registered)
     wanted = {stage["path"] for f in runs.glob("*/run.json") for stage in json.loads(f.read_text())["stages"]}
     wanted |= {json.loads(f.read_text())["path"] for f in runs.glob("*/executed/*.json")}
-    folders = [f for f in artifacts(home) if str(f) not in wanted]
+    made_of = {short(t[name]) for t in tags for name in MADE_OF if name in t}
+    folders = [f for f in artifacts(home) if str(f) not in wanted and f.name not in made_of]
     half = [f for f in sorted((home / "artifacts").glob("*/*")) if not (f / "manifest.json").exists()]
-    bytes_ = sum(size(f) for f in folders + half)
+    left = sorted(retraining_leftovers(home, {short(t["model"]) for t in tags if "model" in t}))
+    bytes_ = sum(size(f) for f in folders + half + left)
     if delete:
-        for lock in (home / "locks").glob("*"):
+        for lock in [*(home / "locks").glob("*"), *(home / "retrain").glob("*/retrain.lock")]:
             if held(lock):
-                raise CacheError(f"a stage is running in {home}: collect garbage when no run is going on")
+                raise CacheError(
+                    f"a stage or a retraining is running in {home}: collect garbage when no run is going on"
+                )
         for folder in folders + half:
             discard(folder)
-    return folders + half, bytes_
+        for folder in left:
+            shutil.rmtree(folder)
+    return folders + half + left, bytes_
+
+
+def retraining_leftovers(home: Path, models: set[str]) -> Iterator[Path]:
+    """Copies under ``retrain/`` that are needed no more: of files that were decided on and whose run is gone, of
+    weights that are no longer registered (``models``: digests, shortened), and of a take that was cut short.
+    """
+    recipes = [f.read_text() for f in (home / "runs").glob("*/recipe.yaml")]
+    for folder in (home / "retrain").glob("*"):
+        ledger = folder / "ledger.json"
+        decided = {f["sha256"][:12] for f in json.loads(ledger.read_text())["files"]} if ledger.exists() else set[str]()
+        for copies in (folder / "data").glob("*"):
+            open_ = any(f.name.partition("-")[0] not in decided for f in copies.iterdir())
+            if not open_ and not any(str(copies) in text for text in recipes):
+                yield copies
+        yield from (f for f in (folder / "weights").glob("*") if f.name not in models)
+        yield from folder.glob("arriving")
+
+
+def short(identity: str) -> str:
+    """An identity as folders are named by it."""
+    return identity.removeprefix("sha256:")[:24]
 
 
 def held(lock: Path) -> bool:

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +59,12 @@ def model_identity(folder: Path) -> str:
             "save_pretrained"
         )
     return digest({f.name: _file_digest(f, f.stat().st_size, f.stat().st_mtime_ns) for f in files})
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of the repository that a folder lies in, ``-dirty`` if files differ from it; '' outside of one."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""

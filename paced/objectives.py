@@ -40,10 +40,14 @@ class Sample(NamedTuple):
 class Objective(Protocol):
     """Supplies the samples of a step and the divergence at their response positions.
 
+    ``ids`` are the problems, in the order that items are counted in; ``has`` says whether one has a response.
     ``shift`` moves the teacher's distributions along the vocabulary: other targets, for the canary.
     """
 
     population: int
+    ids: list[str]
+
+    def has(self, item: int) -> bool: ...
 
     def sample(self, item: int, epoch: int) -> Sample: ...
 
@@ -69,12 +73,15 @@ class Forward:
         for place, problem_id in enumerate(order["problem_id"]):
             answers.setdefault(problem_id, []).append(place)
         rows = {p["problem_id"]: p for p in problems_of(job.input("problems"))}
-        ids = list(dict.fromkeys(table["problem_id"]))
-        self._answers = [answers[i] for i in ids]
-        self._prompts = [tokenizer.prompt(rows[i]["prompt"]) for i in ids]
-        self._weights = [weights[i] for i in ids]
+        self.ids: list[str] = list(dict.fromkeys(table["problem_id"]))
+        self._answers = [answers[i] for i in self.ids]
+        self._prompts = [tokenizer.prompt(rows[i]["prompt"]) for i in self.ids]
+        self._weights = [weights[i] for i in self.ids]
         self._device, self._size = device, tokenizer.size
-        self.population = len(ids)
+        self.population = len(self.ids)
+
+    def has(self, item: int) -> bool:
+        return True
 
     def sample(self, item: int, epoch: int) -> Sample:
         place = self._answers[item][epoch % len(self._answers[item])]
@@ -126,8 +133,12 @@ class Reverse:
         drawn = [p if p["problem_id"] in responses else None for p in problems]
         self._prompts = [tokenizer.prompt(p["prompt"]) if p else [] for p in drawn]
         self._contexts = [tokenizer.prompt(teacher_messages(p, privileged)) if p else [] for p in drawn]
-        self._weights = [weights[p["problem_id"]] for p in problems]
+        self.ids: list[str] = [p["problem_id"] for p in problems]
+        self._weights = [weights[i] for i in self.ids]
         self.population = len(problems)
+
+    def has(self, item: int) -> bool:
+        return self._responses[item] is not None
 
     def sample(self, item: int, epoch: int) -> Sample:
         response = self._responses[item]

@@ -96,6 +96,16 @@ ANSWERS = pa.schema(
     }
 )
 
+# What the diagnose stage measures of each problem.
+GRADIENTS = pa.schema(
+    {
+        "problem_id": pa.string(),
+        "pass_rate": pa.float64(),
+        "loss": pa.float64(),  # nats; a token's mean, or their sum, as the recipe's reduction has it
+        "norm": pa.float64(),  # of the projected gradient
+    }
+)
+
 # Rows of the likelihood store: log-probability of a continuation behind a prompt.
 LIKELIHOODS = pa.schema(
     {

@@ -27,8 +27,7 @@ def evaluate(run: Run, label: str, model: Ref, benchmarks: dict[str, Ref]) -> Sp
 @stage_task
 def compare(run: Run, label: str, scores: dict[str, Ref]) -> Spec:
     """Means, intervals and paired differences: each arm against the base, and the last against each other one."""
-    recipe = run.recipe
-    arms = [a.name for a in recipe.arms]
+    recipe, arms = run.recipe, run.arms
     pairs = [(a, "base") for a in arms] + [(arms[-1], a) for a in arms[:-1]]
     if "paced" in arms[:-1]:
         pairs += [("paced", a) for a in arms[: arms.index("paced")]]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from paced.artifacts import told_if_full
 from paced.stage import exclusive
 
 PARENT = "run"  # the journal of the parent run
@@ -36,7 +37,7 @@ class Journal:
 
     def _append(self, *entries: dict[str, Any]) -> None:
         now = int(time.time() * 1000)
-        with Journal._lock:
+        with Journal._lock, told_if_full(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file:
                 if file.tell() and not self._ends_whole(file):

@@ -13,7 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from paced.artifacts import Ref, read_manifest, write_json
+from paced.artifacts import Ref, read_manifest, told_if_full, write_json
 from paced.errors import PacedError, Stopped
 from tasks import record
 from tasks.console import display
@@ -51,7 +51,7 @@ class Pipeline:
         display.say(f"run {self.run.name} in {self.run.folder}")
         claim()
         if not self._journal.has("begin"):
-            self._journal.begin(record.tags(self.run.recipe), record.parameters(self.run.recipe))
+            self._journal.begin(record.tags(self.run), record.parameters(self.run))
             self._journal.file(self.run.folder / "recipe.yaml")
             self._journal.note(record.note(self.run))
         return self
@@ -76,14 +76,19 @@ class Pipeline:
             return
         flow_run = FlowRunContext.get()
         flow_run_id = str(flow_run.flow_run.id) if flow_run and flow_run.flow_run else ""
-        rows: list[dict[str, Any]] = []
-        failures: list[Exception] = []
         try:
             for _, future in self._submitted:
                 future.wait()
         except BaseException:
             stop_all()
             raise
+        with told_if_full(self.run.folder):
+            self._close(flow_run_id)
+
+    def _close(self, flow_run_id: str) -> None:
+        """Record what has become of every stage, and raise the first error of one, if there is any."""
+        rows: list[dict[str, Any]] = []
+        failures: list[Exception] = []
         for label, future in self._submitted:
             # A stage that never started, because one before it failed, stays pending: it has no result.
             result: Any = future.result(raise_on_failure=False) if future.state.is_final() else None
@@ -127,7 +132,7 @@ class Pipeline:
         executed = ran.get("flow_run") == flow_run_id
         arm, _, rest = label.partition("/")
         seed = rest.partition("/")[0]
-        named = {"base", *(a.name for a in self.run.recipe.arms)}
+        named = {"base", *self.run.arms}
         return {
             "label": label,
             "stage": manifest.kind,
@@ -148,7 +153,9 @@ class Pipeline:
             "status": status,
             "error": None if failure is None else str(failure),
             "seeds": list(recipe.seeds),
-            "arms": [a.model_dump() for a in recipe.arms],
+            "arms": [{"name": a} for a in self.run.arms]
+            if self.run.purpose != "training"
+            else [a.model_dump() for a in recipe.arms],
             "weights": recipe.weights.model_dump(),
             "stages": rows,
         }
@@ -186,11 +193,17 @@ class Pipeline:
         record.finish(self.run, self._journal, rows, self.summary)
         if self._keep:
             note_model(self._journal, self.run, rows, self.summary)
-        table = [
-            {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
-            for name, arm in self.summary["arms"].items()
-        ]
-        create_table_artifact(table, key="results", description="Accuracy and retention, % with 95% intervals")
+        if "diagnosis" in self.summary:
+            record.diagnosis(self._journal, self.summary["diagnosis"])
+            for number, (caption, heading, cells) in enumerate(report.diagnosis.tables(self.summary["diagnosis"])):
+                table = [dict(zip(heading, row, strict=True)) for row in cells]
+                create_table_artifact(table, key=("snr", "kernel", "efficiency")[number], description=caption)
+        else:
+            table = [
+                {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
+                for name, arm in self.summary["arms"].items()
+            ]
+            create_table_artifact(table, key="results", description="Accuracy and retention, % with 95% intervals")
         for name, data in pictures.items():
             url = "data:image/png;base64," + base64.b64encode(data).decode()
             create_image_artifact(url, key=name.replace("_", "-"), description=name.replace("_", " "))

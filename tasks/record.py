@@ -10,7 +10,8 @@ from prefect.context import FlowRunContext
 from prefect.utilities.urls import url_for
 
 import paced
-from paced.config import Data, Model, Recipe
+from paced.config import Data, Model
+from paced.identity import commit_of
 from tasks.journal import Journal
 from tasks.run import Run, model_ref
 from tasks.stage import arm_of
@@ -18,15 +19,31 @@ from tasks.stage import arm_of
 Row = Mapping[str, Any]
 BASE = "base"  # label of the student before any training
 COSTS = ("teacher_tokens", "sampled_tokens", "train_tokens", "steps")
+READ = {  # of a recipe, by runs that train nothing
+    "evaluation": ("student", "evaluation", "thinking"),
+    "diagnosis": (
+        "student",
+        "teacher",
+        "thinking",
+        "data",
+        "decontamination",
+        "seeds",
+        "rollouts",
+        "weights",
+        "answers",
+    ),
+}
 CHOICES = ("subjects", "shots", "chat", "score")  # settings that only multiple choice has
 
 
-def parameters(recipe: Recipe) -> dict[str, Any]:
+def parameters(run: Run) -> dict[str, Any]:
     """The settings that decide a run's result, without those that say where and how fast or have no effect in it."""
+    recipe = run.recipe
     kept = recipe.model_dump(mode="json", exclude={"name", "runtime", "student", "teacher", "data"})
     kept["student"] = model_parameters(recipe.student)
-    own = model_parameters(recipe.teacher_model) if recipe.teacher.path else {}
-    kept["teacher"] = own | {"privileged": recipe.teacher.privileged}
+    if run.purpose != "evaluation":  # which needs no teacher to be there
+        own = model_parameters(recipe.teacher_model) if recipe.teacher.path else {}
+        kept["teacher"] = own | {"privileged": recipe.teacher.privileged}
     kept["data"] = data_parameters(recipe.data)
     for place, benchmark in zip(kept["evaluation"]["benchmarks"], recipe.evaluation.benchmarks, strict=True):
         place["data"] = data_parameters(benchmark.data)
@@ -39,7 +56,10 @@ def parameters(recipe: Recipe) -> dict[str, Any]:
     }
     if not recipe.decontamination.enabled:
         kept["decontamination"] = {"enabled": False}
-    return {name: value for name, value in kept.items() if not idle.get(name)}
+    kept = {name: value for name, value in kept.items() if not idle.get(name)}
+    if run.purpose != "training":
+        kept = {name: value for name, value in kept.items() if name in READ[run.purpose]}
+    return kept | ({"model": run.model.identity} if run.model else {})
 
 
 def model_parameters(model: Model) -> dict[str, Any]:
@@ -48,30 +68,44 @@ def model_parameters(model: Model) -> dict[str, Any]:
 
 def data_parameters(data: Data) -> dict[str, Any]:
     fields = data.model_dump(mode="json", exclude=set() if data.source == "mmlu" else set(CHOICES))
+    if data.mix:
+        fields["mix"] = {row.level: row.share for row in data.mix}
     return {name: value for name, value in fields.items() if value not in (None, "", [])}
 
 
-def tags(recipe: Recipe) -> dict[str, str]:
-    """What a run was made from. The command names the commit of the recipe's repository in PACED_COMMIT; where that is
-    not set, as in a run from a form, the version stands for it.
-    """
-    context = FlowRunContext.get()
+def tags(run: Run) -> dict[str, str]:
+    """What a run was made from, and what it judges."""
+    context, recipe = FlowRunContext.get(), run.recipe
+    named = {"student": model_ref(recipe.student)}
+    if run.model:
+        named["model"] = run.model
+    else:
+        named["teacher"] = model_ref(recipe.teacher_model)
     return {
         "paced.flow": context.flow.name if context and context.flow else "",
         "paced.recipe": recipe.name,
         "paced.version": paced.__version__,
-        "paced.commit": os.environ.get("PACED_COMMIT") or f"paced {paced.__version__}",
-        "paced.student": recipe.student.path,
-        "paced.student.identity": model_ref(recipe.student).identity,
-        "paced.teacher": recipe.teacher_model.path,
-        "paced.teacher.identity": model_ref(recipe.teacher_model).identity,
+        "paced.commit": commit() or f"paced {paced.__version__}",
+        **{f"paced.{name}": ref.path for name, ref in named.items()},
+        **{f"paced.{name}.identity": ref.identity for name, ref in named.items()},
     }
+
+
+def commit() -> str:
+    """The commit a run is made from: of the recipe's repository, which the command names in PACED_COMMIT; of a run from
+    a form or a schedule that of the code, where it is run in its repository.
+    """
+    root = Path(paced.__file__).parents[1]
+    return os.environ.get("PACED_COMMIT") or (commit_of(root) if (root / ".git").exists() else "")
 
 
 def note(run: Run) -> str:
     """The description of a run: what it trains, and the way to its page in Prefect."""
-    arms, seeds = (", ".join(map(str, x)) for x in ((a.name for a in run.recipe.arms), run.recipe.seeds))
-    text = f"Arms {arms}; seeds {seeds}."
+    text = {
+        "training": f"Arms {', '.join(run.arms)}; seeds {', '.join(map(str, run.recipe.seeds))}.",
+        "evaluation": f"Model {run.model.path if run.model else ''}, beside the student {run.recipe.student.path}.",
+        "diagnosis": f"Gradients of the student {run.recipe.student.path} by pass rate.",
+    }[run.purpose]
     context = FlowRunContext.get()
     page = url_for("flow-run", obj_id=context.flow_run.id) if context and context.flow_run else None
     return text + (f"\n\n[Flow run in Prefect]({page})" if page else "")
@@ -79,7 +113,9 @@ def note(run: Run) -> str:
 
 def labels(run: Run) -> list[str]:
     """Of the runs that stand for students."""
-    return [BASE, *(f"{arm.name}/{seed}" for arm in run.recipe.arms for seed in run.recipe.seeds)]
+    if run.purpose == "diagnosis":
+        return []
+    return [BASE, *(f"{arm}/{seed}" for arm in run.arms for seed in run.recipe.seeds)]
 
 
 def scores(arm: Row) -> dict[str, float]:
@@ -96,13 +132,15 @@ def finish(run: Run, journal: Journal, rows: Sequence[Row], summary: Row) -> Non
     """Note on the parent's journal what is known when all stages are done, and write one journal a student."""
     from paced.report import students
 
-    found = students(run.folder)
+    found = students(run.folder) if run.arms else []
     prepared = [r for r in rows if r["stage"] == "prepare"]
     training = [r["identity"] for r in prepared if not r["label"].startswith("benchmark/")]
     paths = {
         "arms.json": arm_rows(run, summary),
         "students.json": [r | scores(s) for s in found for r in [about(run, s)]],
     }
+    if "diagnosis" in summary:
+        paths = {"snr.json": summary["diagnosis"]["bins"]}
     for name, table in paths.items():
         write_table(run.folder / name, table)
         journal.file(run.folder / name)
@@ -115,6 +153,16 @@ def finish(run: Run, journal: Journal, rows: Sequence[Row], summary: Row) -> Non
     journal.note(note(run), [s["label"] for s in found])
 
 
+def diagnosis(journal: Journal, found: Row) -> None:
+    """The SNR as a curve over pass rates in %, the fitted exponents and the efficiencies, as metrics."""
+    for row in found["bins"]:
+        names = {"snr": "snr", "snr_low": "low", "snr_high": "high"}
+        journal.metrics(round(100 * row["pass_rate"]), {name: row[key] for name, key in names.items()})
+    fit = found["fit"] or {}
+    values = {name: fit[name]["mean"] for name in ("alpha", "beta") if name in fit}
+    journal.metrics(0, values | {f"efficiency/{name}": e["mean"] for name, e in found["efficiency"].items()})
+
+
 def about(run: Run, student: Row) -> dict[str, Any]:
     """What tells a student from the others, flat."""
     settings: dict[str, Any] = {"arm": BASE, **arm_of(run, student["label"])}
@@ -123,10 +171,13 @@ def about(run: Run, student: Row) -> dict[str, Any]:
 
 def student_parameters(run: Run, label: str) -> dict[str, Any]:
     """The settings that decide what one student became; the base's are those it is judged by."""
+    if run.model and label != BASE:
+        return parameters(run) | arm_of(run, label)
     arms = tuple(arm for arm in run.recipe.arms if arm.name == label.partition("/")[0])
     if not arms:
-        return {"arm": BASE} | {k: v for k, v in parameters(run.recipe).items() if k in ("student", "evaluation")}
-    settings = parameters(run.recipe.model_copy(update={"arms": arms}))
+        return {"arm": BASE} | {k: v for k, v in parameters(run).items() if k in ("student", "evaluation")}
+    recipe = run.recipe.model_copy(update={"arms": arms})
+    settings = parameters(run.model_copy(update={"recipe": recipe}))
     return {k: v for k, v in settings.items() if k not in ("arms", "seeds")} | arm_of(run, label)
 
 
@@ -134,8 +185,8 @@ def student_journal(run: Run, student: Row, rows: Sequence[Row], prepared: Seque
     """One student as a run of its own: settings, scores, costs, and both stages' curves under names that all share."""
     journal = Journal(run.folder, student["label"])
     known = {"paced.stage": "student", "paced.identity": student["identity"]}
-    if student["path"]:
-        known["paced.path"] = student["path"]
+    if path := student["path"] or (run.model.path if run.model and student["label"] != BASE else ""):
+        known["paced.path"] = path
     journal.begin(known, student_parameters(run, student["label"]))
     journal.metrics(0, scores(student) | {k: float(v) for k, v in student["cost"].items()})
     for name, share in student["benchmarks"].items():

@@ -14,10 +14,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from paced.artifacts import Ref
+from paced.config import Model
 from paced.errors import ConfigError, DataError, PacedError
 from paced.identity import model_identity
 from paced.stage import exclusive
 from tasks.journal import PARENT
+from tasks.run import model_ref
 from tasks.tracking import Tracker, client_of, tracking_uri, turn_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -82,13 +85,27 @@ class Registry:
     def champion(self) -> Version | None:
         """The version with the alias ``champion``."""
         with self._asking() as client:
-            number = self._champion(client)
+            number = self._aliases(client).get(CHAMPION)
         return None if number is None else self.versions()[number]
 
-    def _champion(self, client: Any) -> int | None:
+    def _aliases(self, client: Any) -> dict[str, int]:
         found = client.search_registered_models(f"name = '{self.model}'")
-        number = found[0].aliases.get(CHAMPION) if found else None
-        return None if number is None else int(number)
+        return {alias: int(number) for alias, number in found[0].aliases.items()} if found else {}
+
+    def version(self, name: str) -> Version:
+        """A version by its number or alias.
+
+        Raises:
+            ConfigError: there is none; says which there are.
+        """
+        with self._asking() as client:
+            aliases = self._aliases(client)
+        versions = self.versions()
+        number = int(name) if name.isdecimal() else aliases.get(name)
+        if number not in versions:
+            known = ", ".join([*(f"@{alias}" for alias in aliases), *(f"/{n}" for n in versions)]) or "no such model"
+            raise ConfigError(f"{self.model} has no version {name!r} at {self.uri} (there are: {known})")
+        return versions[number]
 
     def weights(self, version: Version) -> Path:
         """The folder of a version's weights on this host, its bytes compared with what was registered.
@@ -152,7 +169,7 @@ class Registry:
         self.note(version, tags | {"promoted": now()})
         expected = replaced.number if replaced else None
         with self._asking() as client:
-            if (current := self._champion(client)) != expected:
+            if (current := self._aliases(client).get(CHAMPION)) != expected:
                 raise RegistryError(
                     f"the champion of {self.model} changed from version {expected} to {current} while version "
                     f"{version.number} was trained and judged against it: nothing is promoted, the next run trains anew"
@@ -190,6 +207,49 @@ class Registry:
         with self._asking() as client:
             client.set_registered_model_alias(self.model, CHAMPION, str(number))
         return current, versions[number]
+
+
+def registered(home: Path) -> list[dict[str, str]]:
+    """The tags of every version of every registered model; none where nothing was ever tracked.
+
+    Raises:
+        RegistryError: MLflow does not answer.
+    """
+    uri = tracking_uri(home)
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return []
+    found: list[dict[str, str]] = []
+    page: str | None = None
+    try:
+        with exclusive(turn_of(uri, home, home / "locks")), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            client = client_of(uri)
+            while page is None or page:
+                versions = client.search_model_versions(max_results=1000, page_token=page)
+                found += [v.tags for v in versions]
+                page = versions.token or ""
+    except Exception as error:
+        raise RegistryError(
+            f"MLflow at {uri} does not answer ({' '.join(str(error).split())[:200]}), so it is not known what the "
+            "registered models need: nothing is collected"
+        ) from None
+    return found
+
+
+def located(model: str, home: Path) -> Ref:
+    """A model folder, or the weights of a registered model: ``models:/NAME@ALIAS`` or ``models:/NAME/VERSION``.
+
+    Raises:
+        ConfigError: there is no such version, or it is not written so.
+        DataError: the folder is missing or is no model's.
+    """
+    if not model.startswith("models:"):
+        return model_ref(Model(path=model))
+    found = re.fullmatch(r"models:/([^/@]+)(?:@|/)([^/@]+)", model)
+    if not found:
+        raise ConfigError(f"model {model!r}: a registered model is models:/NAME@champion or models:/NAME/VERSION")
+    registry = Registry(home, found[1])
+    return model_ref(Model(path=str(registry.weights(registry.version(found[2])))))
 
 
 def now() -> str:

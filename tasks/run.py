@@ -1,42 +1,57 @@
 """A run: one recipe, resolved, with a folder of its own that everything about it is written to."""
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from paced.artifacts import Ref
+from paced.artifacts import Ref, replacing
 from paced.config import Model, Recipe, home
 from paced.identity import digest, model_identity
+
+JUDGED = "model"  # what stands beside the base in an evaluation, where other runs have their arms
+
+Purpose = Literal["training", "evaluation", "diagnosis"]
 
 
 class Run(BaseModel):
     """Where a run lives. ``name`` is the recipe's name and a digest of everything set in it.
 
-    So the same recipe is the same run: run again, it resumes, and its tracking goes on where it stopped.
+    So the same recipe is the same run: run again, it resumes, and its tracking goes on where it stopped. An evaluation
+    judges a ``model``, a diagnosis measures gradients; neither trains one.
     """
 
     model_config = ConfigDict(frozen=True)
     name: str
     home: str
     recipe: Recipe
+    purpose: Purpose = "training"
+    model: Ref | None = None
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of what is compared with the base."""
+        others: dict[Purpose, tuple[str, ...]] = {"evaluation": (JUDGED,), "diagnosis": ()}
+        return others.get(self.purpose, tuple(arm.name for arm in self.recipe.arms))
 
     @property
     def folder(self) -> Path:
         return Path(self.home) / "runs" / self.name
 
 
-def run_name(recipe: Recipe) -> str:
-    """The recipe's name and a digest of its settings other than ``runtime``."""
+def run_name(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = None) -> str:
+    """The recipe's name, the purpose if it is not training, and a digest of all settings other than ``runtime``."""
     settings = recipe.model_dump(mode="json", exclude={"runtime"})
-    return f"{recipe.name}-{digest(settings).removeprefix('sha256:')[:8]}"
+    told = digest([settings, model.identity] if model else settings).removeprefix("sha256:")[:8]
+    return "-".join([recipe.name, *([] if purpose == "training" else [purpose]), told])
 
 
-def open_run(recipe: Recipe) -> Run:
-    """The run of a recipe; writes ``recipe.yaml`` into its folder."""
-    run = Run(name=run_name(recipe), home=str(home()), recipe=recipe)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    (run.folder / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+def open_run(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = None) -> Run:
+    """The run of a recipe, or of an evaluation of ``model``; writes ``recipe.yaml`` into its folder."""
+    run = Run(name=run_name(recipe, purpose, model), home=str(home()), recipe=recipe, purpose=purpose, model=model)
+    with replacing(run.folder / "recipe.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     return run
 
 

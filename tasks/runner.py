@@ -2,13 +2,13 @@
 
 A process holds model weights, so memory comes back when it ends and an out-of-memory kill harms nothing else. Processes
 are forked from a server that has torch and transformers imported already, which saves each of them several seconds.
-They take a slot of the host first: a file lock, which the kernel frees when its holder dies, however it dies.
+They lease the device first (tasks/lease.py).
 """
 
 import collections
 import contextlib
-import fcntl
 import functools
+import json
 import multiprocessing
 import os
 import signal
@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from paced.artifacts import Ref
+from paced.config import Runtime
 from paced.errors import ERRORS, PacedError, Stopped
 from paced.stage import STAGES, Listener, Spec, execute
+from tasks.lease import locks, take
 from tasks.policies import StageDied
 from tasks.worker import work
 
@@ -77,32 +79,26 @@ def end(process: ForkServerProcess, number: int) -> None:
 
 
 @contextlib.contextmanager
-def slot(home: Path, count: int) -> Generator[None]:
-    """Hold one of ``count`` slots of the host.
+def device(home: Path, runtime: Runtime) -> Generator[None]:
+    """Hold the device, or one of ``runtime.processes`` places on it.
 
     Raises:
         Stopped: the run was stopped while it waited.
     """
-    folder = home / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context((folder / f"slot-{i}").open("w")) for i in range(count)]
-        while not _stopping.is_set():
-            for file in files:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
+    wanted = locks(home, runtime)
+    while not _stopping.is_set():
+        if held := take(wanted, runtime.processes):
+            with held:
                 yield
-                return
-            time.sleep(0.1)
-        raise Stopped("stopped; the same command resumes from what is committed")
+            return
+        time.sleep(0.1)
+    raise Stopped("stopped; the same command resumes from what is committed")
 
 
 def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
     """Run a stage and return its artifact; ``listen`` gets each event it emits.
 
-    A stage that holds no weights runs right here; it takes neither a slot nor a process.
+    A stage that holds no weights runs right here; it takes neither a device nor a process.
 
     Args:
         log: where the stage's standard output and error go.
@@ -113,7 +109,7 @@ def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
     """
     if not STAGES[spec.stage].holds_weights:
         return execute(spec, listen)
-    with slot(Path(spec.home), spec.runtime.processes):
+    with device(Path(spec.home), spec.runtime):
         log.parent.mkdir(parents=True, exist_ok=True)
         receive, send = server().Pipe(duplex=False)
         alive, hold = server().Pipe(duplex=False)  # ``hold`` closes when this process dies
@@ -152,7 +148,7 @@ def follow(receive: "Connection[Any, Any]", listen: Listener) -> dict[str, Any]:
     last: dict[str, Any] = {}
     while True:
         try:
-            event: dict[str, Any] = receive.recv()
+            event: dict[str, Any] = json.loads(receive.recv_bytes())  # recv() would unpickle
         except (EOFError, OSError):
             return last
         if event["event"] in ("done", "error"):

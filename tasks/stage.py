@@ -82,15 +82,17 @@ def tracker_of(folder: Path, home: str) -> Tracker:
 
 
 def _execute(run: Run, label: str, spec: Spec) -> Ref:
-    began = last_flush = time.monotonic()
+    began, seconds, last_flush = time.time(), 0.0, time.monotonic()
     journal, tracker, page = Journal(run.folder, label), tracker_of(run.folder, run.home), RunPage(label)
     sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
     begin_journal(journal, run, spec.stage, spec.identity, spec.settings, sources)
 
     def listen(event: dict[str, Any]) -> None:
-        nonlocal began, last_flush
-        if event["event"] == "started":  # the wait for a slot is not the stage's time
-            began = time.monotonic()
+        nonlocal began, seconds, last_flush
+        if event["event"] == "started":  # the wait for the device is not the stage's time
+            began = time.time()
+        if event["event"] == "done":
+            seconds = time.time() - began
         display.event(label, event)
         page.event(event)
         if event["event"] == "metric":
@@ -104,10 +106,8 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     except BaseException as error:
         display.done(label, str(error) if isinstance(error, StageDied) else "stopped")
         raise
-    seconds = time.monotonic() - began
-    write_json(
-        note_of(run, label), {"label": label, "flow_run": flow_run_id(), "seconds": seconds, "path": str(ref.folder)}
-    )
+    note = {"label": label, "flow_run": flow_run_id(), "began": began, "seconds": seconds, "path": str(ref.folder)}
+    write_json(note_of(run, label), note)
     close_journal(journal, ref)
     page.close()
     counts = read_manifest(ref.folder).counts
@@ -148,6 +148,8 @@ def begin_journal(
 def arm_of(run: Run, label: str) -> dict[str, Any]:
     """The settings of a stage's arm, so that two stages of one kind can be told apart where they are compared."""
     name, _, rest = label.partition("/")
+    if run.purpose != "training":
+        return {"arm": name} if name in run.arms else {}
     for arm in run.recipe.arms:
         if arm.name == name:
             return {

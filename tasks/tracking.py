@@ -14,9 +14,10 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from paced.artifacts import write_json
+from paced.errors import ConfigError
 from paced.stage import exclusive
 from tasks.console import display
 from tasks.journal import PARENT, Journal
@@ -36,8 +37,18 @@ logger = logging.getLogger("paced.tracking")
 
 
 def tracking_uri(home: Path) -> str:
-    """``MLFLOW_TRACKING_URI`` if set, else a database under ``home``."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
+    """``MLFLOW_TRACKING_URI`` if set, else a database under ``home``.
+
+    Raises:
+        ConfigError: it holds a password. The address stands in run folders, links and messages.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
+    if urlsplit(uri).password is not None:
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI holds a password, and the address is written into run folders and pages: take it out, "
+            "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for PostgreSQL PGPASSWORD) instead"
+        )
+    return uri
 
 
 def client_of(uri: str) -> Any:
@@ -232,8 +243,12 @@ class Tracker:
 
     @property
     def pages(self) -> str:
-        """Where MLflow's pages are; a database has none until ``mlflow server`` is started on it, at port 5000."""
-        return self.uri.rstrip("/") if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        """Where a browser finds MLflow's pages: ``PACED_MLFLOW_URL`` if it is not the address that runs use.
+
+        A database has none until ``mlflow server`` is started on it, at port 5000.
+        """
+        local = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
+        return os.environ.get("PACED_MLFLOW_URL", local).rstrip("/")
 
     def compare_page(self, state: dict[str, Any], ids: Sequence[str]) -> str:
         """The page that shows runs side by side."""

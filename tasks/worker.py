@@ -1,5 +1,6 @@
 """What runs in a stage's process: the stage, with its events sent through a pipe."""
 
+import json
 import os
 import sys
 import threading
@@ -14,7 +15,7 @@ def work(spec: str, events: "Connection[Any, Any]", alive: "Connection[Any, Any]
 
     Args:
         spec: the stage's spec as JSON.
-        events: takes each event as a dict.
+        events: takes each event as JSON.
         alive: closes when the supervising process dies, and then this one ends too.
     """
     os.setsid()  # a group of its own: whatever the stage starts can be ended with it
@@ -28,7 +29,7 @@ def work(spec: str, events: "Connection[Any, Any]", alive: "Connection[Any, Any]
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    status = run(lambda: spec, events.send)
+    status = run(lambda: spec, lambda event: events.send_bytes(json.dumps(event).encode()))
     events.close()
     sys.stdout.flush()
     os._exit(status)  # no clean-up of libraries, which can hang

@@ -9,6 +9,7 @@ from paced.artifacts import Ref
 from paced.config import load_recipe
 from paced.stage import execute
 from tasks import evaluate as judge
+from tasks.diagnose import diagnose
 from tasks.prepare import prepare
 from tasks.rollouts import on_policy_samples, rollouts
 from tasks.run import Run, model_ref
@@ -44,6 +45,8 @@ def run_chain(home: Path) -> Chain:
         "train_reverse", train_reverse, seed=0, start=2, steps=6, draw_start=0, more=False, samples=samples,
         teacher=teacher, model=model, **base,
     )  # fmt: skip
+    measured = {"seed": 0, "model": student, "learnt_from": {"answers": answers}, **base}
+    add("diagnose", diagnose, **measured)
     scores = add("evaluate", judge.evaluate, model=final, benchmarks=benchmarks)
     add("compare", judge.compare, scores={f"{arm}/0": scores for arm in ("base", "paced", "two_stage")})
     return made

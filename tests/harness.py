@@ -18,13 +18,15 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import pytest
 
+from paced import __version__ as paced_version
 from paced.artifacts import Ref
-from paced.identity import file_digest
+from paced.identity import commit_of, file_digest
 from paced.stage import Spec, execute
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 TINY = ROOT / "recipes" / "tiny.yaml"
+COMMIT = commit_of(ROOT).removesuffix("-dirty")  # as the tests begin
 
 # Easier problems than the recipe's, so that most are neither hopeless nor solved; many parts and checkpoints, so that
 # every stage has a middle. Both arms need the same teacher answers: no sample then depends on which arm asked first.
@@ -89,6 +91,11 @@ def gone(home: Path) -> None:
 def stages_of(home: Path) -> dict[int, str]:
     """The stage processes among them: each leads a session of its own, below the server they are forked from."""
     return {pid: line for pid, line in processes_of(home).items() if "forkserver" in line and os.getsid(pid) == pid}
+
+
+def parts(home: Path) -> int:
+    """How many parts of samples are committed."""
+    return sum(p.name != "collection.json" for p in home.glob("store/samples/*/*.json"))
 
 
 def environment(home: Path, extra: Mapping[str, str] = {}) -> dict[str, str]:
@@ -190,6 +197,13 @@ def finished(home: Path, outcome: Outcome) -> Finished:
     return Finished(folder, outcome, record, summary, bits)
 
 
+def commits_since(first: str) -> set[str]:
+    """What a run may be tagged with that was made after ``first``: somebody may commit while tests run."""
+    log = ["git", "-C", str(ROOT), "rev-list", f"{first}..HEAD"]
+    later = subprocess.run(log, capture_output=True, text=True, check=False).stdout.split() if first else []
+    return {first or f"paced {paced_version}", *later}
+
+
 def free_port() -> int:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -233,9 +247,13 @@ def die_at(spec: str, place: str, call: int) -> None:
 class Server:
     """A Prefect, MLflow or vLLM server on a free port of 127.0.0.1, stopped when its ``with`` block ends."""
 
-    def __init__(self, arguments: list[str], path: str, env: Mapping[str, str], log: Path, within: float = 120):
+    def __init__(
+        self, arguments: list[str], path: str, env: Mapping[str, str], log: Path, within: float = 120,
+        folder: Path | None = None,
+    ):  # fmt: skip
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self._folder = folder
         self._arguments, self._path, self._env, self._log, self._within = arguments, path, env, log, within
         self.start()
 
@@ -244,6 +262,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*self._arguments, "--host", "127.0.0.1", "--port", str(self.port)], stdout=log, stderr=log,
                 env={**self._env, "PREFECT_SERVER_UI_API_URL": self.url + "/api"}, start_new_session=True,
+                cwd=self._folder,
             )  # fmt: skip
 
         def answers() -> bool:
@@ -254,7 +273,11 @@ class Server:
             except OSError:
                 return False
 
-        eventually(answers, self._within, f"{self._arguments[0]} answers")
+        try:
+            eventually(answers, self._within, f"{self._arguments[0]} answers")
+        except BaseException:
+            self.stop()
+            raise
 
     def __enter__(self) -> Self:
         return self

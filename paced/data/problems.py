@@ -102,7 +102,8 @@ def _generated(data: Data, excluded: frozenset[str]) -> list[Problem]:
     assert data.seed is not None
     assert data.problems
     try:
-        drawn = list(itertools.islice(tasks(data.seed, data.mix, excluded), data.problems))
+        mix = {row.level: row.share for row in data.mix}
+        drawn = list(itertools.islice(tasks(data.seed, mix, excluded), data.problems))
     except ValueError as error:
         raise DataError(f"data.problems: {data.problems} were asked for, but {error}") from None
     return [Problem(f"task {i}", t.prompt, t.answer, None, t.level, t.prompt) for i, t in enumerate(drawn)]

@@ -19,11 +19,11 @@ from paced.artifacts import Manifest, Ref, open_file, read_manifest, replacing, 
 from paced.compare import by_problem
 from paced.config import Schedule, Scheme, Weights
 from paced.errors import DataError
-from paced.report import lengths, plots
+from paced.report import diagnosis, lengths, plots
 from paced.report.page import page, table
 from paced.statistics import Array, bootstrap_mean
 
-__all__ = ["build", "students", "table", "write_summary"]
+__all__ = ["build", "diagnosis", "students", "table", "write_summary"]
 
 BASE = "base"
 METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
@@ -53,18 +53,18 @@ class Entry(BaseModel):
 
 
 class Arm(BaseModel):
-    """One student that the run trains."""
+    """One student that the run trains, or a model that it only judges, which has neither scheme nor schedule."""
 
     model_config = ConfigDict(frozen=True)
     name: str
-    scheme: Scheme
-    schedule: Schedule
+    scheme: Scheme | None = None
+    schedule: Schedule | None = None
     exponents: tuple[float, float] | None = None
 
     @property
     def weighting(self) -> str:
         """The scheme, with the arm's own exponents if it has any."""
-        return " ".join([self.scheme, *(f"{x:g}" for x in self.exponents or ())])
+        return " ".join([self.scheme or "", *(f"{x:g}" for x in self.exponents or ())])
 
 
 class Run(BaseModel):
@@ -137,9 +137,9 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
     if "compare" in made:
         comparison = json.loads(made["compare"].file("comparison.json").read_text())
     arms: dict[str, dict[str, Any]] = {}
-    for name, arm in {BASE: None, **{a.name: a for a in run.arms}}.items():
+    for name, arm in ({BASE: None, **{a.name: a for a in run.arms}} if run.arms else {}).items():
         scores = comparison["arms"].get(name, {})
-        settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm else {}
+        settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm and arm.scheme else {}
         arms[name] = settings | {key: scores[key] for key in METRICS if key in scores} | cost(run, made, arm)
         arms[name]["lengths"] = watched(run, made, arm, scores)
     for name, share in saved(run, arms).items():
@@ -166,7 +166,14 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         "comparisons": comparison["comparisons"],
         "warnings": lengths.alarms(arms),
         "stages": stages,
+        **measured(made),
     }
+
+
+def measured(made: Mapping[str, Made]) -> dict[str, Any]:
+    """What a diagnosis found, under ``diagnosis``; nothing in other runs."""
+    found = next((m for m in made.values() if m.entry.stage == "diagnose"), None)
+    return {"diagnosis": json.loads(found.file("diagnosis.json").read_text())} if found else {}
 
 
 def data(made: Mapping[str, Made]) -> dict[str, Any]:
@@ -208,7 +215,9 @@ def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
 
 
 def spent(made: Mapping[str, Made], arm: Arm, seed: int) -> dict[str, float]:
-    """What making the student of one arm and seed took."""
+    """What making the student of one arm and seed took; of a model made elsewhere nothing is known."""
+    if arm.schedule is None:
+        return {}
     stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
     if arm.scheme != "uniform" and f"{seed}/rollouts" in made:
         stages.append(made[f"{seed}/rollouts"])
@@ -288,8 +297,8 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
         share = np.linspace(0, 1, 201)
         curves: dict[str, tuple[Array, Array]] = {}
         for arm in run.arms:
-            config = weights.Config(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
-            if arm.weighting in tables:
+            if arm.scheme and arm.weighting in tables:
+                config = weights.Config(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
                 curves[arm.weighting] = share, weights.raw_weights(bins * share, bins * (1 - share), config)
         problems = np.mean([by_rate(t, bins) for t in everyone], axis=0)
         drawn["pass_rates"] = plots.pass_rates(problems, len(everyone), curves)
@@ -307,6 +316,8 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
             for name, arm in scored.items()
         }
         drawn["levels"] = plots.levels(rows, paint)
+    if "diagnosis" in summary:
+        drawn["snr"] = plots.snr(summary["diagnosis"])
     kept = {name: arm["retention"] for name, arm in arms.items() if "retention" in arm}
     if kept:
         drawn["retention"] = plots.by_arm(kept, paint, "accuracy on what was never trained on")

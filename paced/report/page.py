@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from paced.report import datasheet
+from paced.report import datasheet, diagnosis
 from paced.report.lengths import EVALUATION
 
 PICTURES = {
@@ -12,6 +12,12 @@ PICTURES = {
         "Pass rates and weights",
         "Bars: how many training problems the base student solves k times out of G. Lines: what one problem of that "
         "pass rate weighs. Problems under the high part of a line are the ones that teach.",
+    ),
+    "snr": (
+        "Signal by pass rate",
+        "Left: signal-to-noise ratio of the gradients of problems of one pass rate, with 95% intervals, and the Beta "
+        "kernel fitted to the pass rates between 0 and 1. Right: what a weighting reaches of the largest "
+        "signal-to-noise ratio that a weighted mean gradient can have.",
     ),
     "weights": (
         "Where the weight goes",
@@ -120,12 +126,21 @@ def verdict(comparison: Mapping[str, Any]) -> str:
     return "better" if comparison["low"] > 0 else "worse"
 
 
+def trains(arms: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the run trains students, or only judges a model that was made elsewhere."""
+    return any("schedule" in arm for arm in arms.values())
+
+
 def level_names(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted({level for arm in arms.values() for level in arm.get("by_level", {})}, key=int)
 
 
 def table(summary: Mapping[str, Any]) -> str:
     """The results as aligned plain text: accuracies in %, costs a seed, then the comparisons."""
+    if "diagnosis" in summary:
+        return "\n\n".join(
+            f"{title}\n{aligned([heading, *rows])}" for title, heading, rows in diagnosis.tables(summary["diagnosis"])
+        )
     arms: Mapping[str, Mapping[str, Any]] = summary["arms"]
     levels = level_names(arms)
     scores = [["arm", "accuracy", "95%", *(f"level {level}" for level in levels), "retention", "95%"]]
@@ -136,7 +151,9 @@ def table(summary: Mapping[str, Any]) -> str:
         tokens = [amount(arm[key]) if key in arm else "-" for key in TOKENS]
         tokens.insert(1, f"{-100 * arm['teacher_tokens_saved']:+.0f}%" if arm.get("teacher_tokens_saved") else "")
         costs.append([name, *tokens, f"{arm['seconds']:.0f}" if "seconds" in arm else "-"])
-    blocks = [aligned(scores), *benchmark_table(summary), "what a student cost, mean of the seeds\n" + aligned(costs)]
+    blocks = [aligned(scores), *benchmark_table(summary)]
+    if trains(arms):
+        blocks.append("what a student cost, mean of the seeds\n" + aligned(costs))
     if summary["comparisons"]:
         rows = [
             [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), verdict(c)]
@@ -209,11 +226,19 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         f"<h1>{escape(summary['name'])}</h1>"
         f'<p class="meta"><span class="status">{escape(summary["status"])}</span> · '
         f"seeds {escape(seeds)} · {len(stages)} stages, {cached} of them found in the cache</p>",
-        "<h2>Results</h2>" + results(summary["arms"]) + benchmark_grid(summary) + warned(summary["warnings"]),
     ]
+    if "diagnosis" in summary:
+        for title, heading, rows in diagnosis.tables(summary["diagnosis"]):
+            cells = [[escape(cell) for cell in row] for row in rows]
+            sections.append(f"<h2>{escape(title)}</h2>" + grid([(h, not i) for i, h in enumerate(heading)], cells))
+    else:
+        sections.append(
+            "<h2>Results</h2>" + results(summary["arms"]) + benchmark_grid(summary) + warned(summary["warnings"])
+        )
     if summary["comparisons"]:
         sections.append("<h2>Paired comparisons</h2>" + comparisons(summary["comparisons"]))
-    sections.append("<h2>What a student cost</h2>" + costs(summary["arms"]))
+    if trains(summary["arms"]):
+        sections.append("<h2>What a student cost</h2>" + costs(summary["arms"]))
     for name, (title, sentence) in PICTURES.items():
         if name in pictures:
             sections.append(

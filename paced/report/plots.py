@@ -131,6 +131,32 @@ def pass_rates(problems: Array, seeds: int, kernels: Mapping[str, tuple[Array, A
 
 
 @styled
+def snr(found: Mapping[str, Any]) -> Figure:
+    """SNR by pass rate with the fitted kernel, and the efficiency of weightings; ``found`` is diagnosis.json."""
+    figure, (left, right) = canvas(3.6, 2)
+    bins = found["bins"]
+    points = [{"mean": b["snr"], "low": b["low"], "high": b["high"]} for b in bins]
+    interval(left, np.array([b["pass_rate"] for b in bins]), points, "#0b6fb8", "measured")
+    if fit := found["fit"]:
+        p = np.linspace(0, 1, 201)
+        alpha, beta = fit["alpha"]["mean"], fit["beta"]["mean"]
+        kernel = fit["scale"] * p**alpha * (1 - p) ** beta
+        left.plot(p, kernel, color=SCHEMES["beta"], label=f"fitted, alpha {alpha:.2f}, beta {beta:.2f}")
+    left.set(xlabel="pass rate of the student", ylabel="SNR of a problem's gradient")
+    left.set_ylim(bottom=0)
+    for i, row in enumerate(found["efficiency"].values()):
+        right.plot([row["low"], row["high"]], [i, i], color="#0b6fb8", linewidth=7, alpha=0.35, solid_capstyle="butt")
+        right.plot(row["mean"], i, "o", color="#0b6fb8", markersize=6)
+        beside(right, row["high"], i, f"{100 * row['mean']:.0f}")
+    rows(right, [name.replace("_", " ") for name in found["efficiency"]])
+    right.set_xlim(0, 1.1)
+    percent(right.xaxis)
+    right.set_xlabel("efficiency of a weighting")
+    legend(figure, [left])
+    return figure
+
+
+@styled
 def weight_mass(mass: Mapping[str, Array]) -> Figure:
     """Share of all weight that lies at each pass rate; ``mass`` maps a scheme to [G + 1] shares that sum to 1."""
     figure, (axes,) = canvas(3.2)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, Self
 
 from paced.tiny.world import working
 from paced.verify.algebra import Undecided
+from paced.verify.asked import with_asked_unit
 from paced.verify.choices import listed
 from paced.verify.decision import Cheap, Decision
 from paced.verify.extract import NoAnswer, extract
@@ -59,11 +60,12 @@ def mathematics(sample: Sample) -> Step:
     """Everything else: the response's final answer against the gold answer."""
     if not sample.gold.strip():
         return Verdict("wrong", None, "the gold answer is empty"), None
-    found = extract(sample.response, sample.finish == "stop")
+    found = extract(sample.response, sample.finish == "stop", sample.question)
     if isinstance(found, NoAnswer):
         return Verdict("wrong", None, found.reason), None
     verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)
-    case = Case(found.parts, sample.gold, listed(sample.question))
+    gold = sample.gold if len(found.parts) > 1 else with_asked_unit(sample.gold, found.text, sample.question)
+    case = Case(found.parts, gold, listed(sample.question))
     try:
         decision = judge(case, Cheap())
     except Undecided:

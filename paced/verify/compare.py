@@ -12,9 +12,11 @@ from paced.verify.regions import TURNED, Range, bounded, inequality, list_of_ine
 from paced.verify.relations import (
     argument_of,
     difference_of,
+    exact_part,
     last_side,
     members_of,
     name_and_value,
+    named_by_letters,
     named_values,
     names_agree,
     sampled_ratio,
@@ -51,6 +53,8 @@ def decide(answer: str, gold: str, engine: Engine) -> Decision:
     a, g = read(answer), read(gold)
     if a == g:
         return Decision(True, "the same structure")
+    if g[0] == "list" and a[0] == "n" and (apart := _parted(answer, len(g[1]))):
+        a = apart
     if a[0] == "text" or g[0] == "text":
         return same_texts(a, g, answer, gold, engine)
     return Comparison(engine).top(a, g)
@@ -134,6 +138,9 @@ class Comparison:
         if a[0] == "list" and len(second) == 1 and 1 < len(first) <= 3:
             self.rule = "the same value several times"
             return all(self.same(x, second[0]) for x in first)
+        if a[0] == g[0] == "list" and named_by_letters(a) and not named_values(g):  # b = 0, c = -3 is not -3, 0
+            self.rule = "values in the order of their names"
+            return self.in_order(values_by_name(a), second) or self.in_order(first, second)
         if "set" in (a[0], g[0]):
             first, second = self.distinct(first), self.distinct(second)
         self.rule = "the same members in any order"
@@ -231,6 +238,8 @@ class Comparison:
 
     def relations(self, a: Node, g: Node) -> bool:
         """Equations: ``x = 5`` is 5 where the gold is 5; between equations names count, and scale does not."""
+        if g[0] == "rel" and "~" in a and (exact := exact_part(a)) is not None:
+            return self.same(exact, g) or (bool(decimal_places(last_side(g))) and self.same(a[-1], g))
         if g[0] == "rel" and a[0] == "rel":
             if "in" in a and "in" in g:
                 return a[1] == g[1] and self.same(a[3], g[3])
@@ -330,7 +339,12 @@ class Comparison:
                 if one is second:
                     return self.numbers(bare, marked) or self.numbers(bare, share)
                 return self.numbers(marked, bare) or self.numbers(share, bare)
-        if first and second and first.dimension and second.dimension:
+        if first and second and {first.dimension, second.dimension} == {"angle", "arc"}:
+            degrees, arc = (a, g) if first.dimension == "angle" else (g, a)
+            self.rule = "degrees as radians"
+            return self._equal(_radians(degrees), arc)
+        per = first and second and (first.top == second.dimension or first.dimension == second.top)
+        if first and second and first.dimension and second.dimension and not per:
             if first.dimension != second.dimension:
                 self.rule = f"units differ: {first.words} and {second.words}"
                 return False
@@ -341,8 +355,7 @@ class Comparison:
             bare, marked = (g, a) if first else (a, g)
             if has_pi(bare) and not has_pi(marked):
                 self.rule = "degrees as radians"
-                radians: Node = ("*", (marked, ("c", "pi"), ("n", Fraction(1, 180), "")))
-                return self._equal(bare, radians)
+                return self._equal(bare, _radians(marked))
         return self.numbers(a, g)
 
     def numbers(self, a: Node, g: Node) -> bool:
@@ -362,6 +375,16 @@ class Comparison:
             half = Fraction(1, 2) * Fraction(10) ** -places
             return abs(Fraction(at) - g[1]) <= half
         return self._equal(a, g)
+
+
+def _radians(degrees: Node) -> Node:
+    return ("*", (degrees, ("c", "pi"), ("n", Fraction(1, 180), "")))
+
+
+def _parted(answer: str, size: int) -> Node | None:
+    """``60,120`` as the list that it is where the gold is one."""
+    numbers = tidy(answer).split(",")
+    return read(", ".join(numbers)) if len(numbers) == size and all(n.isdigit() for n in numbers) else None
 
 
 def _both_signs(node: Node) -> list[Node]:

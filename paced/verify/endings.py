@@ -18,6 +18,11 @@ _CHOICE = re.compile(r"(?:(?:option|choice)\s+)?\(?[A-J]\)?(?:[.:)]\s*\S[^\n]*|[
 _RESULT = re.compile(
     r"(?<![<>≤≥!])=\s*(?:\\?\$\s?)?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?![\d.,]*\d|\s*[-+*/×÷^=(])"
 )
+_TOTAL = re.compile(
+    r"^(?:[-*]\s)?[A-Za-z' ]*\b(?:total|sum|remaining|left|altogether|result|final)\b[A-Za-z' ]*[:=]"
+    r"(?:.*=)?\s*\\?\$?-?\d[\d,.]*(?:\s[a-z]+)?$",
+    re.IGNORECASE,
+)
 _OPEN = re.compile(r"\b(?:is|are|be|the|an?|of|to|and|or|so|that|we|then)$", re.IGNORECASE)
 
 
@@ -31,9 +36,11 @@ def looks_finished(text: str) -> bool:
     if _CHOICE.fullmatch(last) or last.endswith((".", "!", "?", "。", "$", "\\]", "\\)", "**", "```", "</answer>")):
         return True
     line = OPENING.sub("", last.rpartition("\n")[2])
+    if _TOTAL.search(line) or (line == last and len(line) < 80 and is_formula(line)):  # the whole response is a formula
+        return True
     if len(last.split()) <= 3 and re.search(r"\w$", last) and not _OPEN.search(last):  # nothing but an answer
         return True
-    if re.search(r"(?:\$|\\\]|\\\))\s*[a-z]{1,15}$", line):  # a formula and its unit
+    if re.search(r"(?:\$|\\\]|\\\))\s*(?:sq\.?\s|square\s|cubic\s)?[a-z]{1,15}$", line):  # a formula and its unit
         return True
     return is_formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))
 
@@ -55,7 +62,7 @@ def first_block(text: str) -> str:
     return text if text.startswith(("$$", "\\[")) and "\n\n" not in text else text.split("\n\n")[0].strip()
 
 
-def last_value(block: str, result: str = "") -> str | None:
+def last_value(block: str, result: str = "", question: str = "") -> str | None:
     """What a last paragraph comes to: a formula on its own, or the answer in its last sentence."""
     display = re.search(r"(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])[\s.*]*$", block, re.DOTALL)
     if display:
@@ -67,7 +74,8 @@ def last_value(block: str, result: str = "") -> str | None:
     masked = FORMULA.sub(lambda m: "x" * len(m[0]), line)
     ends = [m.end() for m in SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
     last = line[ends[-1] if ends else 0 :].rstrip(" .!?*_。")
-    return answer_in(last, result=result)
+    last += "**" if last.count("**") % 2 and not last.startswith("**") else ""
+    return answer_in(last, result=result, question=question)
 
 
 def result_of(text: str) -> str:

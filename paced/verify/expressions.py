@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from paced.verify.brackets import Brackets
-from paced.verify.nodes import EXPRESSIONS, Node, letter, number, product, signed
+from paced.verify.nodes import EXPRESSIONS, Node, letter, number, product, signed, transposed
 from paced.verify.notation import Unreadable
 from paced.verify.numerals import Numerals
 from paced.verify.stream import DEPTH, RELATIONS
@@ -123,6 +123,9 @@ class Expressions(Numerals, Brackets):
                     self.take()
                 return ("unit", node, unit("degree"))
             return node if mark in ("th", "st", "nd", "rd") else ("f", mark, node)
+        if node[0] in ("seq", "matrix") and self.peek(braced).text in ("T", r"\top", r"\intercal"):
+            self.plain_group()
+            return transposed(node)
         return ("^", node, self.script())
 
     def script(self) -> Node:

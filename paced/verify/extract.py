@@ -193,10 +193,11 @@ def _said_before(text: str, mark: int) -> str | None:
     return answer_in(SENTENCE_END.split(before[1])[-1]) if before else None
 
 
-def extract(response: str, finished: bool = False) -> Found | NoAnswer:
+def extract(response: str, finished: bool = False, question: str = "") -> Found | NoAnswer:
     """The final answer of a response.
 
-    ``finished`` says that the model itself ended it; without, its last sentence must look like an end.
+    ``finished`` says that the model itself ended it; without, its last sentence must look like an end. Of several
+    numbers in that sentence the one that ``question`` does not have is the answer.
     """
     thought = response.rfind("</think>")
     if thought >= 0:
@@ -231,7 +232,7 @@ def extract(response: str, finished: bool = False) -> Found | NoAnswer:
     text = last_words(text)
     if not finished and not looks_finished(text):
         return NoAnswer("no answer statement, and the response ends in the middle")
-    value = last_value(block_at_end(text), result_of(text))
+    value = last_value(block_at_end(text), result_of(text), question)
     return Found((value,), "the last sentence") if value else NoAnswer("no answer statement, and no clear last value")
 
 

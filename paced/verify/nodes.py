@@ -15,6 +15,7 @@ from paced.verify.notation import Unreadable
 
 Node = tuple[Any, ...]
 
+WORDY = '"'  # begins a name that is words: \text{Length} = 5
 PLAIN_EXPRESSIONS = ("n", "v", "c", "+", "*", "^", "f")
 EXPRESSIONS = ("n", "v", "c", "+", "*", "^", "f", "pm", "unit", "based")
 
@@ -42,6 +43,13 @@ def signed(sign: str | None, node: Node) -> Node:
             return ("based", "-" + node[1], node[2])
         return product([("n", Fraction(-1), ""), node])
     return product([("pm", 1 if sign == r"\pm" else -1), node])
+
+
+def transposed(node: Node) -> Node:
+    """Of a matrix; a vector is the same written as a row."""
+    if node[0] == "matrix":
+        return ("matrix", tuple(zip(*node[1], strict=True)))
+    return ("seq", "(", node[2], ")")
 
 
 def product(parts: list[Node]) -> Node:

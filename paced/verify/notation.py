@@ -18,7 +18,9 @@ _SYMBOLS = {
     "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ",
     "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∅": r"\emptyset ",
     "°": r"^\circ ", "º": r"^\circ ", "ℝ": r"\mathbb{R}", "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ",
-    "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ", "′": "'", "∠": r"\angle ",
+    "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "…": r"\ldots ",
+    "⇒": r"\implies ", "⟹": r"\implies ", "∴": r"\therefore ", "⇔": r"\iff ",
+    "′": "'", "∠": r"\angle ",
     "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
@@ -66,6 +68,14 @@ _BASE = re.compile(r"^\(?(\w+)\)?\s*(?:\\text\s*\{\s*\(?(?:in )?base[ -]?(\w+)\)
 _BUILDER = re.compile(
     r"(?:\\left)?\\\{\s*[a-z]\s*(?:\\in\s*\\(?:mathbb|mathbf)\{?\s*R\}?\s*)?"
     r"(?::|\||\\mid|\\vert|\\colon|\\text\{\s*:\s*\})\s*(.*?)(?:\\right)?\\\}"
+)
+_ROW_HEIGHT = re.compile(r"(?<=\\\\)\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|mu)\s*\]")
+_LEADS_TO = re.compile(r"\\(?:implies|(?:Long)?(?:R|Leftr)ightarrow|Longleftrightarrow|iff|therefore)(?![a-zA-Z])")
+_STATED = re.compile(r"[=<>]|\\(?:le|ge|in|text)(?![a-zA-Z])")
+_LIBRARY = re.compile(r"(?<![\w.\\])(?:np|numpy|math|sympy|sp)\.(?=[a-z]{2})")
+_MODULO = re.compile(
+    r"\(?\s*(?:\\(?:pmod|bmod|mod)|\\(?:text|mathrm|operatorname)\s*\{\s*\(?mod(?:ulo)?\s*\}|\bmod(?:ulo)?\b)"
+    r"(?:\s|\\ )*\{?(\d+)\}?\s*\)?$"
 )
 _POSITIVE = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:[\^_]\{?\+\}?|_\{\s*>\s*0\s*\})")
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|sub|center)\s*/?>")
@@ -134,6 +144,13 @@ def _renamed(match: re.Match[str]) -> str:
     return _NAMES.get(name, " ")
 
 
+def _concluded(text: str) -> str:
+    """What a chain of statements leads to; an arrow between what are no statements is left."""
+    *before, last = _LEADS_TO.split(text)
+    stated = bool(before) and (not before[-1].strip() or _STATED.search(before[-1]))
+    return last if stated and last.strip() else text
+
+
 def tidy(text: str) -> str:
     """The one spelling of an answer.
 
@@ -144,6 +161,9 @@ def tidy(text: str) -> str:
         raise Unreadable(f"longer than {LONGEST} characters")
     text = _HTML.sub(" ", plain_unicode(text))
     text = re.sub(r"(?<=[\w)}])\*\*(?=[\w({-])", "^", text) if "**" in text else text  # Python's power
+    text = _MODULO.sub(r"\\pmod{\1}", text) if "mod" in text else text
+    text = _LIBRARY.sub("", text) if "." in text else text
+    text = _ROW_HEIGHT.sub("", _concluded(text)) if "\\" in text else text
     text = _HALF.sub(r" \1m", text)
     text = _BASE.sub(lambda m: f"{m[1]}_{{{m[2] or m[3]}}}", text)
     text = _REMARK.sub("", text)

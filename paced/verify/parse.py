@@ -10,12 +10,19 @@ from functools import lru_cache
 from typing import Any
 
 from paced.verify.expressions import Expressions
-from paced.verify.nodes import Node, product
+from paced.verify.nodes import WORDY, Node, product
 from paced.verify.notation import Unreadable, tidy
 from paced.verify.stream import DEPTH, RELATIONS
 from paced.verify.tokens import FUNCTIONS, PLAIN, SEPARATORS, tokens
 from paced.verify.units import REFUSED, unit
 
+# In a name before an equals sign these make it no name but a condition: "12 when x = 5".
+_CONDITIONS = REFUSED | set("when where for with since because given such that has have".split())
+_OPENING, _CLOSING = ("(", "[", "{", r"\{", r"\begin", r"\lfloor"), (")", "]", "}", r"\}", r"\end", r"\rfloor")
+_SET_WORDS = re.compile(r"\\(?:text\w*|mbox|mathrm|operatorname)\s*\{[^{}]*\}")
+_WORDS = re.compile(
+    r"(?<![\\A-Za-z])(?![A-Z]+\b)[A-Za-z]{3,}"
+)  # two of them are prose, no name: "The total is 5 + 3 = 8"
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 
 
@@ -48,6 +55,8 @@ class _Parser(Expressions):
         """A chain of relations, or one side alone."""
         if self.peek().text in ("~", r"\approx"):
             self.at += 1
+        if self.names_skipped and (name := self.name()):
+            return ("rel", ("v", name), "=", self.union())
         sides: list[Any] = [self.union()]
         while (token := self.peek()).text in RELATIONS:
             self.at += 1
@@ -56,6 +65,25 @@ class _Parser(Expressions):
                 sign += "="
             sides += [sign, self.union()]
         return sides[0] if len(sides) == 1 else ("rel", *sides)
+
+    def name(self) -> str | None:
+        """What stands before the last equals sign of an item, whatever it is; None if there is none."""
+        depth, last, at = 0, None, self.at
+        while (token := self.peek(at - self.at)).kind != "end":
+            depth += (token.text in _OPENING) - (token.text in _CLOSING)
+            if depth < 0 or (depth == 0 and token.text.lower() in SEPARATORS):
+                break
+            if depth == 0 and token.text == "=":
+                last = at
+            elif depth == 0 and last is None and (token.text in RELATIONS or token.text.lower() in _CONDITIONS):
+                return None
+            at += 1
+        if last is None:
+            return None
+        skipped = self.tokens[self.at : last]
+        self.at = last + 1
+        words = any(t.kind == "text" and len(t.text) > 2 for t in skipped)
+        return WORDY * words + "".join(t.text for t in skipped)
 
     def union(self) -> Node:
         parts = [self.side()]
@@ -133,7 +161,6 @@ class _Parser(Expressions):
 
 
 _PHRASE = re.compile(r"[A-Za-z']+(?: [A-Za-z']+)+")  # "It falls" is no product of I, t and a unit
-_A_NAME = re.compile(r"[A-Za-z]+ ?|[\w ().,'/-]*\\text\s*\{[^{}\\]*\}[\w ().,'/-]*")  # of a quantity, in words
 
 
 def _symbol(word: str) -> bool:
@@ -156,15 +183,16 @@ def parse(text: str) -> Node:
     text = tidy(text)
     if _PHRASE.fullmatch(text) and any(len(w) > 2 and not _symbol(w) for w in text.split()):
         raise Unreadable("words")
+    found = tokens(text)
     try:
-        node = _Parser(tokens(text)).whole()
+        try:
+            node = _Parser(list(found)).whole()
+        except Unreadable:
+            if "=" not in text or len(_WORDS.findall(_SET_WORDS.sub(" ", text.rpartition("=")[0]))) > 1:
+                raise
+            node = _Parser(found, names_skipped=True).whole()  # \min f = 3, P(\text{both red}) = 1/4
     except RecursionError:
         raise Unreadable("nested too deep") from None
-    except Unreadable:
-        name, sign, value = text.rpartition("=")
-        if not sign or not _A_NAME.fullmatch(name) or REFUSED & set(re.findall(r"[a-z]+", name.lower())):
-            raise
-        node = _Parser(tokens(value)).whole()  # P(\text{both red}) = 1/4
     if _deeper(node, 2 * DEPTH):
         raise Unreadable("nested too deep")
     return node

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from paced.verify.algebra import names
-from paced.verify.nodes import Node
+from paced.verify.nodes import WORDY, Node
 from paced.verify.units import Unit
 
 
@@ -15,6 +15,14 @@ def last_side(node: Node, for_gold: bool = False) -> Node:
     if for_gold and "~" in signs:
         return sides[signs.index("~")]
     return sides[-1]
+
+
+def exact_part(node: Node) -> Node | None:
+    """What stands before the approximation; None if that is a name alone."""
+    at = node.index("~")
+    if at == 2:
+        return node[1] if node[1][0] not in ("v", "f") else None
+    return node[:at]
 
 
 def name_and_value(node: Node) -> tuple[Node, Node] | None:
@@ -39,6 +47,8 @@ def names_agree(a: Node, g: Node, whole_a: Node, whole_g: Node) -> bool:
         return True
     if a[0] == g[0] == "f":
         return a[1] == g[1] and argument_of(a) is not None and argument_of(g) is not None
+    if any(n[0] == "v" and n[1].startswith(WORDY) for n in (a, g)):
+        return True
     return {a[0], g[0]} == {"v", "f"} and not ("in" in whole_a or "in" in whole_g)  # y = 2x against f(x) = 2x
 
 
@@ -63,10 +73,16 @@ def named_values(node: Node) -> dict[Node, Node]:
     return found if len(found) == len(pairs) else {}
 
 
+def named_by_letters(node: Node) -> bool:
+    """Is each item of a list the value of a letter of its own?"""
+    named = named_values(node)
+    return len(named) == len(node[1]) > 1 and all(n[0] == "v" and len(n[1]) == 1 for n in named)
+
+
 def values_by_name(node: Node) -> list[Node]:
     """The values of a list, in the alphabet's order of their names if each has one letter for a name."""
-    named = named_values(node)
-    if len(named) == len(node[1]) and all(n[0] == "v" and len(n[1]) == 1 for n in named):
+    if named_by_letters(node):
+        named = named_values(node)
         return [named[n] for n in sorted(named)]
     return [last_side(x) for x in node[1]]
 

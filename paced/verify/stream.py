@@ -14,10 +14,14 @@ RELATIONS = {
 
 
 class Stream(ABC):
-    """``brackets`` counts those that are open: inside them a comma parts coordinates, not thousands."""
+    """``brackets`` counts those that are open: inside them a comma parts coordinates, not thousands.
 
-    def __init__(self, found: list[Token]):
+    With ``names_skipped`` what stands before an equals sign is a name and need not be readable.
+    """
+
+    def __init__(self, found: list[Token], names_skipped: bool = False):
         self.tokens, self.at, self.depth, self.brackets = found, 0, 0, 0
+        self.names_skipped = names_skipped
 
     @abstractmethod
     def items(self, closers: tuple[str, ...]) -> Node:

@@ -1,5 +1,6 @@
 """Units of measurement: what a unit measures, and how large it is."""
 
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -11,22 +12,30 @@ class Unit(NamedTuple):
     size: Fraction
     words: str = ""
 
+    @property
+    def top(self) -> str | None:
+        """What is measured per something else: "5 cents per minute" may be said as "5 cents"."""
+        top, per, _ = (self.dimension or "").partition("/")
+        return top if per else None
+
 
 _SIZES = {
     "length": {
         "mm millimeter millimetre": "1/1000", "cm centimeter centimetre": "1/100", "m meter metre": "1",
-        "km kilometer kilometre": "1000", "in inch inche": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144",
-        "mi mile": "1609.344",
+        "km kilometer kilometre": "1000", "nm nanometer nanometre": "1/1000000000",
+        "in inch inche": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144", "mi mile": "1609.344",
     },
     "mass": {
         "mg milligram": "1/1000", "g gm gram": "1", "kg kilogram": "1000", "oz ounce": "28.349523125",
         "lb pound": "453.59237",
     },
-    "time": {"s sec second": "1", "min minute": "60", "h hr hour": "3600", "day": "86400", "week": "604800"},
+    "time": {"s sec second": "1", "min minute": "60", "h hr hour": "3600", "day": "86400", "week": "604800",
+        "year yr": "31557600",
+    },
     "money": {"cent": "1", "dollar usd buck": "100"},
     "volume": {"ml milliliter millilitre": "1/1000", "l liter litre": "1"},
-    "angle": {"degree deg": "1"},
-    "speed": {"km/h kph kmh": "1", "mph": "1.609344"},
+    "angle": {"degree deg": "1"}, "arc": {"radian rad": "1"},
+    "length/time": {"kph kmh": "5/18", "mph": "0.44704"},
     "share": {"percent %": "1/100"}, "force": {"newton": "1", "kn kilonewton": "1000"},
     "energy": {"joule": "1", "kj kilojoule": "1000", "ev": "1.602176634e-19"},
     "power": {"watt": "1", "kw kilowatt": "1000"}, "frequency": {"hz hertz": "1", "khz kilohertz": "1000"},
@@ -59,13 +68,21 @@ REFUSED = set(
 
 
 def unit(words: str, power: str = "") -> Unit:
-    """The unit that words such as "square inches" or "cm" with power 2 name."""
+    """The unit that words such as "square inches", "miles per hour" or "cm" with power 2 name."""
     words = LETTERS.get(words, words)
+    top, per, bottom = re.sub(r"\bper\b", "/", words).partition("/")
+    if per and not power:
+        first, second = unit(top.strip()), unit(bottom.strip())
+        if first.dimension and second.dimension:
+            return Unit(f"{first.dimension}/{second.dimension}", first.size / second.size, words)
+        return Unit(None, Fraction(1), words)
     names = words.lower().replace(".", "").replace("-", " ").split()
     if names and names[0] in ("square", "sq"):
         names, power = names[1:], "2"
     elif names and names[0] in ("cubic", "cu"):
         names, power = names[1:], "3"
+    elif names and (raised := re.fullmatch(r"([a-z]+)\^?\{?([23])\}?", names[-1])):
+        names[-1], power = raised[1], raised[2]
     if len(names) == 1:
         known = UNITS.get(names[0]) or UNITS.get(names[0].removesuffix("s"))
         if known and known.dimension:

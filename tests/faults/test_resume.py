@@ -20,6 +20,7 @@ from harness import (
     eventually,
     finished,
     gone,
+    parts,
     run_arguments,
     stages_of,
 )  # fmt: skip
@@ -42,6 +43,7 @@ PLACES = {
     "train reverse: before a checkpoint": ("train_reverse", "paced.train:save_checkpoint", 2, 2),
     "train reverse: between model and manifest": ("train_reverse", "paced.train:save_model", 1, 4),
     "evaluate: a part without its note": ("evaluate", "paced.store:write_json", 3, 1),
+    "diagnose: a part of gradients not written": ("diagnose", "paced.diagnose:keep", 3, 20),
     "compare: all but the manifest": ("compare", "paced.stage:commit", 1, 0),
 }
 
@@ -60,7 +62,7 @@ def test_a_killed_stage_resumes_to_the_same_bits(
 ) -> None:
     """``kept``: parts of 10 problems, or steps, that the second run must not do again (None: all answers)."""
     spec = chain.specs[stage].model_copy(update={"home": str(tmp_path)})
-    if stage.startswith("train"):  # reads what earlier stages stored
+    if stage.startswith(("train", "diagnose")):  # reads what earlier stages stored
         shutil.copytree(chain.home / "store", tmp_path / "store")
     with detached():
         process = context.Process(target=die_at, args=(spec.model_dump_json(), place, call))
@@ -83,17 +85,14 @@ def test_a_killed_stage_resumes_to_the_same_bits(
     log = [e["message"] for e in events if e["event"] == "log"]
     if stage.startswith("train"):
         assert f"resuming at step {kept} of 6" in log
+    elif stage == "diagnose":
+        assert f"gradients: {kept} of {counts['problems']} were there, {counts['problems'] - kept} computed" in log
     elif "computed" in counts:
         samples = chain.specs[stage].config.get("samples", 1)
         if stage == "evaluate":  # by benchmark, in order; all of the first one's problems are sampled first
             samples = samples["arithmetic"]
         reused = original["computed"] if kept is None else kept * 10 * samples
         assert (counts["reused"], counts["computed"]) == (reused, original["computed"] - reused)
-
-
-def parts(home: Path) -> int:
-    """How many parts of samples are committed."""
-    return sum(p.name != "collection.json" for p in home.glob("store/samples/*/*.json"))
 
 
 def test_a_stage_as_a_program(chain: Chain, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from harness import STAGES, Finished, run_paced
+from harness import STAGES, Finished, paced, run_paced
 
 
 def states(home: Path) -> dict[str, str]:
@@ -35,6 +35,18 @@ def test_the_same_command_again(first_run: Finished, second_run: Finished) -> No
 
 def test_hits_are_prefect_s(second_run: Finished) -> None:
     assert states(second_run.home) == dict.fromkeys(STAGES, "Cached")
+
+
+def test_what_the_stored_targets_lose(first_run: Finished) -> None:
+    outcome = paced(first_run.home, "cache", "report", str(first_run.folder), "--tokens", "200")
+    assert outcome.status == 0, outcome.err
+    answers = int(first_run.stages["paced/0/teacher"]["counts"]["samples"])
+    assert outcome.out.startswith(f"{answers:,} answers, ")
+    stored, top = (
+        next(line.split() for line in outcome.out.splitlines() if line.startswith(name))
+        for name in ("stored: mass 0.999, at most 64", "fixed top-1")
+    )
+    assert float(stored[-1]) < float(top[-1]) < 0.1  # the gradient's error
 
 
 def test_another_weighting(first_run: Finished, alpha_run: Finished) -> None:

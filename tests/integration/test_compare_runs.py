@@ -1,4 +1,4 @@
-"""``paced compare`` on real runs: the paired table, what it refuses, and the run it leaves in MLflow."""
+"""``paced compare`` and ``paced evaluate`` on real runs: paired tables, what they refuse, what they leave in MLflow."""
 
 import json
 import re
@@ -12,12 +12,16 @@ from urllib.parse import unquote
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from harness import Finished, Outcome, Server, mlflow_server, paced
+from harness import Finished, Outcome, Server, finished, mlflow_server, paced, run_arguments
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from paced.across import comparison
+from paced.errors import ConfigError, DataError
 from paced.identity import file_digest
+from paced.stage import execute
 from tasks.journal import PARENT
+from tasks.registry import located
 
 PAIRED = re.compile(r"^(\S+) - (\S+) +(accuracy|retention) +([+-][\d.]+) +\[([+-][\d.]+), ([+-][\d.]+)\]", re.MULTILINE)
 
@@ -206,3 +210,69 @@ def test_runs_without_a_seed_in_common_are_paired_by_problem(first_run: Finished
     between = [pair for pair in PAIRED.findall(outcome.out) if pair[1] != "base"]
     assert len(between) == 4
     assert all(float(x) == 0 for pair in between for x in pair[3:])
+
+
+@pytest.fixture(scope="module")
+def evaluation(first_run: Finished, alpha_run: Finished) -> Finished:
+    """The student that the first run has registered, judged beside the base; no teacher has to be there."""
+    arguments = ["evaluate", *run_arguments("teacher.path=gone")[1:], "--model", "models:/tiny/1"]
+    return finished(first_run.home, paced(first_run.home, *arguments))
+
+
+def test_an_evaluation_finds_what_the_run_found(evaluation: Finished, first_run: Finished) -> None:
+    """The same problems, samples and intervals, and not one of them computed again."""
+    assert set(evaluation.stages) == {
+        "benchmark/arithmetic", "benchmark/sorting", "base/evaluate", "model/0/evaluate", "compare",
+    }  # fmt: skip
+    assert [s["counts"]["computed"] for s in evaluation.record["stages"] if s["stage"] == "evaluate"] == [64, 0]
+    assert evaluation.stages["base/evaluate"]["cached"]
+    scores = evaluation.summary["arms"]["model"]
+    known = first_run.summary["arms"]["two_stage"]
+    assert {k: scores[k] for k in ("accuracy", "by_level", "retention", "truncated")} == {
+        k: known[k] for k in ("accuracy", "by_level", "retention", "truncated")
+    }
+    found = [c | {"a": "two_stage"} for c in evaluation.summary["comparisons"]]
+    assert found == [c for c in first_run.summary["comparisons"] if (c["a"], c["b"]) == ("two_stage", "base")]
+    assert "what a student cost" not in evaluation.outcome.out
+    assert "schedule" not in scores and "steps" not in scores
+
+
+def test_an_evaluation_in_mlflow(evaluation: Finished) -> None:
+    client = MlflowClient(f"sqlite:///{evaluation.home / 'mlflow' / 'mlflow.db'}")
+    runs = client.search_runs(["1"], f"tags.`paced.run` = '{evaluation.folder.name}'")
+    found = {r.data.tags["paced.label"]: r for r in runs}
+    assert set(found) == {PARENT, "base", "model/0", *evaluation.stages}
+    version = client.get_model_version("tiny", "1")
+    parent = found[PARENT].data
+    assert (parent.tags["paced.flow"], parent.tags["paced.model.identity"]) == ("evaluate", version.tags["model"])
+    assert parent.params["model"] == found["model/0"].data.params["model"] == version.tags["model"]
+    assert not [key for key in parent.params if key.startswith(("training", "weights", "arms", "data", "rollouts"))]
+    assert parent.metrics["model/accuracy"] == pytest.approx(evaluation.summary["arms"]["model"]["accuracy"]["mean"])
+    assert "steps" not in found["model/0"].data.metrics
+    assert client.search_model_versions("name = 'tiny-evaluation'") == []
+
+
+def test_an_evaluation_beside_a_run(evaluation: Finished, first_run: Finished) -> None:
+    spec, _, _ = comparison([first_run.folder, evaluation.folder], first_run.home)
+    result = json.loads((execute(spec, lambda event: None).folder / "comparison.json").read_text())
+    pair = (f"{evaluation.folder.name}:model", f"{first_run.folder.name}:two_stage")
+    ((difference, low, high),) = {
+        (c["difference"], c["low"], c["high"]) for c in result["comparisons"] if (c["a"], c["b"]) == pair
+    }
+    assert difference == low == high == 0
+
+
+def test_models_that_are_not_there(evaluation: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    outcome = paced(evaluation.home, "evaluate", *run_arguments()[1:], "--model", "nowhere")
+    assert outcome.err.startswith("error: --model: model folder nowhere does not exist")
+    for model, says in (
+        ("models:/tiny@champion", "tiny has no version 'champion' at sqlite.* .there are: /1, /2"),
+        ("models:/other/1", "other has no version '1' at sqlite.* .there are: no such model"),
+        ("models:/tiny", "a registered model is models:/NAME@champion or models:/NAME/VERSION"),
+        ("models:/../x/1", "is no name of a model|a registered model is models:/NAME"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            located(model, evaluation.home)
+    with pytest.raises(DataError, match=r"has no config\.json"):
+        located(str(evaluation.home), evaluation.home)

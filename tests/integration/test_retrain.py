@@ -1,7 +1,7 @@
 """Retraining on real files, with real registries and a real endpoint that is told.
 
 One home, one story: nothing yet, a first champion, a better one, a worse challenger, rollback; then the same data under
-MLflow's own server, which dies before the decision.
+MLflow's own server, which dies before the decision. The worse challenger is trained by a schedule, in a worker.
 """
 
 import http.server
@@ -11,24 +11,44 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
-from harness import ROOT, TINY, Command, Outcome, Server, environment, gone, mlflow_server, paced, prefect_server
+from harness import (
+    COMMIT,
+    ROOT,
+    TINY,
+    Command,
+    Outcome,
+    Server,
+    commits_since,
+    environment,
+    eventually,
+    gone,
+    mlflow_server,
+    paced,
+    prefect_server,
+)  # fmt: skip
 from mlflow import MlflowClient
 from mlflow.models import get_model_info
+from prefect.blocks.webhook import Webhook
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from safetensors.torch import load_file, save_file
 
+from deployments import definitions
+from deployments import environment as settings_of
 from flows.retrain import Busy, alone
-from paced.config import Retraining
-from paced.errors import ConfigError, DataError
+from paced.config import Retraining, load_recipe
+from paced.errors import CacheError, ConfigError, DataError
+from paced.housekeeping import garbage
+from paced.stage import exclusive
 from paced.tiny.world import tasks
-from tasks.registry import Registry
+from tasks.registry import Registry, registered
 
 SETTINGS = (
     "rollouts.samples=4",
@@ -40,6 +60,7 @@ SETTINGS = (
 )
 THOROUGH = "training={steps: 36, batch: 32, learning_rate: 5.0e-4, warmup: 2, betas: [0.9, 0.98]}"
 RUINOUS = "training={steps: 4, batch: 16, learning_rate: 0.05, warmup: 1}"
+EVERY = 10  # seconds between firings of the schedule; the worker takes one run at a time
 
 
 def week(folder: Path, name: str, mix: dict[int, float], seed: int, problems: int) -> None:
@@ -59,9 +80,11 @@ class World(NamedTuple):
     prefect: Server
     told: list[dict[str, Any]]
 
+    def settings(self, model: str = "tiny") -> list[str]:
+        return [f"student.path={self.student}", f"name={model}", *SETTINGS]
+
     def arguments(self, *more: str, model: str = "tiny") -> list[str]:
-        settings = [f"student.path={self.student}", f"name={model}", *SETTINGS]
-        words = [word for setting in settings for word in ("--set", setting)]
+        words = [word for setting in self.settings(model) for word in ("--set", setting)]
         return ["retrain", str(TINY), "--watch", str(self.watch), "--settle", "0.5", "--forgetting-limit", "40",
                 "--webhook", "told", *words, *more]  # fmt: skip
 
@@ -73,16 +96,30 @@ class World(NamedTuple):
         assert outcome.status == 0, outcome.err
         return outcome
 
+    def api(self, path: str, body: Any = None, method: str = "POST") -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            f"{self.prefect.url}/api{path}", data, {"Content-Type": "application/json"}, method=method
+        )
+        with urllib.request.urlopen(request) as answer:
+            return json.loads(answer.read() or "null")
+
     def state(self, flow: str) -> tuple[str, str]:
         """Type and message of the final state of the last run of a flow, as Prefect's server has it."""
         question = {"flows": {"name": {"any_": [flow]}}, "sort": "END_TIME_DESC", "limit": 1}
-        request = urllib.request.Request(
-            f"{self.prefect.url}/api/flow_runs/filter", json.dumps(question).encode(),
-            {"Content-Type": "application/json"},
-        )  # fmt: skip
-        with urllib.request.urlopen(request) as answer:
-            state = json.load(answer)[0]["state"]
+        state = self.api("/flow_runs/filter", question)[0]["state"]
         return state["type"], state["message"]
+
+    def fired(self) -> list[tuple[str, str]]:
+        """State and message of the runs that the schedule has begun and that have ended, in order."""
+        question = {
+            "deployments": {"name": {"any_": ["retrain"]}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}},
+            "sort": "START_TIME_ASC",
+        }
+        runs = self.api("/flow_runs/filter", question)
+        assert all(run["auto_scheduled"] for run in runs)
+        return [(run["state"]["type"], run["state"]["message"]) for run in runs]
 
     @property
     def client(self) -> MlflowClient:
@@ -124,9 +161,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     threading.Thread(target=endpoint.serve_forever, daemon=True).start()
     with prefect_server(folder / "home" / "prefect", folder / "prefect.log") as server:
         world = World(folder / "home", folder / "in", student, server, told)
-        block = f"Webhook(url='http://127.0.0.1:{endpoint.server_port}/hook').save('told')"
-        script = f"from prefect.blocks.webhook import Webhook; {block}"
-        subprocess.run([sys.executable, "-c", script], env=environment(world.home, world.env()), check=True)
+        with temporary_settings({PREFECT_API_URL: f"{server.url}/api"}):
+            Webhook(url=f"http://127.0.0.1:{endpoint.server_port}/hook").save("told")
         yield world
     endpoint.shutdown()
     gone(world.home)
@@ -225,21 +261,67 @@ def test_a_better_challenger(world: World, second: Outcome) -> None:
     assert (tags[2]["parent"], tags[2]["replaced"]) == ("1", "1")
 
 
+@contextmanager
+def scheduled(world: World) -> Iterator[None]:
+    """The deployment 'retrain' in a worker's hands, with a schedule that has a recipe of its own."""
+    recipe = load_recipe(TINY, (*world.settings(), RUINOUS))
+    retraining = Retraining.model_validate(
+        {"watch": str(world.watch), "settle": 0.5, "forgetting_limit": 40, "notify": {"webhook": "told"}}
+    )
+    with temporary_settings({PREFECT_API_URL: f"{world.prefect.url}/api"}):
+        definitions.work_pool()
+        definitions.deploy(next(d for d in definitions.DEFINITIONS if d.name == "retrain"))
+    world.api("/work_pools/paced", {"concurrency_limit": 1}, "PATCH")
+    deployment = world.api("/deployments/name/retrain/retrain", method="GET")["id"]
+    parameters = {"recipe": recipe.model_dump(mode="json"), "retraining": retraining.model_dump(mode="json")}
+    every = {"schedule": {"interval": EVERY}, "active": True, "parameters": parameters}
+    (schedule,) = world.api(f"/deployments/{deployment}/schedules", [every])
+    own = settings_of.settings(world.home) | world.env(PREFECT_WORKER_QUERY_SECONDS="1")
+    with (world.home.parent / "worker.log").open("w") as log, subprocess.Popen(
+        [sys.executable, "-m", "deployments.worker"], stdout=log, stderr=log, cwd=ROOT,
+        env=environment(world.home, own), start_new_session=True,
+    ) as worker:  # fmt: skip
+        try:
+            yield
+        finally:
+            world.api(f"/deployments/{deployment}/schedules/{schedule['id']}", method="DELETE")
+            going = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
+            eventually(lambda: not world.api("/flow_runs/count", going), 120, "the last run ends")
+            worker.terminate()
+            gone(world.home)
+
+
 @pytest.fixture(scope="module")
-def third(world: World, second: Outcome) -> Outcome:
-    week(world.watch, "week3", {1: 1}, seed=8, problems=60)
-    return world.retrain("--set", RUINOUS)
+def third(world: World, second: Outcome) -> list[str]:
+    """What the schedule's runs say, until one has found week 3 and the next has found nothing more."""
+
+    def said(number: int) -> list[str]:
+        runs = world.fired()
+        assert {state for state, _ in runs} <= {"COMPLETED"}
+        return [message for _, message in runs] if len(runs) >= number else []
+
+    with scheduled(world):
+        before = eventually(lambda: said(1), 300, "the schedule fires")
+        week(world.watch, "week3", {1: 1}, seed=8, problems=60)
+        eventually(lambda: len(set(said(1))) > 1, 300, "a run finds the new file")
+        number = next(i for i, message in enumerate(said(1)) if message != before[0])
+        return eventually(lambda: said(number + 2), 300, "the schedule fires again")[number - 1 :]
 
 
-def test_a_worse_challenger_is_kept_out(world: World, third: Outcome) -> None:
-    assert third.out.startswith("tiny: version 2 stays champion, version 3 is worse: arithmetic -"), third.out
+def test_a_schedule_takes_a_worse_challenger_and_keeps_it_out(world: World, third: list[str]) -> None:
+    nothing, kept, again = third[:3]
+    assert nothing == f"no new data in {world.watch}: 2 known"
+    assert kept.startswith("tiny: version 2 stays champion, version 3 is worse: arithmetic -"), kept
+    assert again == f"no new data in {world.watch}: 3 known"
     assert world.aliases(world.client) == {"champion": 2, "challenger": 3}
     assert (world.told[-1]["event"], world.told[-1]["champion"]) == ("kept", 2)
-    assert world.client.get_model_version("tiny", "3").tags["reason"] == third.out.strip()
-    assert world.retrain().out == f"no new data in {world.watch}: 3 known\n"
+    assert world.client.get_model_version("tiny", "3").tags["reason"] == kept
+    # The worker knows no command that names a commit, and is told of none: the run is tagged with that of the code.
+    run = world.client.get_run(world.client.get_model_version("tiny", "3").run_id)
+    assert run.data.tags["paced.commit"].removesuffix("-dirty") in commits_since(COMMIT)
 
 
-def test_rollback(world: World, third: Outcome) -> None:
+def test_rollback(world: World, third: list[str]) -> None:
     outcome = paced(world.home, "rollback", "tiny", "--webhook", "told", env=world.env())
     assert outcome.status == 0, outcome.err
     assert outcome.out == "tiny: version 1 is champion again, version 2 no longer is\n"
@@ -261,12 +343,14 @@ def test_rollback(world: World, third: Outcome) -> None:
         Registry(world.home, "../x' or 1=1")
 
 
-def test_an_interrupted_decision(world: World, third: Outcome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_decision(
+    world: World, third: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """MLflow's server dies between training and decision: one line; the next trigger only decides."""
     for name in ("week2", "week3"):
         (world.watch / f"{name}.jsonl").unlink()
     arguments = world.arguments(model="served")
-    with mlflow_server(tmp_path / "mlflow.db", tmp_path / "log") as server:
+    with mlflow_server(world.home / "mlflow" / "mlflow.db", tmp_path / "log") as server:
         env = world.env(MLFLOW_TRACKING_URI=server.url)
         command = Command(world.home, *arguments, env=env)
         command.until(lambda: "run served-" in command.err, "the challenger's run begins")
@@ -306,15 +390,51 @@ def test_an_interrupted_decision(world: World, third: Outcome, tmp_path: Path, m
             Registry(world.home, "served").weights(champion) / "model.safetensors"
         ).read_bytes()
         shutil.rmtree(tmp_path / "elsewhere")
-        stored = next(tmp_path.glob("artifacts/**/model/model.safetensors"))
+        source = client.get_model_version("served", "1").source.removeprefix("file://")
+        stored = Path(source) / "model.safetensors"
         stored.write_bytes(stored.read_bytes()[:-1] + b"\0")
         with pytest.raises(DataError, match=r"version 1 of served in MLflow are not those that were registered"):
             elsewhere.weights(champion)
 
 
-def test_turns(tmp_path: Path) -> None:
+def test_garbage(world: World, third: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """All runs deleted: what registered versions were made of stays, and what a coming retraining will take."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    registry, tags = Registry(world.home, "tiny"), registered(world.home)
+    assert {v.tags["identity"] for v in registry.versions().values()} <= {t["identity"] for t in tags}
+    copies = list((registry.folder / "data").iterdir())
+    assert len(copies) == 3
+    assert not {*copies} & {*garbage(world.home, False, tags)[0]}  # their runs can still be run again
+    shutil.rmtree(world.home / "runs")
+    (pending := registry.folder / "data" / "pending").mkdir()
+    (pending / "0123456789ab-week4.jsonl").touch()
+    idle = [registry.folder / "arriving", registry.folder / "weights" / "of-no-version"]
+    for folder in idle:
+        folder.mkdir(parents=True)
+    with alone(registry, Retraining(watch="in")), pytest.raises(CacheError, match="a retraining is running"):
+        garbage(world.home, True, tags)
+    found, _ = garbage(world.home, True, tags)
+    assert {*copies, *idle} <= set(found)
+    assert not any(folder.exists() for folder in found)
+    assert pending.exists()
+    for version in registry.versions().values():
+        assert registry.weights(version).is_relative_to(world.home / "artifacts")
+        for made, stage in (("data", "prepare"), ("answers", "teacher")):
+            name = version.tags[made].removeprefix("sha256:")[:24]
+            assert (world.home / "artifacts" / stage / name / "manifest.json").exists()
+    assert not list(world.home.glob("artifacts/rollouts/*"))
+    assert garbage(world.home, False, tags)[0] == []
+
+
+def test_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one holds the turn another is refused, or waits until it is given back."""
-    registry, order = Registry(tmp_path, "tiny"), list[str]()
+    registry, order, tries = Registry(tmp_path, "tiny"), list[str](), list[Path]()
+
+    def noted(path: Path, wait: bool) -> AbstractContextManager[None]:
+        tries.append(path)
+        return exclusive(path, wait)
+
+    monkeypatch.setattr("flows.retrain.exclusive", noted)
 
     def queued() -> None:
         with alone(registry, Retraining(watch="in", overlap="queue")):
@@ -325,7 +445,7 @@ def test_turns(tmp_path: Path) -> None:
             pass
         waiting = threading.Thread(target=queued)
         waiting.start()
-        time.sleep(1)
+        eventually(lambda: len(tries) >= 4, 20, "it has tried twice")
         order.append("first")
     waiting.join(20)
     assert order == ["first", "second"]

@@ -1,102 +1,19 @@
-"""The platform as its users have it: up, a run from the form of a real browser, faults, down."""
+"""The platform as its users have it: up, a run from the form of a real browser, down."""
 
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-import yaml
-from harness import ROOT, SMALL, TINY, environment, eventually, free_port, gone, paced
-
-from paced.config import load_recipe
+from harness import eventually, free_port, gone, paced
+from platforms import ENDED, Platform
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
-
-ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-
-
-class Platform:
-    """A running platform of a home of its own, its deployment ``distill`` filled from the small recipe."""
-
-    def __init__(self, home: Path):
-        self.home, self.ports = home, ("--prefect-port", str(free_port()), "--mlflow-port", str(free_port()))
-        self.up()
-        self.address = json.loads((home / "platform" / "platform.json").read_text())
-        recipe = home.parent / "small.yaml"
-        self.recipe = load_recipe(TINY, SMALL).model_dump(mode="json")
-        recipe.write_text(yaml.safe_dump(self.recipe))
-        program = (
-            "import sys, pathlib; from deployments.definitions import DEFINITIONS, deploy;"
-            "deploy(DEFINITIONS[0]._replace(recipe=pathlib.Path(sys.argv[1])))"
-        )
-        env = environment(home, {"PREFECT_API_URL": self.url("prefect") + "/api"})
-        subprocess.run([sys.executable, "-c", program, str(recipe)], env=env, check=True, cwd=ROOT)
-
-    def up(self) -> None:
-        outcome = paced(self.home, "up", *self.ports)
-        assert outcome.status == 0, outcome.err
-
-    def url(self, server: str) -> str:
-        return f"http://127.0.0.1:{self.address[f'{server}_port']}"
-
-    def api(self, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url("prefect") + "/api" + path, data, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read())
-
-    @property
-    def deployment(self) -> dict[str, Any]:
-        return self.api("/deployments/name/distill/distill")
-
-    def trigger(self, **changes: Any) -> str:
-        """A flow run of the small recipe with other top-level settings."""
-        recipe = self.recipe | changes
-        run = self.api(f"/deployments/{self.deployment['id']}/create_flow_run", {"parameters": {"recipe": recipe}})
-        return run["id"]
-
-    def runs(self) -> dict[str, dict[str, Any]]:
-        return {run["id"]: run for run in self.api("/flow_runs/filter", {})}
-
-    def state(self, run: str) -> str:
-        return self.api(f"/flow_runs/{run}")["state"]["type"]
-
-    def reaches(self, run: str, *states: str, within: float = 240) -> str:
-
-        def reached() -> str:
-            time.sleep(0.5)  # a server on a busy machine has better things to answer
-            return state if (state := self.state(run)) in states else ""
-
-        return eventually(reached, within, f"{run} {states}")
-
-    def processes(self, *words: str) -> list[psutil.Process]:
-        """Processes of this platform whose command has one of the words, all without words."""
-        found: list[psutil.Process] = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                mine = process.environ().get("PACED_PLATFORM") == str(self.home)
-                line = " ".join(process.cmdline())
-                if mine and (not words or any(word in line for word in words)):
-                    found.append(process)
-        return found
-
-    def in_a_stage(self, run: str) -> None:
-        """Wait until a flow run has a stage's process at work."""
-        self.reaches(run, "RUNNING")
-        eventually(lambda: len(self.processes("forkserver")) > 1, 60, "a stage runs")
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +21,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("platform") / "home"
     home.mkdir()
     try:
-        yield Platform(home)
+        platform = Platform(home)
+        platform.fill_form()
+        yield platform
     finally:
         assert paced(home, "down").out == "stopped\n"
         gone(home)
@@ -128,6 +47,17 @@ def test_a_taken_port_is_named(platform: Platform, tmp_path: Path) -> None:
     assert outcome.status == 1
     assert outcome.err.startswith(f"error: mlflow cannot listen on 127.0.0.1:{taken} (Address already in use)")
     assert "--mlflow-port" in outcome.err and len(outcome.err.splitlines()) == 1
+
+
+def test_up_again_keeps_the_schedules(platform: Platform) -> None:
+    retrain = platform.api("/deployments/name/retrain/retrain")
+    weekly = {"schedule": {"cron": "0 3 * * 1"}, "active": False, "parameters": {"recipe": platform.recipe}}
+    platform.api(f"/deployments/{retrain['id']}/schedules", [weekly])
+    platform.up()
+    platform.fill_form()
+    (kept,) = platform.api("/deployments/name/retrain/retrain")["schedules"]
+    assert (kept["schedule"]["cron"], kept["active"]) == ("0 3 * * 1", False)
+    assert kept["parameters"] == weekly["parameters"]
 
 
 def test_servers_listen_on_this_host_alone(platform: Platform) -> None:
@@ -207,21 +137,3 @@ def test_cancelled_from_the_page(platform: Platform) -> None:
     assert time.monotonic() - began < 10
     # The worker reports it once it has loaded the flow, to look for hooks: long on a busy machine, and harmless.
     assert platform.reaches(run, *ENDED, within=180) == "CANCELLED"
-
-
-def test_the_host_goes_down_and_comes_back(platform: Platform) -> None:
-    run = platform.trigger(**ONE_ARM)
-    platform.in_a_stage(run)
-    died = time.monotonic()
-    for process in platform.processes():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            os.kill(process.pid, signal.SIGKILL)
-    platform.up()
-    assert platform.reaches(run, *ENDED, within=60) == "CRASHED"
-    assert time.monotonic() - died < 120
-    again = platform.trigger(**ONE_ARM)
-    assert platform.reaches(again, *ENDED) == "COMPLETED"
-    assert platform.state(run) == "CRASHED"
-    name = platform.runs()[again]["name"].partition(":")[0]
-    summary = json.loads((platform.home / "runs" / name / "summary.json").read_text())
-    assert summary["status"] == "completed" and any(s["reused"] for s in summary["stages"])

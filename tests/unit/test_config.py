@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from paced.config import Recipe, load_recipe
+from paced.config import Data, Recipe, load_recipe
 from paced.errors import ConfigError
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -89,7 +89,10 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("rollouts.sampling.top_p=1.5", "rollouts.sampling.top_p: "),
         ("answers.mass=0", "answers.mass: "),
         ("answers.max_entries=1", "answers.max_entries: "),
-        ("data.mix.3=.inf", "data.mix.3: "),
+        ("data.mix.3=.inf", "data.mix.1.share: "),
+        ("data.mix.3=0", "data.mix.1.share: "),
+        ("data.mix.many=1", "data.mix: must be {level: share} with levels 0 to 6"),
+        ("data.mix=[{level: 1, share: 1}, {level: 1, share: 2}]", "data: mix names a level twice"),
         ("seeds=[-1]", "seeds.0: "),
         ("data.seed=-1", "data.seed: "),
         ("seeds=[]", "seeds: "),
@@ -98,7 +101,7 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         # contradictions
         ("data.path=x.jsonl", "data: mix has no effect with path"),
         ("data.mix=", "data: source 'tiny' needs mix"),
-        ("data.mix.9=1", "data: mix must name levels 0 to 6"),
+        ("data.mix.9=1", "data.mix.2.level: "),
         ("data.instruction=Think.", "data: instruction"),
         ("data.source=gsm8k", "data: source 'gsm8k' needs path"),
         ("data={source: table, path: x, mix: {1: 1}}", "data: mix has no effect"),
@@ -189,9 +192,20 @@ def test_assignments(tmp_path: Path) -> None:
     assert [a.scheme for a in recipe.arms] == ["beta", "uniform"]
     assert recipe.seeds == (4, 6)
     assert recipe.weights.shrinkage == (0.5, 2.0)
-    assert recipe.data.mix == {1: 1, 3: 7}
-    assert recipe.evaluation.benchmarks[0].data.mix == {2: 1}
-    assert recipe.evaluation.benchmarks[1].data.mix == TINY["mix"]
+    shares = [{row.level: row.share for row in d.mix or ()} for d in (recipe.data, *every(recipe))]
+    assert shares == [{1: 1, 3: 7}, {2: 1}, TINY["mix"]]
+
+
+def every(recipe: Recipe) -> list[Data]:
+    return [b.data for b in recipe.evaluation.benchmarks]
+
+
+def test_the_shares_of_levels_are_rows_in_one_order(tmp_path: Path) -> None:
+    """However they are written, so that they have one identity."""
+    rows = [{"level": 1, "share": 1.0}, {"level": 3, "share": 2.0}]
+    given = ("data.mix={3: 2, 1: 1}", "data.mix={1: 1, '3': 2}", f"data.mix={rows}")
+    found = [load_recipe(write(tmp_path, BASE), (assignment,)).data.model_dump()["mix"] for assignment in given]
+    assert [list(mix) for mix in found] == [rows] * 3
 
 
 @pytest.mark.parametrize(

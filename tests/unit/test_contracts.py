@@ -7,8 +7,12 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import BaseModel, Field
+
+from paced.config import Recipe, Retraining
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(f for folder in ("paced", "tasks", "flows", "deployments") for f in (ROOT / folder).rglob("*.py"))
@@ -21,7 +25,12 @@ ATTRIBUTES = {
     ("yaml", "load"),
     ("yaml", "unsafe_load"),
     ("yaml", "full_load"),
+    ("os", "system"),
+    ("os", "popen"),
+    ("subprocess", "getoutput"),
+    ("subprocess", "getstatusoutput"),
 }
+METHODS = {"to_pickle", "read_pickle", "recv"}  # a pipe's recv() unpickles, recv_bytes() does not
 
 
 def unsafe(tree: ast.AST) -> Iterator[str]:
@@ -36,7 +45,7 @@ def unsafe(tree: ast.AST) -> Iterator[str]:
                     yield f"{line}: from {node.module} import {alias.name}"
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS:
             yield f"{line}: {node.func.id}()"
-        elif isinstance(node, ast.Attribute) and node.attr in {"to_pickle", "read_pickle"}:
+        elif isinstance(node, ast.Attribute) and node.attr in METHODS:
             yield f"{line}: .{node.attr}"
         elif (
             isinstance(node, ast.Attribute)
@@ -68,6 +77,10 @@ def test_nothing_is_unpickled_or_evaluated(path: Path) -> None:
         "df.to_pickle(p)",
         "np.load(f, allow_pickle=True)",
         "yaml.load(f)",
+        "import joblib",
+        "connection.recv()",
+        "os.system(line)",
+        "subprocess.run(line, shell=True)",
     ],
 )
 def test_the_check_finds_what_it_looks_for(text: str) -> None:
@@ -90,3 +103,45 @@ def test_a_wheel_holds_every_file_that_is_read(package: str) -> None:
     shipped = {path for pattern in patterns for path in (ROOT / package).glob(pattern)}
     files = {path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert {path for path in files - shipped if not path.name.endswith(".log.jsonl")} == set()
+
+
+def editors(schema: Any, path: str = "") -> Iterator[str]:
+    """Where Prefect's form would show a JSON editor: any mapping, and whatever may be one of several kinds."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from editors(item, path)
+    if not isinstance(schema, dict):
+        return
+    if "discriminator" in schema or "oneOf" in schema:
+        yield f"{path}: one of several"
+    if len([x for x in schema.get("anyOf", ()) if x.get("type") != "null"]) > 1:
+        yield f"{path}: any of several"
+    if schema.get("type") == "object" and "properties" not in schema:
+        yield f"{path}: a mapping"
+    for key, value in schema.items():
+        if key == "default":
+            continue
+        yield from editors(value, path if key in ("properties", "$defs", "items", "anyOf") else f"{path}.{key}")
+
+
+@pytest.mark.parametrize("model", [Recipe, Retraining], ids=lambda m: m.__name__)
+def test_forms_need_no_json(model: type[BaseModel]) -> None:
+    assert list(editors(model.model_json_schema())) == []
+
+
+def test_the_check_of_forms_finds_what_it_looks_for() -> None:
+    class Cat(BaseModel):
+        kind: Literal["cat"]
+
+    class Dog(BaseModel):
+        kind: Literal["dog"]
+
+    class Bad(BaseModel):
+        shares: dict[int, float]
+        pet: Cat | Dog
+        known: Annotated[Cat | Dog, Field(discriminator="kind")]
+        many: tuple[dict[str, int], ...] = ()
+
+    assert [x.rpartition(".")[2] for x in editors(Bad.model_json_schema())] == [
+        "shares: a mapping", "pet: any of several", "known: one of several", "many: a mapping",
+    ]  # fmt: skip

@@ -234,6 +234,29 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
         [r"\sum_{k=1}^n k^2"],
         [r"\sum_{k=1}^{m} k^2", r"\prod_{k=1}^{n} a_k", "n"],
     ),
+    "name of any form": (
+        "15",
+        [r"\min f(x) = 15", r"f(x)_{\min} = 15", r"\gcd(n+7, 2n+1) = 15", r"\lim_{x \to 0} f(x) = 15"],
+        [r"\min f(x) = 16", r"12 \text{ when } x = 15", r"x \ge 3 \text{ if } y = 15"],
+    ),
+    "what leads to it": (
+        "265",
+        [r"\frac{m}{n} = \frac{49}{216} \implies m+n = 265", "⇒ 265"],
+        [r"265 = n \implies n = 5"],
+    ),
+    "names in order": ("-3,0", ["b = -3, c = 0", "c = 0, b = -3", "0, -3"], ["b = 0, c = -3"]),
+    "list without blanks": (r"60^\circ, 120^\circ", ["60,120"], ["60,121", "60120"]),
+    "column": (
+        r"\begin{pmatrix} -2 \\ -14 \end{pmatrix}",
+        ["[-2, -14]^T", r"\begin{pmatrix} -2 \\[4pt] -14 \end{pmatrix}", r"\begin{bmatrix}-2 & -14\end{bmatrix}^\top"],
+        ["[-14, -2]^T"],
+    ),
+    "residues": ("333", [r"333\ (\mathrm{mod}\ 1000)", "333 (mod 1000)"], ["334 (mod 1000)"]),
+    "library": ("np.arcsin(10/13)", [r"\arcsin\frac{1}{1.3}", r"\sin^{-1}(10/13)"], [r"\arccos\frac{10}{13}"]),
+    "rounded beside exact": (r"b=\frac{1}{49}", [r"\frac{1}{49} \approx 0.0204"], [r"\frac{1}{48} \approx 0.0208"]),
+    "rate": (r"5.4\text{ cents}", [r"5.4\text{ cents per minute}"], [r"5.4\text{ dollars}"]),
+    "speed": (r"90\text{ km/h}", [r"25\text{ m/s}", r"90\text{ kilometers per hour}"], [r"90\text{ m/s}"]),
+    "degrees in radians": (r"4^\circ", [r"\frac{\pi}{45}\text{ radians}"], [r"4\text{ radians}"]),
 }
 
 
@@ -246,6 +269,24 @@ def test_kinds_of_answers(verifier: Verifier, kind: str) -> None:
     failed = [(s.response, v) for s, v, e in zip(samples, verdicts, expected, strict=True) if v.outcome != e]
     assert not failed
     assert all(v.reason for v in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "question", "outcome"),
+    [
+        ("42", r"42\text{ feet}", "What is the perimeter, in inches?", "wrong"),
+        ("42", r"3.5\text{ feet}", "What is the perimeter, in inches?", "correct"),
+        ("42", r"42\text{ feet}", "It is 3 feet wide. What is the perimeter?", "correct"),
+        ("864", r"6\text{ ft}^2", "What is the area in square inches?", "correct"),
+        ("9", r"9\text{ feet}", "He walks four miles, then six miles. How far is he?", "wrong"),
+        ("1.45", r"145\text{ cents}", r"A pencil and a pen cost $\$2.50$. And two?", "correct"),
+        ("0.1", r"0.1\text{ km/s}", "Give the speed in meters per second.", "wrong"),
+    ],
+)
+def test_the_unit_that_the_question_asks_for(
+    verifier: Verifier, gold: str, answer: str, question: str, outcome: str
+) -> None:
+    assert verifier.grade([Sample("math", rf"\boxed{{{answer}}}", gold, question)])[0].outcome == outcome
 
 
 @pytest.mark.parametrize(("source", "response"), [("gsm8k", "#### 42"), ("tiny", "+6=81;#81")])

@@ -82,6 +82,19 @@ STATED = [
     ("So the vertex is at (2, 3).", "(2, 3)"),
     ("Ans: 100", "100"),
     ("= 100", "100"),
+    ("John ate 3 - 2 = **1 more hot dog** than Luke.", "1"),
+    ("The number of positive $n$ for which Bob wins is **809**.", "809"),
+    ("So there are 2 possible values for $B$.", "2"),
+    ("So there are two possible values for $B$.", "two"),
+    ("The chance is $\\frac{49}{216}$, so $m+n = 49+216 = 265$.", "m+n = 49+216 = 265"),
+    ("$p = 83$ and $q = 79$ and $p + q = 162$.", "p + q = 162"),
+    ("There are 12 boys and 6 girls, making a total of 18 kids.", "18"),
+    ("15% of 210 is 31.5, which rounds to 32.", "32"),
+    ("Since $A+B+C = 180$, we have $x = 180 - 53 - 81 = 46$.", "x = 180 - 53 - 81 = 46"),
+    ("In all, 247 classes visited the Science Center last week.", "247"),
+    ("$A = 12$ sq. units", "A = 12"),
+    ("0.52 × 7.35 = 3.822", "0.52 × 7.35 = 3.822"),
+    ("7 kittens\nTotal kittens = 7 + 21 + 12 = 40", "40"),
 ]
 
 
@@ -96,6 +109,13 @@ def test_an_answer_without_a_stop_counts_if_the_model_ended() -> None:
     response = "40 + 80 = 120\nShe spent $120 in 3 days"
     assert not isinstance(extract(response), Found)
     assert extract(response, finished=True) == Found(("$120",), "the last sentence")
+
+
+def test_of_several_numbers_the_one_that_the_question_does_not_have() -> None:
+    response, question = "Kylar needs to pay $64 for 16 glasses.", "Kylar wants 16 glasses. How much is it?"
+    assert not isinstance(extract(response), Found)
+    assert extract(response, question=question) == Found(("$64",), "the last sentence")
+    assert not isinstance(extract(response, question="How much are some glasses?"), Found)
 
 
 @pytest.mark.parametrize(

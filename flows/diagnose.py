@@ -1,0 +1,56 @@
+"""A diagnosis: which problems' gradients carry signal, by pass rate, on the recipe's own student and data.
+
+prepare -> preflight -> rollouts -> teacher answers to all problems -> a gradient each -> signal-to-noise ratio
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.distill import opened
+from paced.config import Recipe
+from tasks.diagnose import diagnose as measure
+from tasks.diagnose import objective
+from tasks.pipeline import Pipeline
+from tasks.rollouts import rollouts
+from tasks.run import model_ref, open_run
+from tasks.teacher import teacher_answers
+from tasks.weights import weights
+
+
+def title() -> str:
+    """What a flow run is called: the recipe's name."""
+    return f"{Recipe.model_validate(flow_run.parameters['recipe']).name}: signal by pass rate"
+
+
+@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
+    name="diagnose",
+    flow_run_name=title,
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
+)
+def diagnose(recipe: Recipe) -> dict[str, Any]:
+    """Measure the signal-to-noise ratio of the student's gradients by pass rate, and fit the Beta kernel to it.
+
+    Args:
+        recipe: its first seed is used, and the loss that its last arm begins with; nothing is trained.
+
+    Returns the run's summary.
+    """
+    seed = recipe.seeds[0]
+    pipeline = Pipeline(open_run(recipe.model_copy(update={"seeds": (seed,)}), "diagnosis"), keep=False)
+    student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
+    with pipeline as stages:
+        _, every = opened(stages, student, teacher)
+        problems = every[seed]
+        sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems, model=student)
+        # Uniform, so that problems of weight 0 have answers too: the claim is about them.
+        weighed = stages.add(weights, f"{seed}/weights", scheme="uniform", rollouts=sampled, settings=recipe.weights)
+        base: dict[str, Any] = {"seed": seed, "problems": problems, "weights": weighed}
+        learnt_from: dict[str, Any] = {"rollouts": sampled, "teacher": teacher}
+        if objective(recipe) == "forward":
+            answers = stages.add(teacher_answers, f"{seed}/teacher", teacher=teacher, student=student, **base)
+            learnt_from = {"answers": answers}
+        stages.add(measure, f"{seed}/diagnose", model=student, learnt_from=learnt_from, **base)
+    return pipeline.summary

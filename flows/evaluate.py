@@ -1,0 +1,49 @@
+"""An evaluation: any model beside the recipe's student, on the recipe's benchmarks, by the same code and settings.
+
+prepare benchmarks -> evaluate (base, model) -> compare -> report
+"""
+
+from typing import Any
+
+from prefect import flow
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.distill import prepared
+from paced.config import Recipe, home
+from tasks.evaluate import compare
+from tasks.evaluate import evaluate as judge
+from tasks.pipeline import Pipeline
+from tasks.registry import located
+from tasks.run import JUDGED, model_ref, open_run
+
+
+def title() -> str:
+    """What a flow run is called: the recipe and the model."""
+    return f"{Recipe.model_validate(flow_run.parameters['recipe']).name}: {flow_run.parameters['model']}"
+
+
+@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
+    name="evaluate",
+    flow_run_name=title,
+    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
+)
+def evaluate(recipe: Recipe, model: str) -> dict[str, Any]:
+    """Judge a model beside the recipe's student, and compare the two.
+
+    Args:
+        recipe: its student and its evaluation count; nothing is trained.
+        model: a Hugging Face model folder, or a registered model as models:/NAME@champion or models:/NAME/3.
+
+    Returns the run's summary.
+    """
+    run = open_run(recipe.model_copy(update={"seeds": (0,)}), "evaluation", located(model, home()))
+    pipeline = Pipeline(run, keep=False)
+    with pipeline as stages:
+        benchmarks = prepared(stages)
+        scores = {
+            "base/0": stages.add(judge, "base/evaluate", model=model_ref(recipe.student), benchmarks=benchmarks),
+            f"{JUDGED}/0": stages.add(judge, f"{JUDGED}/0/evaluate", model=run.model, benchmarks=benchmarks),
+        }
+        stages.add(compare, "compare", scores=scores)
+    return pipeline.summary

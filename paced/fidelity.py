@@ -1,0 +1,237 @@
+"""What sparse targets lose against the teacher's whole distributions, and what they cost (``paced cache report``).
+
+The bucketed loss does not look at how the tail's mass is spread, so its gradient in the student's logits is that of the
+full KL with the tail spread as the student's own: q - c with c = p inside S and p_tail q / q_tail outside (method
+section 6). So c says all: KL(p || c) = KL(p || q) - bucketed KL(p || q) is the divergence that the loss cannot see, and
+||c - p|| / ||q - p|| is the gradient's relative error, at the logits.
+
+Shapes: N positions, V ids the tokenizer knows, K stored entries (padded).
+"""
+
+import io
+import itertools
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from paced.config import Recipe
+from paced.errors import ConfigError
+from paced.identity import model_identity
+from paced.models import Tokenizer, device_of, head, load_model, response_hidden
+from paced.report import read
+from paced.store import Collection, write_table
+from paced.tables import TARGETS
+from paced.targets import Sparse, decode, encode
+
+COLUMNS: dict[str, Any] = {
+    "entry_count": np.int32,
+    "entry_ids": np.int32,
+    "entry_logprobs": np.float16,
+    "tail_logprob": np.float16,
+}
+CHUNK = 64  # positions whose distributions exist at once, in float64
+
+Encoding = Callable[[Tensor, Tensor, Sparse], Sparse]
+"""(teacher's logits [N, V], tokens taken [N], what is stored of them) -> targets."""
+
+
+class Fidelity(NamedTuple):
+    """Sums over positions."""
+
+    positions: int = 0
+    entries: int = 0
+    mass: float = 0.0  # the teacher's, inside S
+    unseen: float = 0.0  # KL(p || c), nats
+    error: float = 0.0  # ||c - p||^2
+    gradient: float = 0.0  # ||q - p||^2
+
+    def plus(self, other: "Fidelity") -> "Fidelity":
+        sums: list[Any] = [a + b for a, b in zip(self, other, strict=True)]
+        return Fidelity(*sums)
+
+    @property
+    def relative_error(self) -> float:
+        """Of the gradient over all positions; 0 where there is nothing to learn."""
+        return (self.error / self.gradient) ** 0.5 if self.gradient else 0.0
+
+
+def completed(log_q: Tensor, ids: Tensor, logprobs: Tensor, tail_logprob: Tensor) -> Tensor:
+    """log c, [N, V]: the stored entries, and the tail's mass spread as the student's.
+
+    Args:
+        log_q: student, [N, V].
+        ids, logprobs, tail_logprob: as ``paced.targets.decode`` gives them, [N, K] twice and [N].
+    """
+    rest = log_q.scatter(-1, ids, -torch.inf)
+    outside = rest > -torch.inf
+    spread = torch.where(outside, log_q - rest.logsumexp(-1, keepdim=True) + tail_logprob[:, None], -torch.inf)
+    # Padding repeats the first id: it must not overwrite what that id has.
+    padding = logprobs == -torch.inf
+    return spread.scatter(-1, ids, torch.where(padding, logprobs[:, :1].expand_as(logprobs), logprobs))
+
+
+def fidelity(logits: Tensor, teacher_logits: Tensor, sparse: Sparse) -> Fidelity:
+    """Compare targets with the distributions they stand for, [N, V] of student and teacher; in float64."""
+    log_q, log_p = logits.double().log_softmax(-1), teacher_logits.double().log_softmax(-1)
+    ids, logprobs, tail = decode(sparse, logits.device, torch.float64)
+    log_c = completed(log_q, ids, logprobs, tail)
+    p, c, q = log_p.exp(), log_c.exp(), log_q.exp()
+    inside = torch.zeros_like(p).scatter(-1, ids, 1.0)
+    return Fidelity(
+        len(p), int(sparse.counts.sum()), float((p * inside).sum()),
+        float(torch.where(p > 0, p * (log_p - log_c), 0).sum()), float((c - p).square().sum()),
+        float((q - p).square().sum()),
+    )  # fmt: skip
+
+
+def size(rows: Sequence[Sparse]) -> int:
+    """Bytes of the entries of several samples, as a part of the store holds them."""
+    schema = pa.schema([TARGETS.field(name) for name in COLUMNS])
+    table = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], schema=schema)
+    sink = io.BytesIO()
+    write_table(pa.PythonFile(sink, "w"), table)
+    return len(sink.getvalue())
+
+
+def slices(row: Sparse) -> list[tuple[slice, Sparse]]:
+    """The targets of one sample in runs of CHUNK positions."""
+    ends = np.concatenate([[0], row.counts.cumsum()])
+    result: list[tuple[slice, Sparse]] = []
+    for a in range(0, len(row.counts), CHUNK):
+        b = min(a + CHUNK, len(row.counts))
+        flat = slice(int(ends[a]), int(ends[b]))
+        result.append((slice(a, b), Sparse(row.counts[a:b], row.ids[flat], row.logprobs[flat], row.tail[a:b])))
+    return result
+
+
+class Line(NamedTuple):
+    """One way to store the sampled answers, what it loses, and its bytes."""
+
+    encoding: str
+    fidelity: Fidelity
+    bytes: int
+
+
+class Sample(NamedTuple):
+    """An answer: what the student and the teacher read before it, its tokens, and what is stored of it."""
+
+    prompt: Sequence[int]
+    context: Sequence[int]
+    response: Sequence[int]
+    targets: Sparse
+
+
+@torch.inference_mode()
+def compare(
+    student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: int, samples: Sequence[Sample],
+    encodings: Mapping[str, Encoding],
+) -> list[Line]:  # fmt: skip
+    """Encode the teacher's distributions in several ways, and say what each loses and costs."""
+    sums, coded = dict.fromkeys(encodings, Fidelity()), {name: list[Sparse]() for name in encodings}
+    for sample in samples:
+        hidden = [
+            (response_hidden(model, [context], [sample.response]), head(model).weight[:vocabulary].T)
+            for model, context in ((student, sample.prompt), (teacher, sample.context))
+        ]
+        pieces = {name: list[Sparse]() for name in encodings}
+        for rows, kept in slices(sample.targets):
+            q, p = ((states[rows] @ projection).float() for states, projection in hidden)
+            taken = torch.tensor(sample.response[rows], device=p.device)
+            for name, encoding in encodings.items():
+                pieces[name].append(encoding(p, taken, kept))
+                sums[name] = sums[name].plus(fidelity(q, p, pieces[name][-1]))
+        for name, cut in pieces.items():
+            coded[name].append(Sparse(*(np.concatenate(field) for field in zip(*cut, strict=True))))
+    return [Line(name, sums[name], size(coded[name])) for name in encodings]
+
+
+def fixed(k: int) -> Encoding:
+    """The k likeliest ids, the one taken among them, and a tail bucket."""
+    return lambda logits, taken, kept: encode(logits, taken, 2.0, k)
+
+
+class Report(NamedTuple):
+    """The targets of a run: all that is stored, and what ways to store a sample of it lose."""
+
+    folder: Path
+    answers: int
+    positions: int
+    bytes: int  # on disk, token ids and texts included
+    sampled: int
+    lines: list[Line]
+
+
+def report(run: Path, tokens: int) -> Report:
+    """Compare what a run's first teacher stage stored with the teacher itself, as the base student is trained on it.
+
+    Beside it stand a fixed top-k of as many entries, and one of ``max_entries``.
+
+    Args:
+        tokens: how many positions, at least, are sampled for it, by whole answers.
+
+    Raises:
+        ConfigError: the run has no targets, or the teacher's folder holds another model by now.
+    """
+    recipe = Recipe.model_validate(yaml.safe_load((run / "recipe.yaml").read_text()))
+    made = read(run)[1]
+    stage = next((m for m in made.values() if m.entry.stage == "teacher"), None)
+    if stage is None:
+        raise ConfigError(f"run {run.name} stored no teacher targets: only forward KL reads any")
+    about: dict[str, Any] = json.loads(stage.file("targets.json").read_text())
+    teacher, student = recipe.teacher_model, recipe.student
+    if about["model"] != model_identity(Path(teacher.path).absolute()):
+        raise ConfigError(f"model folder {teacher.path} is not the teacher that run {run.name} was made with")
+    tokenizer = Tokenizer(Path(student.path), student.trust_remote_code, recipe.thinking)
+    collection = Collection(run.absolute().parent.parent, "targets", about, TARGETS, tokenizer.token_map)
+
+    answers: list[dict[str, Any]] = pq.read_table(stage.file("answers.parquet")).to_pylist()
+    shuffled = random.Random(0).sample(answers, len(answers))
+    before = itertools.accumulate((answer["tokens"] for answer in shuffled), initial=0)
+    some = [answer for answer, position in zip(shuffled, before, strict=False) if position < tokens]
+    pairs = [(a["target_key"], a["part"]) for a in sorted(some, key=lambda a: (a["part"], a["target_key"]))]
+    problems = pq.read_table(made[f"{stage.entry.seed}/prepare"].file("problems.parquet"))
+    prompts: dict[str, str] = {row["problem_id"]: row["prompt"] for row in problems.to_pylist()}
+    samples = [
+        Sample(
+            tokenizer.prompt(prompts[row["problem_id"]]), row["prompt_ids"], row["response_ids"],
+            Sparse(*(np.asarray(row[name], kind) for name, kind in COLUMNS.items())),
+        )
+        for row in collection.rows(pairs, ["problem_id", "prompt_ids", "response_ids", *COLUMNS])
+    ]  # fmt: skip
+    mean = sum(len(s.targets.ids) for s in samples) / sum(len(s.targets.counts) for s in samples)
+    most = int(about["max_entries"])
+    encodings: dict[str, Encoding] = {f"stored: mass {about['mass']:g}, at most {most}": lambda p, taken, kept: kept}
+    encodings |= {f"fixed top-{k}": fixed(k) for k in sorted({max(1, round(mean)), most})}
+    device = device_of(recipe.runtime)
+    models = [load_model(Path(model.path), model, device) for model in (student, teacher)]
+    lines = compare(models[0], models[1], tokenizer.size, samples, encodings)
+    disk = sum((collection.folder / f"{part}.parquet").stat().st_size for part in {a["part"] for a in answers})
+    return Report(collection.folder, len(answers), sum(a["tokens"] for a in answers), disk, len(samples), lines)
+
+
+def told(found: Report) -> str:
+    """The report as a table for people."""
+    lines = [
+        f"{found.answers:,} answers, {found.positions:,} positions, {found.bytes / found.positions:.1f} bytes a "
+        f"position on disk, ids and texts included: {found.folder}",
+        f"{found.sampled:,} answers, {found.lines[0].fidelity.positions:,} positions, against the teacher's whole "
+        "distributions, seen by the base student:",
+        "",
+        f"{'':<34} {'entries':>8} {'bytes':>8} {'mass':>9} {'KL unseen':>10} {'gradient error':>15}",
+    ]
+    for name, f, size_ in found.lines:
+        lines.append(
+            f"{name:<34} {f.entries / f.positions:>8.1f} {size_ / f.positions:>8.1f} {f.mass / f.positions:>9.5f} "
+            f"{f.unseen / f.positions:>10.2g} {f.relative_error:>15.2g}"
+        )
+    return "\n".join([*lines, "", "entries, bytes, mass and KL (nats) are means a position"])

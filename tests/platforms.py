@@ -1,0 +1,127 @@
+"""A running platform for tests: what its users call, and the processes it has."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+from harness import ROOT, SMALL, TINY, environment, eventually, free_port, paced
+
+from deployments.platform import status
+from paced.config import load_recipe
+
+PATIENCE = 240.0  # seconds for a server to start on a busy machine
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+class Platform:
+    """A running platform of a home of its own; ``recipe`` is the small one."""
+
+    def __init__(self, home: Path, *options: str):
+        ports = ("--prefect-port", str(free_port()), "--mlflow-port", str(free_port()))
+        self.home, self.options = home, (*ports, *options)
+        self.recipe = load_recipe(TINY, SMALL).model_dump(mode="json")
+        self.up()
+
+    def up(self) -> None:
+        outcome = paced(self.home, "up", *self.options)
+        assert outcome.status == 0, outcome.err
+        self.address = json.loads((self.home / "platform" / "platform.json").read_text())
+
+    def fill_form(self) -> None:
+        """The deployment ``distill`` offers the small recipe."""
+        recipe = self.home.parent / "small.yaml"
+        recipe.write_text(yaml.safe_dump(self.recipe))
+        program = (
+            "import sys, pathlib; from deployments.definitions import DEFINITIONS, deploy;"
+            "deploy(DEFINITIONS[0]._replace(recipe=pathlib.Path(sys.argv[1])))"
+        )
+        env = environment(self.home, {"PREFECT_API_URL": self.url("prefect") + "/api"})
+        subprocess.run([sys.executable, "-c", program, str(recipe)], env=env, check=True, cwd=ROOT)
+
+    def url(self, server: str) -> str:
+        return f"http://127.0.0.1:{self.address[f'{server}_port']}"
+
+    def api(self, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.url("prefect") + "/api" + path, data, {"Content-Type": "application/json"}
+        )
+
+        def answered() -> tuple[Any] | None:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return (json.loads(answer.read() or "null"),)
+            except urllib.error.HTTPError as error:
+                if error.code not in (500, 503):  # the database is locked or away: Prefect's own clients ask again
+                    raise
+            except OSError:  # the server is away
+                time.sleep(0.5)
+            return None
+
+        return eventually(answered, 60, path)[0]
+
+    @property
+    def deployment(self) -> dict[str, Any]:
+        return self.api("/deployments/name/distill/distill")
+
+    def trigger(self, **changes: Any) -> str:
+        """A flow run of the small recipe with other top-level settings."""
+        recipe = self.recipe | changes
+        run = self.api(f"/deployments/{self.deployment['id']}/create_flow_run", {"parameters": {"recipe": recipe}})
+        return run["id"]
+
+    def runs(self) -> dict[str, dict[str, Any]]:
+        return {run["id"]: run for run in self.api("/flow_runs/filter", {})}
+
+    def state(self, run: str) -> str:
+        return self.api(f"/flow_runs/{run}")["state"]["type"]
+
+    def reaches(self, run: str, *states: str, within: float = 240) -> str:
+
+        def reached() -> str:
+            time.sleep(0.5)  # a server on a busy machine has better things to answer
+            return state if (state := self.state(run)) in states else ""
+
+        return eventually(reached, within, f"{run} {states}")
+
+    def services(self) -> dict[str, dict[str, Any]]:
+        """What ``paced status`` says, by service."""
+        return {row["name"]: row for row in status(self.home)}
+
+    def kill(self, service: str) -> Callable[[], None]:
+        """kill -9 a service; returns what waits until another has taken its place."""
+        before = self.services()[service]["pid"]
+        os.kill(before, signal.SIGKILL)
+
+        def back() -> bool:
+            row = self.services()[service]
+            return row["pid"] not in (0, before) and row["state"] == "running" and row["healthy"]
+
+        return lambda: bool(eventually(back, PATIENCE, f"{service} is back")) and None
+
+    def processes(self, *words: str) -> list[psutil.Process]:
+        """Processes of this platform whose command has one of the words, all without words."""
+        found: list[psutil.Process] = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                mine = process.environ().get("PACED_PLATFORM") == str(self.home)
+                line = " ".join(process.cmdline())
+                if mine and (not words or any(word in line for word in words)):
+                    found.append(process)
+        return found
+
+    def in_a_stage(self, run: str) -> None:
+        """Wait until a flow run has a stage's process at work."""
+        self.reaches(run, "RUNNING")
+        eventually(lambda: len(self.processes("forkserver")) > 1, 60, "a stage runs")
