@@ -61,6 +61,15 @@ def test_draw_follows_the_probabilities() -> None:
     assert not surprising(counts, (weights / 0.8).numpy())
 
 
+def test_draw_finds_the_place_that_a_plain_running_sum_gives() -> None:
+    """Over several blocks, the last of them not full."""
+    logits = 4 * torch.randn(5000, 1000, generator=torch.Generator().manual_seed(0))
+    rows, uniforms = logits.softmax(-1), torch.from_numpy(np.random.default_rng(0).random(5000))
+    running = rows.double().cumsum(-1)
+    plain = torch.searchsorted(running, (uniforms * running[:, -1])[:, None], right=True)[:, 0]
+    assert torch.equal(draw(rows, uniforms), plain)
+
+
 @pytest.mark.parametrize("u", [0.0, 2.0**-53, 0.5, 1 - 2.0**-53])
 def test_draw_never_picks_what_has_no_probability(u: float) -> None:
     make = torch.Generator().manual_seed(0)
