@@ -21,10 +21,11 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from paced.config import Precision, Sampling, Training
+from paced.engines.base import COLUMNS
 from paced.errors import DataError
 from paced.losses import BLOCK, chunk_rows
 from paced.models import DTYPES
-from paced.scoring import CHUNK, shape_of
+from paced.scoring import CHUNK, TOKENS, shape_of
 
 BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
 PROCESS = 420_000_000  # of a stage's process on a CPU: Python, torch, transformers, pandas (docs/reproduce.md)
@@ -287,13 +288,14 @@ def training_memory(
 
 def sampling_memory(model: Shape, dtype: Precision, sampling: Sampling, prompt: int, rows: int) -> dict[str, int]:
     """The peak memory of the transformers engine, by item: ``rows`` sequences behind prompts of ``prompt`` tokens."""
-    width = BYTES[dtype]
-    length = prompt + sampling.max_new_tokens
-    copies = 4 if sampling.top_p < 1 else 3  # float64 scores, probabilities, cumulative sums, and the nucleus
+    columns = -(-(prompt + sampling.max_new_tokens) // COLUMNS) * COLUMNS
+    cells = rows * columns + max(TOKENS, prompt)  # and of the prompts that went through the model last
+    copies = 5 if sampling.top_p < 1 else 4  # logits, those drawn from, scores, probabilities, and the nucleus
     return loading(model, dtype) | {
-        "weights": width * model.parameters,
-        "key-value cache": rows * length * kv_bytes(model, dtype) * (model.layers + 1) // model.layers,
-        "next-token probabilities, fp64": rows * model.vocabulary * (8 * copies + 4 + width),
+        "weights": BYTES[dtype] * model.parameters,
+        # It grows tensor by tensor, two a layer.
+        "key-value cache": cells * kv_bytes(model, dtype) * (2 * model.layers + 1) // (2 * model.layers),
+        "next-token probabilities, fp32": rows * model.vocabulary * 4 * copies,
     }
 
 

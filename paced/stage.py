@@ -40,11 +40,11 @@ class Stage(NamedTuple):
 STAGES = {
     "prepare": Stage("paced.data.problems:prepare", 5, False),
     "preflight": Stage("paced.preflight:preflight", 1, True),
-    "rollouts": Stage("paced.rollouts:rollouts", 4, True),
+    "rollouts": Stage("paced.rollouts:rollouts", 5, True),
     "weights": Stage("paced.weights:weights", 1, False),
-    "teacher": Stage("paced.teacher:teacher", 5, True),
+    "teacher": Stage("paced.teacher:teacher", 6, True),
     "train": Stage("paced.train:train", 2, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 6, True),
+    "evaluate": Stage("paced.evaluate:evaluate", 7, True),
     "diagnose": Stage("paced.diagnose:diagnose", 2, True),
     "compare": Stage("paced.compare:compare", 2, False),
 }

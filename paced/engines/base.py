@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol
 from paced.config import Sampling
 from paced.errors import EngineError
 
+COLUMNS = 64  # tokens of each sequence that the transformers engine's cache grows by
+
 
 class Request(NamedTuple):
     """One sample to draw. ``seed`` alone decides its randomness, whatever batch it lands in."""

@@ -19,7 +19,8 @@ from transformers import Qwen3ForCausalLM
 
 from paced.config import Engine, Model, Runtime, Sampling
 from paced.engines.base import Limits, Request, Response
-from paced.engines.transformers import TransformersEngine, filtered
+from paced.engines.draw import filtered
+from paced.engines.transformers import TransformersEngine
 from paced.engines.vllm import ATTEMPTS, VllmEngine
 from paced.errors import ConfigError, EngineError
 from paced.models import Tokenizer, context_length, generation_config, head, load_model, stop_ids, vocabulary

@@ -5,11 +5,23 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from transformers import PreTrainedModel, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen3Config,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from paced.config import Sampling
 from paced.engines.base import Request, Response
-from paced.engines.transformers import TransformersEngine, draw, filtered
+from paced.engines.draw import draw, filtered
+from paced.engines.transformers import TransformersEngine
 from paced.errors import EngineError
 from paced.models import Tokenizer, head
 from paced.tiny.checkpoints import EOS, VOCABULARY
@@ -47,6 +59,15 @@ def test_draw_follows_the_probabilities() -> None:
     uniforms = torch.from_numpy(np.random.default_rng(0).random(40_000))
     counts = np.bincount(draw(weights.expand(40_000, -1), uniforms), minlength=8)
     assert not surprising(counts, (weights / 0.8).numpy())
+
+
+def test_draw_finds_the_place_that_a_plain_running_sum_gives() -> None:
+    """Over several blocks, the last of them not full."""
+    logits = 4 * torch.randn(5000, 1000, generator=torch.Generator().manual_seed(0))
+    rows, uniforms = logits.softmax(-1), torch.from_numpy(np.random.default_rng(0).random(5000))
+    running = rows.double().cumsum(-1)
+    plain = torch.searchsorted(running, (uniforms * running[:, -1])[:, None], right=True)[:, 0]
+    assert torch.equal(draw(rows, uniforms), plain)
 
 
 @pytest.mark.parametrize("u", [0.0, 2.0**-53, 0.5, 1 - 2.0**-53])
@@ -116,6 +137,70 @@ def test_a_request_draws_the_same_in_any_batch(model: PreTrainedModel, tokens: T
         assert short.finish == "length" or long == short
     assert len({tuple(r.ids) for r in whole[::6]}) > 1  # samples of one prompt differ by their seeds
     assert ask(engine(model, tokens), [], max_new_tokens=12) == []
+
+
+SMALL = {
+    "vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "initializer_range": 0.3, "eos_token_id": EOS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SMALL),
+        Qwen2Config(**SMALL),
+        Qwen3Config(**SMALL),
+        MistralConfig(**SMALL, sliding_window=40),
+        Qwen3Config(**SMALL, use_sliding_window=True, sliding_window=40, max_window_layers=1),
+    ],
+    ids=["llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two"],
+)
+def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, tokens: Tokenizer) -> None:
+    """Whatever rows its sequence shared a batch with: the law is that of a forward pass of the sequence alone."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    head(model).weight.data[EOS] = 0  # so that few stop early
+    make = np.random.default_rng(1)
+    prompts = [make.integers(0, tokens.size, n).tolist() for n in (3, 50, 64, 65, 70, 3)]
+    requests = [Request(p, 10 * i + j) for i, p in enumerate(prompts) for j in range(3)]
+    found = ask(engine(model, tokens, 7), requests, max_new_tokens=90, temperature=2.0)
+    assert max(len(p) + len(r.ids) for (p, _), r in zip(requests, found, strict=True)) > 130  # the cache grew twice
+    for (prompt, seed), response in zip(requests, found, strict=True):
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([prompt + response.ids]), use_cache=False).logits[0]
+        law = (logits[len(prompt) - 1 : -1, : tokens.size].double() / 2).softmax(-1)
+        above = law.cumsum(-1).gather(-1, torch.tensor(response.ids)[:, None])[:, 0]
+        below = above - law.gather(-1, torch.tensor(response.ids)[:, None])[:, 0]
+        uniforms = torch.from_numpy(np.random.default_rng(seed).random(len(response.ids)))
+        assert ((below - 1e-5 < uniforms) & (uniforms < above + 1e-5)).all()
+
+
+def test_logits_have_the_same_bits_in_any_batch(tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fp32 with one CPU thread: whatever is drawn from, with any number of rows, in any order and company."""
+    torch.manual_seed(0)
+    wider = {"hidden_size": 192, "intermediate_size": 512, "head_dim": 32}
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL | wider), attn_implementation="sdpa").eval()
+    requests = [Request(PROMPTS[i % 6] * (1 + i % 4), i) for i in range(40)]
+    seen: list[bytes] = []
+
+    def spy(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        seen.extend(row.numpy().tobytes() for row in logits)
+        return filtered(logits, sampling)
+
+    monkeypatch.setattr("paced.engines.transformers.filtered", spy)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = ask(engine(model, tokens, 40), requests, max_new_tokens=70)
+        expected, seen = sorted(seen), []
+        assert len(expected) == sum(len(r.ids) for r in whole)
+        for rows in (1, 3, 17):
+            assert ask(engine(model, tokens, rows), requests[::-1], max_new_tokens=70) == whole[::-1]
+            assert sorted(seen) == expected
+            seen = []
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("limit", [1, 9])
