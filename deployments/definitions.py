@@ -55,7 +55,10 @@ DEFINITIONS = (
     Definition(
         "ablate", "flows/ablate.py:ablate", ROOT / "recipes" / "tiny.yaml",
         "Train a student for each weighting, schedule and seed of a grid, at equal gradient steps, and compare them.",
-        {"schemes": ["beta", "uniform", "hard_filter"], "schedules": ["forward"], "seeds": [0], "exponents": []},
+        {
+            "schemes": ["beta", "uniform", "hard_filter"], "schedules": ["forward"], "seeds": [0], "exponents": [],
+            "losses": [],
+        },
     ),
     Definition(
         "diagnose", "flows/diagnose.py:diagnose", ROOT / "recipes" / "tiny.yaml",
