@@ -286,7 +286,9 @@ def scheduled(world: World) -> Iterator[None]:
     parameters = {"recipe": recipe.model_dump(mode="json"), "retraining": retraining.model_dump(mode="json")}
     every = {"schedule": {"interval": EVERY}, "active": True, "parameters": parameters}
     (schedule,) = world.api(f"/deployments/{deployment}/schedules", [every])
-    own = settings_of.settings(world.home) | world.env(PREFECT_WORKER_QUERY_SECONDS="1")
+    tracking = f"sqlite:///{world.home / 'mlflow' / 'mlflow.db'}"
+    own = settings_of.settings(world.home)
+    own |= world.env(PREFECT_WORKER_QUERY_SECONDS="1", MLFLOW_TRACKING_URI=tracking)
     with (world.home.parent / "worker.log").open("w") as log, subprocess.Popen(
         [sys.executable, "-m", "deployments.worker"], stdout=log, stderr=log, cwd=ROOT,
         env=environment(world.home, own), start_new_session=True,
