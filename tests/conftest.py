@@ -25,6 +25,7 @@ GROUPS = {
         "test_plan",
         "test_diagnose",
         "test_tracking",
+        "test_compare_runs",
         "test_pages",
     ),
     "retraining": ("test_retrain",),

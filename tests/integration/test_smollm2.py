@@ -21,8 +21,8 @@ def test_every_stage_on_a_real_model(model: Path, tmp_path: Path) -> None:
     test.write_text(json.dumps({"question": "What is 1 plus 1?", "answer": "1+1=2\n#### 2"}) + "\n")
     changes = [
         f"student.path={model}", f"data.path={data}", f"evaluation.benchmarks.0.data.path={test}", "data.problems=4",
-        "rollouts={samples: 2, sampling: {max_new_tokens: 24}}", "weights.shrinkage=[1, 1]", "training.steps=2",
-        "training.batch=2", "training.warmup=1", "evaluation.benchmarks.0.data.problems=1",
+        "rollouts={samples: 2, sampling: {max_new_tokens: 24}}", "weights.shrinkage=[1, 1]", "training.steps=1",
+        "training.batch=2", "training.warmup=1", "consolidation.rounds=1", "evaluation.benchmarks.0.data.problems=1",
         "evaluation.sampling.max_new_tokens=24", "runtime.threads=1",
     ]  # fmt: skip
     arguments = ["run", "recipes/smollm2_self.yaml", *(word for c in changes for word in ("--set", c))]
@@ -30,16 +30,12 @@ def test_every_stage_on_a_real_model(model: Path, tmp_path: Path) -> None:
 
     assert run.stages["0/rollouts"]["counts"]["samples"] == 8
     assert run.stages["paced/0/weights"]["counts"]["kept"] == 4  # shrinkage: eight tosses prove nothing impossible
-    steps = [
-        json.loads(line)
-        for r in (0, 1)
-        for line in (Path(run.stages[f"paced/0/train_reverse_{r}"]["path"]) / "metrics.jsonl").read_text().splitlines()
-    ]
-    assert [s["step"] for s in steps] == [1, 2]
+    trained = Path(run.stages["paced/0/train_reverse_0"]["path"])
+    (step,) = (json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines())
     # The teacher reads the solution, the student does not: two distributions, so a divergence above zero.
-    assert all(s["kl_per_token"] > 1e-3 for s in steps)
+    assert step["step"] == 1 and step["kl_per_token"] > 1e-3
 
-    folder = Path(run.stages["paced/0/train_reverse_1"]["path"]) / "model"
+    folder = trained / "model"
     student, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert student.dtype == torch.bfloat16
     messages = [{"role": "user", "content": "What is the capital of France?"}]
