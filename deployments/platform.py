@@ -39,7 +39,7 @@ SILENT = f"no heartbeat for {LOST} s: its process is gone; run it again to resum
 RUNS = {  # what flow runs and their worker keep to, on whichever host
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
     "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
-    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "2",
+    "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "1",
     "PREFECT_RUNNER_POLL_FREQUENCY": "2",
     # Minutes in which a server or its database may be away: 2 + 4 + ... + 128 seconds between attempts. Without the
     # code a run ends at the first answer of a server that has lost its database.

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from compose import services
 from harness import BIN, ROOT, SMALL, TINY, Server, environment, eventually, free_port, gone
+from platforms import PATIENCE
 
 from paced.config import load_recipe
 from paced.tiny.world import tasks
@@ -59,7 +60,7 @@ def ask(
         headers["Authorization"] = "Basic " + base64.b64encode(":".join(user).encode()).decode()
     data = None if body is None else json.dumps(body).encode()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=30) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers, method=method), timeout=120) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.read()
@@ -131,7 +132,7 @@ def worker(team: Team) -> Iterator[None]:
         except OSError:
             return False
 
-    eventually(healthy, 120, "the worker is healthy")
+    eventually(healthy, PATIENCE, "the worker is healthy")
     yield
     os.killpg(process.pid, signal.SIGTERM)
     process.wait(60)
