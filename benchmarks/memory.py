@@ -106,7 +106,11 @@ def main() -> None:
         if arguments.smollm2:
             data = Path(scratch) / "problems.jsonl"
             sums = [(3 + i, 2 + i % 5, 2 + i % 7) for i in range(8)]
-            lines = [{"question": QUESTION.format(a, b, c), "answer": f"#### {a * b * c - 12 * c}"} for a, b, c in sums]
+            lines = [
+                {"question": QUESTION.format(a, b, c), "answer": f"{a} * {b} * {c} - 12 * {c} = {n}\n#### {n}"}
+                for a, b, c in sums
+                for n in [a * b * c - 12 * c]
+            ]
             data.write_text("".join(json.dumps(line) + "\n" for line in lines))
             changes = (
                 f"student.path={arguments.smollm2}", f"data.path={data}", f"evaluation.benchmarks.0.data.path={data}",

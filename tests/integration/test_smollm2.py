@@ -22,7 +22,7 @@ def test_every_stage_on_a_real_model(model: Path, tmp_path: Path) -> None:
     changes = [
         f"student.path={model}", f"data.path={data}", f"evaluation.benchmarks.0.data.path={test}", "data.problems=4",
         "rollouts={samples: 2, sampling: {max_new_tokens: 24}}", "weights.shrinkage=[1, 1]", "training.steps=1",
-        "training.batch=2", "training.warmup=1", "consolidation.rounds=1", "evaluation.benchmarks.0.data.problems=1",
+        "training.batch=2", "training.warmup=0", "consolidation.rounds=1", "evaluation.benchmarks.0.data.problems=1",
         "evaluation.sampling.max_new_tokens=24", "runtime.threads=1",
     ]  # fmt: skip
     arguments = ["run", "recipes/smollm2_self.yaml", *(word for c in changes for word in ("--set", c))]
