@@ -466,14 +466,11 @@ def cache_report(arguments: argparse.Namespace) -> int:
 
 
 def cache_gc(arguments: argparse.Namespace) -> int:
-    from deployments import platform
-
-    home = environment.home()
-    platform.join(home)
-    environment.apply(home)
+    join_platform()
     from paced.housekeeping import garbage
     from tasks.registry import registered
 
+    home = environment.home()
     folders, size = garbage(home, arguments.delete, registered(home))
     for folder in folders:
         print(folder)

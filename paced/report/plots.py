@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from paced.statistics import Array
+from paced.weights import beta_kernel
 
 P = ParamSpec("P")
 Curves = Mapping[str, Mapping[int, float]]
@@ -140,7 +141,7 @@ def snr(found: Mapping[str, Any]) -> Figure:
     if fit := found["fit"]:
         p = np.linspace(0, 1, 201)
         alpha, beta = fit["alpha"]["mean"], fit["beta"]["mean"]
-        kernel = fit["scale"] * p**alpha * (1 - p) ** beta
+        kernel = fit["scale"] * beta_kernel(p, alpha, beta)
         left.plot(p, kernel, color=SCHEMES["beta"], label=f"fitted, alpha {alpha:.2f}, beta {beta:.2f}")
     left.set(xlabel="pass rate of the student", ylabel="SNR of a problem's gradient")
     left.set_ylim(bottom=0)

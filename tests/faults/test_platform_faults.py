@@ -5,7 +5,6 @@ one flow run, which stays alive through all of them.
 """
 
 import contextlib
-import fcntl
 import itertools
 import json
 import os
@@ -26,6 +25,7 @@ from platforms import ENDED, PATIENCE, Platform
 from postgres import BIN, MISSING, PASSWORD, Postgres, postgres
 
 from deployments.platform import SILENT
+from paced.housekeeping import held
 from tasks.journal import PARENT
 
 ONE_ARM = {"seeds": [11], "arms": [{"name": "paced", "scheme": "beta", "schedule": "forward"}]}
@@ -82,13 +82,7 @@ def stages(platform: Platform) -> list[psutil.Process]:
 
 def device_is_free(home: Path) -> bool:
     """Whether a run could have the device now."""
-    for path in home.glob("locks/slot-*"):
-        with path.open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-    return True
+    return not any(held(path) for path in home.glob("locks/slot-*"))
 
 
 def tracked(platform: Platform, name: str) -> dict[str, str]:
