@@ -17,86 +17,54 @@ import importlib.metadata
 import itertools
 import json
 import os
-import socket
 import statistics
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from deployments import platform
 from paced.config import load_recipe
 
-ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from harness import TINY, paced
+from platforms import ENDED, Platform
+from postgres import postgres
+
 CHANGES = (
     "seeds=[0]", "data.problems=100", "data.mix={1: 1, 2: 2, 3: 3}", "training.steps=4", "training.batch=8",
     "training.warmup=1", "evaluation.samples=1", "evaluation.benchmarks.0.data.problems=48",
     "evaluation.benchmarks.1.data.problems=16", "runtime.processes=1",
     "arms=[{name: paced, scheme: beta, schedule: forward}]",
 )  # fmt: skip
-ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 HOLDING = {"rollouts", "teacher", "train", "evaluate"}  # kinds of artifact whose stage holds the device
-PATIENCE = 3600.0  # seconds for all runs of a round
+ROUND = 3600.0  # seconds for all runs of a round
 
 
-class Platform:
-    """A platform of its own home, started for the measurement."""
+class Measured(Platform):
+    """A platform of its own home, started for the measurement; it offers the changed recipe."""
 
     def __init__(self, home: Path, urls: dict[str, str]):
-        self.home, self.locked = home, 0
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT_", "MLFLOW_"))}
-        self.environment |= {"PACED_HOME": str(home), "OMP_NUM_THREADS": "1"}
-        databases = [word for server, url in urls.items() for word in (f"--{server}-database", url)]
-        self.paced("up", "--prefect-port", free_port(), "--mlflow-port", free_port(), *databases)
-        settings = platform.known(home)
-        assert settings
-        self.settings, self.urls = settings, urls
-        self.deployment = self.api("/deployments/name/distill/distill")["id"]
+        super().__init__(home, *(word for server, url in urls.items() for word in (f"--{server}-database", url)))
+        self.urls, self.recipe = urls, load_recipe(TINY, CHANGES).model_dump(mode="json")
+        self.alphas = (1 + i / 100 for i in itertools.count(len(list(home.glob("runs/*")))))
 
-    def paced(self, *arguments: str) -> None:
-        subprocess.run(
-            [str(platform.BIN / "paced"), *arguments], env=self.environment, check=True, cwd=ROOT,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def api(self, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        url = self.settings.environment()["PREFECT_API_URL"] + path
-        request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=60) as answer:
-                    return json.loads(answer.read())
-            except urllib.error.HTTPError as error:
-                if error.code != 503:  # SQLite is locked: Prefect's own clients ask again, too
-                    raise
-                self.locked += 1
-                time.sleep(2)
-
-    def run(self, recipes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Trigger a run of each recipe at once and wait until all have ended."""
-        ids = {self.trigger(recipe) for recipe in recipes}
-        deadline = time.monotonic() + PATIENCE
+    def run(self, number: int) -> list[dict[str, Any]]:
+        """Trigger so many runs at once, each of other weights, and wait until all have ended."""
+        ids = sorted(self.trigger(weights=self.recipe["weights"] | {"alpha": next(self.alphas)}) for _ in range(number))
+        deadline = time.monotonic() + ROUND
         while time.monotonic() < deadline:
-            found = self.api("/flow_runs/filter", {"flow_runs": {"id": {"any_": sorted(ids)}}})
+            found = self.api("/flow_runs/filter", {"flow_runs": {"id": {"any_": ids}}})
             if all(run["state_type"] in ENDED for run in found):
                 return found
             time.sleep(2)
-        raise SystemExit(f"not all runs ended within {PATIENCE} s")
-
-    def trigger(self, recipe: dict[str, Any]) -> str:
-        run = self.api(f"/deployments/{self.deployment}/create_flow_run", {"parameters": {"recipe": recipe}})
-        return run["id"]
+        raise SystemExit(f"not all runs ended within {ROUND} s")
 
     def memory(self) -> dict[str, float]:
         """Resident MB of each service with what it has started."""
         found: dict[str, float] = {}
-        for row in platform.status(self.home):
+        for row in self.services().values():
             if row["pid"]:
                 top = psutil.Process(row["pid"])
                 found[row["name"]] = 0.0
@@ -130,33 +98,21 @@ class Platform:
         return sorted(intervals)
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def measure(home: Path, runs: int, at_once: int, urls: dict[str, str]) -> dict[str, Any]:
     """Bring a platform up, run everything on it, and stop it."""
-    recipe = load_recipe(ROOT / "recipes" / "tiny.yaml", CHANGES).model_dump(mode="json")
-    alphas = (1 + i / 100 for i in itertools.count(len(list(home.glob("runs/*")))))
-
-    def another() -> dict[str, Any]:
-        return recipe | {"weights": recipe["weights"] | {"alpha": next(alphas)}}
-
     try:
-        here = Platform(home, urls)
-        first = here.run([another()])
+        here = Measured(home, urls)
+        first = here.run(1)
         memory, sizes, began = [here.memory()], [here.databases()], time.monotonic()
         in_a_row: list[dict[str, Any]] = []
         with contextlib.suppress(KeyboardInterrupt):
             while len(in_a_row) < runs:
-                in_a_row += here.run([another()])
+                in_a_row += here.run(1)
                 print(f"{len(in_a_row)} of {runs}: {time.monotonic() - began:.0f} s", flush=True)
         runs = len(in_a_row)
         memory, sizes, took = [*memory, here.memory()], [*sizes, here.databases()], time.monotonic() - began
         began = time.monotonic()
-        together = here.run([another() for _ in range(at_once)])
+        together = here.run(at_once)
         together_took = time.monotonic() - began
         memory.append(here.memory())
         held = here.held()
@@ -171,10 +127,10 @@ def measure(home: Path, runs: int, at_once: int, urls: dict[str, str]) -> dict[s
             "resident MB": dict(zip(("before", "after the runs in a row", "after those at once"), memory, strict=True)),
             "database bytes a run": {k: round((sizes[1][k] - sizes[0][k]) / max(1, runs)) for k in sizes[0]},
             "database bytes": sizes[1],
-            "requests asked again because SQLite was locked": here.locked,
+            "requests asked again because the database was locked": here.asked_again,
         }  # fmt: skip
     finally:
-        subprocess.run([str(platform.BIN / "paced"), "down"], env=os.environ | {"PACED_HOME": str(home)}, check=True)
+        paced(home, "down")
 
 
 def main() -> None:
@@ -191,10 +147,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         urls: dict[str, str] = {}
         if arguments.postgres:
-            sys.path.insert(0, str(ROOT / "tests"))
-            from postgres import postgres  # pyright: ignore[reportMissingImports]
-
-            cluster: Any = stack.enter_context(postgres())
+            cluster = stack.enter_context(postgres())
             urls = {server: cluster.url(server) for server in ("prefect", "mlflow")}
         load = os.getloadavg()[0]
         results = measure(home, arguments.runs, arguments.at_once, urls)

@@ -186,6 +186,8 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         "MLFLOW_TRACKING_URI": settings.mlflow,
         "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins(settings, settings.prefect_port),
+        # Without it a page of any site, open in a browser on this host, could send the API a run to start.
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     }
     own |= {
         v: database.told(server, settings.databases.get(server, ""), home) for server, v in database.VARIABLES.items()

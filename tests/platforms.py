@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import yaml
 from harness import ROOT, SMALL, TINY, environment, eventually, free_port, paced
+from prefect.client.base import PrefectHttpxSyncClient
+from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments.platform import status
 from paced.config import load_recipe
@@ -29,7 +30,7 @@ class Platform:
 
     def __init__(self, home: Path, *options: str):
         ports = ("--prefect-port", str(free_port()), "--mlflow-port", str(free_port()))
-        self.home, self.options = home, (*ports, *options)
+        self.home, self.options, self.asked_again = home, (*ports, *options), 0
         self.recipe = load_recipe(TINY, SMALL).model_dump(mode="json")
         self.up()
 
@@ -37,6 +38,9 @@ class Platform:
         outcome = paced(self.home, "up", *self.options)
         assert outcome.status == 0, outcome.err
         self.address = json.loads((self.home / "platform" / "platform.json").read_text())
+        self.client = PrefectHttpxSyncClient(
+            base_url=self.url("prefect") + "/api/", enable_csrf_support=True, timeout=30
+        )
 
     def fill_form(self) -> None:
         """The deployment ``distill`` offers the small recipe."""
@@ -53,20 +57,19 @@ class Platform:
         return f"http://127.0.0.1:{self.address[f'{server}_port']}"
 
     def api(self, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(
-            self.url("prefect") + "/api" + path, data, {"Content-Type": "application/json"}
-        )
+        """Prefect's API, as its own clients call it: they fetch the token that a change needs."""
 
         def answered() -> tuple[Any] | None:
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return (json.loads(answer.read() or "null"),)
-            except urllib.error.HTTPError as error:
-                if error.code not in (500, 503):  # the database is locked or away: Prefect's own clients ask again
+                answer = self.client.request("GET" if body is None else "POST", path.lstrip("/"), json=body)
+                return (answer.json() if answer.content else None,)
+            except PrefectHTTPStatusError as error:
+                if error.response.status_code not in (500, 503):  # the database is locked or away
                     raise
-            except OSError:  # the server is away
-                time.sleep(0.5)
+                self.asked_again += 1
+            except httpx.TransportError:  # the server is away
+                pass
+            time.sleep(0.5)
             return None
 
         return eventually(answered, PATIENCE, path)[0]

@@ -2,15 +2,16 @@
 
 import json
 import time
-import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import psutil
 import pytest
 from harness import eventually, free_port, gone, paced
 from platforms import ENDED, Platform
+from prefect.exceptions import PrefectHTTPStatusError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -66,6 +67,15 @@ def test_servers_listen_on_this_host_alone(platform: Platform) -> None:
     assert found == {"127.0.0.1"}
 
 
+def test_another_sites_page_starts_nothing(platform: Platform) -> None:
+    """What a page of any site may send from a browser without asking first: it has no token."""
+    url = f"{platform.url('prefect')}/api/deployments/{platform.deployment['id']}/create_flow_run"
+    before = platform.runs().keys()
+    answer = httpx.post(url, content="{}", headers={"Content-Type": "text/plain", "Origin": "http://elsewhere.test"})
+    assert answer.status_code == 403
+    assert platform.runs().keys() == before
+
+
 def test_a_bad_value_is_refused_with_its_field_path(platform: Platform) -> None:
     before = platform.runs().keys()
     recipe = platform.deployment["parameters"]["recipe"]
@@ -73,10 +83,10 @@ def test_a_bad_value_is_refused_with_its_field_path(platform: Platform) -> None:
         ({"weights": recipe["weights"] | {"alpha": -1}}, "'recipe.weights.alpha'. Failure reason: -1 is less than"),
         ({"training": recipe["training"] | {"steps": "x"}}, "'recipe.training.steps'. Failure reason: 'x' is not"),
     ):
-        with pytest.raises(urllib.error.HTTPError) as refused:
+        with pytest.raises(PrefectHTTPStatusError) as refused:
             platform.trigger(**changes)
-        assert refused.value.code == 409
-        assert says in refused.value.read().decode()
+        assert refused.value.response.status_code == 409
+        assert says in refused.value.response.json()["detail"]
     assert platform.runs().keys() == before
 
 
