@@ -55,7 +55,7 @@ def longest(home: Path) -> Longest:
     return Longest(prompt, sequence)
 
 
-def planned(recipe: Recipe, stage: str, manifest: dict[str, Any], length: Longest) -> dict[str, int] | None:
+def planned(recipe: Recipe, stage: str, label: str, manifest: dict[str, Any], length: Longest) -> dict[str, int] | None:
     """The plan's items for one stage; None if it loads no model."""
     student, teacher = shape(recipe.student.path), shape(recipe.teacher_model.path)
     runtime, samples = recipe.runtime, manifest["counts"].get("samples", 0)
@@ -67,6 +67,8 @@ def planned(recipe: Recipe, stage: str, manifest: dict[str, Any], length: Longes
     if stage == "rollouts":
         return sampled(student, recipe.student.dtype, recipe.rollouts.sampling, recipe.rollouts.samples)
     if stage == "evaluate":
+        if not label.startswith("base"):  # a student is stored in the precision that it is loaded in
+            student = student._replace(config=student.config | {"dtype": recipe.student.dtype})
         return sampled(student, recipe.student.dtype, recipe.evaluation.sampling, recipe.evaluation.samples)
     if stage == "teacher":
         dtype = recipe.teacher_model.dtype
@@ -87,8 +89,9 @@ def measure(recipe: Path, changes: tuple[str, ...], home: Path) -> Iterator[dict
     loaded, length = load_recipe(recipe, changes), longest(home)
     for entry in json.loads(record.read_text())["stages"]:
         manifest = json.loads((Path(entry["path"]) / "manifest.json").read_text())
-        items = planned(loaded, entry["stage"], manifest, length)
-        if items and "peak_memory" in manifest["counts"]:
+        items = planned(loaded, entry["stage"], entry["label"], manifest, length)
+        loads = manifest["counts"].get("computed", 1)  # none if all its samples were stored
+        if items and loads and "peak_memory" in manifest["counts"]:
             peak, plan = manifest["counts"]["peak_memory"], host_memory(items)
             yield {
                 "recipe": loaded.name, "stage": entry["label"], "measured": peak, "planned": plan,

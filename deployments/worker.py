@@ -93,8 +93,7 @@ def watch() -> None:
 def gone(run: FlowRun) -> bool | None:
     """Whether the process of a run is gone, if this host can know."""
     label = run.labels.get(LABEL)
-    mine = isinstance(label, str) and label.startswith(f"{socket.gethostname()}:")
-    return lost(str(label)) if mine else None
+    return lost(label) if isinstance(label, str) else None
 
 
 def verdict(run: FlowRun) -> State | None:

@@ -31,6 +31,8 @@ BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
 PROCESS = 420_000_000  # of a stage's process on a CPU: Python, torch, transformers, pandas (docs/reproduce.md)
 DIVERGENCE = 8  # numbers that the loss needs at once, beside each logit of a block
 LOADING = "weight files while they are converted (host)"
+GROWTH = "earlier columns of the cache that the heap keeps (host)"
+HEAP = 32 << 20  # glibc takes less than this from the heap, whose holes a wider cache does not fit into
 KNOWN = Path(__file__).with_name("known.json")
 
 
@@ -289,12 +291,14 @@ def training_memory(
 def sampling_memory(model: Shape, dtype: Precision, sampling: Sampling, prompt: int, rows: int) -> dict[str, int]:
     """The peak memory of the transformers engine, by item: ``rows`` sequences behind prompts of ``prompt`` tokens."""
     columns = -(-(prompt + sampling.max_new_tokens) // COLUMNS) * COLUMNS
+    before = rows * (columns - COLUMNS) * kv_bytes(model, dtype)
     cells = rows * columns + max(TOKENS, prompt)  # and of the prompts that went through the model last
     copies = 5 if sampling.top_p < 1 else 4  # logits, those drawn from, scores, probabilities, and the nucleus
     return loading(model, dtype) | {
         "weights": BYTES[dtype] * model.parameters,
         # It grows tensor by tensor, two a layer.
         "key-value cache": cells * kv_bytes(model, dtype) * (2 * model.layers + 1) // (2 * model.layers),
+        GROWTH: before if before // (2 * model.layers) < HEAP else 0,
         "next-token probabilities, fp32": rows * model.vocabulary * 4 * copies,
     }
 
@@ -322,8 +326,8 @@ def host_memory(items: Mapping[str, int]) -> int:
 
 
 def device_memory(items: Mapping[str, int]) -> int:
-    """The peak on a GPU; files are mapped by the host."""
-    return sum(items.values()) - items.get(LOADING, 0)
+    """The peak on a GPU: without what is the host's."""
+    return sum(size for item, size in items.items() if item not in (LOADING, GROWTH))
 
 
 def kv_bytes(model: Shape, dtype: Precision) -> int:

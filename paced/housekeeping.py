@@ -10,7 +10,7 @@ import pandas as pd
 
 from paced.artifacts import discard, read_manifest
 from paced.errors import CacheError
-from paced.identity import file_digest
+from paced.identity import file_digest, short
 
 MADE_OF = ("identity", "data", "answers")  # tags of a registered version that name artifacts
 
@@ -152,11 +152,6 @@ def retraining_leftovers(home: Path, models: set[str]) -> Iterator[Path]:
                 yield copies
         yield from (f for f in (folder / "weights").glob("*") if f.name not in models)
         yield from folder.glob("arriving")
-
-
-def short(identity: str) -> str:
-    """An identity as folders are named by it."""
-    return identity.removeprefix("sha256:")[:24]
 
 
 def held(lock: Path) -> bool:

@@ -27,6 +27,11 @@ def digest(value: Any) -> str:
     return "sha256:" + hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def short(digest: str, length: int = 24) -> str:
+    """The first hexadecimal digits of a digest, as files and folders are named by it."""
+    return digest.removeprefix("sha256:")[:length]
+
+
 def file_digest(path: Path) -> str:
     """``sha256:...`` of a file's bytes."""
     with path.open("rb") as file:

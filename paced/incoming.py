@@ -23,6 +23,7 @@ from paced.artifacts import replacing, write_json
 from paced.config import Retraining
 from paced.data.rows import identity
 from paced.errors import CacheError, ConfigError, PacedError
+from paced.identity import short
 
 CHUNK = 1 << 20  # bytes
 
@@ -182,7 +183,7 @@ def take(settings: Retraining, ledger: Ledger, folder: Path) -> Taken:
         if copy.name not in {file.copy_name for file in files}:
             copy.unlink()
     digest = identity(arriving)
-    target = folder / "data" / digest.removeprefix("sha256:")[:24]
+    target = folder / "data" / short(digest)
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     arriving.rename(target)

@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from paced.artifacts import File, Ref, commit, describe, open_file, reference, replacing, stage_identity, write_json
 from paced.config import Engine, Runtime
 from paced.errors import CacheError
+from paced.identity import short
 from paced.store import write_table
 
 
@@ -77,7 +78,7 @@ class Spec(BaseModel):
     @property
     def folder(self) -> Path:
         """Where the artifact lies: found by identity alone."""
-        return Path(self.home) / "artifacts" / self.stage / self.identity.removeprefix("sha256:")[:24]
+        return Path(self.home) / "artifacts" / self.stage / short(self.identity)
 
 
 Listener = Callable[[dict[str, Any]], None]

@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 
 from paced.artifacts import SCHEMA, check_file, replacing, write_json
 from paced.errors import CacheError
-from paced.identity import digest
+from paced.identity import digest, short
 
 KEY = "sample_key"
 
 
 def sample_key(**parts: Any) -> str:
     """128 bits, in hex, over everything that decides one row."""
-    return digest(parts).removeprefix("sha256:")[:32]
+    return short(digest(parts), 32)
 
 
 # What planning reckons with: a sampled token (id and text, compressed), and a position of the teacher's targets (about
@@ -43,7 +43,7 @@ class Collection:
     """
 
     def __init__(self, root: Path, kind: str, about: dict[str, Any], schema: pa.Schema, tokens: str):
-        self.folder = root / "store" / kind / digest(about).removeprefix("sha256:")[:24]
+        self.folder = root / "store" / kind / short(digest(about))
         self.tokens = tokens
         notes = {"paced.tokens": tokens, "paced.schema": str(SCHEMA), "paced.about": digest(about)}
         self.schema = schema.with_metadata(notes)
@@ -71,7 +71,7 @@ class Collection:
         sha256 = "sha256:" + hashlib.sha256(data).hexdigest()
         # Named by its bytes, not its keys: two processes may sample the same keys with other last bits, and neither may
         # put its file under the other's note.
-        name = sha256.removeprefix("sha256:")[:24]
+        name = short(sha256)
         path = self.folder / f"{name}.parquet"
         if not (self.folder / "collection.json").exists():
             write_json(self.folder / "collection.json", self._about)

@@ -7,7 +7,7 @@ from typing import Any
 
 from paced.across import Judged, comparison, summary_of
 from paced.artifacts import Ref, open_file, write_json
-from paced.identity import digest
+from paced.identity import digest, short
 from paced.report import table
 from paced.stage import execute
 from tasks.journal import PARENT, Journal
@@ -36,7 +36,7 @@ def track(
     name: str, ref: Ref, summary: dict[str, Any], runs: Sequence[Judged], folders: Sequence[Path], home: Path
 ) -> list[str]:
     """One MLflow run a comparison, found again by its name; returns where to look."""
-    folder = home / "comparisons" / digest([name, ref.identity]).removeprefix("sha256:")[:16]
+    folder = home / "comparisons" / short(digest([name, ref.identity]), 16)
     tracker, journal = Tracker(folder, home, name), Journal(folder, PARENT)
     states = [Tracker(f, home, f.name).state() for f in folders]
     ids = [state["runs"].get(PARENT, {}).get("id") for state in states]

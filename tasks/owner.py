@@ -19,10 +19,10 @@ def claim() -> None:
             client.update_flow_run_labels(context.flow_run.id, {LABEL: me})
 
 
-def lost(label: str) -> bool:
-    """Whether a labelled process was one of this host and is gone; another with its number does not count."""
+def lost(label: str) -> bool | None:
+    """Whether a labelled process is gone, if this host can know; another with its number does not count."""
     host, pid, second = label.rsplit(":", 2)
-    return host == socket.gethostname() and created(int(pid)) != int(second)
+    return created(int(pid)) != int(second) if host == socket.gethostname() else None
 
 
 def created(pid: int) -> int | None:

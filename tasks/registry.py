@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from paced.artifacts import Ref
 from paced.config import Model
 from paced.errors import ConfigError, DataError, PacedError
-from paced.identity import model_identity
+from paced.identity import model_identity, short
 from paced.stage import exclusive
 from tasks.journal import PARENT
 from tasks.run import model_ref
@@ -37,6 +37,24 @@ class Version(BaseModel):
     number: int
     run_id: str
     tags: dict[str, str]
+
+
+@contextlib.contextmanager
+def asking(uri: str, turn: Path, otherwise: str) -> Generator[None]:
+    """Ask MLflow something, holding the lock ``turn``.
+
+    Raises:
+        RegistryError: it does not answer; says what then is, ``otherwise``.
+    """
+    try:
+        with exclusive(turn), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except PacedError:
+        raise
+    except Exception as error:  # whatever a server or a database does
+        reason = " ".join(str(error).split())[:200]
+        raise RegistryError(f"MLflow at {uri} does not answer ({reason}): {otherwise}") from None
 
 
 class Registry:
@@ -62,18 +80,11 @@ class Registry:
 
     @contextlib.contextmanager
     def _asking(self) -> Generator[Any]:
-        try:
-            with exclusive(turn_of(self.uri, self.home, self.folder)), warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield self._client
-        except PacedError:
-            raise
-        except Exception as error:  # whatever a server or a database does
-            reason = " ".join(str(error).split())[:200]
-            raise RegistryError(
-                f"MLflow at {self.uri} does not answer ({reason}): the champion of {self.model} stays as it is; run "
-                "the same again when it does, nothing that is computed is lost"
-            ) from None
+        stays = (
+            f"the champion of {self.model} stays as it is; run the same again when it does, nothing that is computed "
+        )
+        with asking(self.uri, turn_of(self.uri, self.home, self.folder), stays + "is lost"):
+            yield self._client
 
     def versions(self) -> dict[int, Version]:
         """All versions by number; none of a model that is not registered."""
@@ -122,9 +133,9 @@ class Registry:
                 f"{what} has no tag 'model', the digest of its files: only what a run of paced registered can be "
                 "champion of a retraining"
             )
-        identity = version.tags.get("identity", "").removeprefix("sha256:")[:24]
+        identity = short(version.tags.get("identity", ""))
         kept = self.home / "artifacts" / "train" / identity / "model"
-        fetched = self.folder / "weights" / expected.removeprefix("sha256:")[:24] / "model"
+        fetched = self.folder / "weights" / short(expected) / "model"
         for place in (kept, fetched):
             with contextlib.suppress(DataError):
                 if model_identity(place) == expected:
@@ -220,19 +231,13 @@ def registered(home: Path) -> list[dict[str, str]]:
         return []
     found: list[dict[str, str]] = []
     page: str | None = None
-    try:
-        with exclusive(turn_of(uri, home, home / "locks")), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            client = client_of(uri)
-            while page is None or page:
-                versions = client.search_model_versions(max_results=1000, page_token=page)
-                found += [v.tags for v in versions]
-                page = versions.token or ""
-    except Exception as error:
-        raise RegistryError(
-            f"MLflow at {uri} does not answer ({' '.join(str(error).split())[:200]}), so it is not known what the "
-            "registered models need: nothing is collected"
-        ) from None
+    unknown = "what the registered models need is not known, nothing is collected"
+    with asking(uri, turn_of(uri, home, home / "locks"), unknown):
+        client = client_of(uri)
+        while page is None or page:
+            versions = client.search_model_versions(max_results=1000, page_token=page)
+            found += [v.tags for v in versions]
+            page = versions.token or ""
     return found
 
 

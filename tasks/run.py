@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from paced.artifacts import Ref, replacing
 from paced.config import Model, Recipe, home
-from paced.identity import digest, model_identity
+from paced.identity import digest, model_identity, short
 
 JUDGED = "model"  # what stands beside the base in an evaluation, where other runs have their arms
 
@@ -43,7 +43,7 @@ class Run(BaseModel):
 def run_name(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = None) -> str:
     """The recipe's name, the purpose if it is not training, and a digest of all settings other than ``runtime``."""
     settings = recipe.model_dump(mode="json", exclude={"runtime"})
-    told = digest([settings, model.identity] if model else settings).removeprefix("sha256:")[:8]
+    told = short(digest([settings, model.identity] if model else settings), 8)
     return "-".join([recipe.name, *([] if purpose == "training" else [purpose]), told])
 
 

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlsplit
 
 from paced.artifacts import write_json
 from paced.errors import ConfigError
+from paced.identity import short
 from paced.stage import exclusive
 from tasks.console import display
 from tasks.journal import PARENT, Journal
@@ -189,7 +190,7 @@ class Tracker:
                         client.log_batch(run_id, params=params[start : start + 100], tags=tags if not start else [])
                     client.update_run(run_id, status="RUNNING")
                 case "input":
-                    digest = entry["identity"].removeprefix("sha256:")[:32]
+                    digest = short(entry["identity"], 32)
                     dataset = Dataset(entry["name"], digest, "paced", json.dumps({"path": entry["source"]}))
                     client.log_inputs(
                         run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])]

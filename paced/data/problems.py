@@ -19,7 +19,7 @@ from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
 from paced.data.rows import identity, local
 from paced.errors import DataError
-from paced.identity import digest
+from paced.identity import digest, short
 from paced.prompts import choice_prompt, continuations
 from paced.stage import Job, Spec
 from paced.tables import PROBLEMS, QUESTIONS
@@ -193,7 +193,7 @@ def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None,
         content = problem.question + (f"\n{data.instruction}" if data.instruction else "")
         prompt = [{"role": "user", "content": content}]
     return {
-        "problem_id": digest([data.source, problem.key]).removeprefix("sha256:")[:24],
+        "problem_id": short(digest([data.source, problem.key])),
         "source": data.source,
         "question": problem.question,
         "prompt": json.dumps(prompt, ensure_ascii=False),

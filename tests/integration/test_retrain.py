@@ -47,6 +47,7 @@ from flows.retrain import Busy, alone
 from paced.config import Retraining, load_recipe
 from paced.errors import CacheError, ConfigError, DataError
 from paced.housekeeping import garbage
+from paced.identity import short
 from paced.stage import exclusive
 from paced.tiny.world import tasks
 from tasks.registry import Registry, registered
@@ -431,7 +432,7 @@ def test_garbage(world: World, third: list[str], monkeypatch: pytest.MonkeyPatch
     for version in registry.versions().values():
         assert registry.weights(version).is_relative_to(world.home / "artifacts")
         for made, stage in (("data", "prepare"), ("answers", "teacher")):
-            name = version.tags[made].removeprefix("sha256:")[:24]
+            name = short(version.tags[made])
             assert (world.home / "artifacts" / stage / name / "manifest.json").exists()
     assert not list(world.home.glob("artifacts/rollouts/*"))
     assert garbage(world.home, False, tags)[0] == []

@@ -23,7 +23,7 @@ def test_a_process_is_known_by_number_and_birth() -> None:
     me = created(os.getpid())
     assert not lost(label(os.getpid(), me))
     assert lost(label(os.getpid(), (me or 0) - 100))  # after a reboot another program has the number
-    assert not lost(label(os.getpid(), 1, host="another"))  # of another host nothing is known here
+    assert lost(label(os.getpid(), 1, host="another")) is None  # of another host nothing is known here
 
 
 def test_a_dead_process_is_lost_even_before_it_is_reaped() -> None:
