@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments import environment
+from deployments.commands.named import check_paths
 from paced.errors import ConfigError
 
 
@@ -65,7 +66,6 @@ def settings(arguments: argparse.Namespace) -> Any:
 
 
 def retrain_command(arguments: argparse.Namespace) -> int:
-    from deployments.cli import check_paths
     from paced.config import load_recipe
 
     recipe, retraining = load_recipe(arguments.recipe, tuple(arguments.set)), settings(arguments)

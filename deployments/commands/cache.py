@@ -1,0 +1,67 @@
+"""What is stored: ``paced cache ls``, ``verify``, ``report``, ``gc``."""
+
+import argparse
+from typing import Any
+
+from deployments import environment
+from deployments.commands.named import join_platform, run_folder
+
+
+def add_commands(commands: Any) -> None:
+    """The commands and their options; ``commands`` are argparse's subparsers."""
+    cache = commands.add_parser("cache", help="what is stored: list, verify, collect garbage")
+    actions = cache.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("ls", help="collections and artifacts with sizes").set_defaults(do=cache_ls)
+    verify = actions.add_parser("verify", help="compare every file with its recorded sha256")
+    verify.add_argument(
+        "--delete", action="store_true", help="delete what is damaged, so that the next run computes it anew"
+    )
+    verify.set_defaults(do=cache_verify)
+    fidelity = actions.add_parser("report", help="what a run's stored teacher targets lose, and what they cost")
+    fidelity.add_argument("run", help="name of a run, or its folder")
+    fidelity.add_argument("--tokens", type=int, default=4096, help="positions to compare, at least (default 4096)")
+    fidelity.set_defaults(do=cache_report)
+    gc = actions.add_parser("gc", help="list, or delete, what no run refers to")
+    gc.add_argument("--delete", action="store_true", help="really delete; without it only tell")
+    gc.set_defaults(do=cache_gc)
+
+
+def cache_ls(_arguments: argparse.Namespace) -> int:
+    from paced.housekeeping import listing
+
+    print(listing(environment.home()))
+    return 0
+
+
+def cache_verify(arguments: argparse.Namespace) -> int:
+    from paced.housekeeping import verify
+
+    checked, damaged = verify(environment.home(), arguments.delete)
+    for line in damaged:
+        print(line)
+    print(
+        f"{checked} files checked, {len(damaged)} damaged"
+        + (", deleted: run the same recipe again to compute them anew" if damaged and arguments.delete else "")
+    )
+    return 1 if damaged and not arguments.delete else 0
+
+
+def cache_report(arguments: argparse.Namespace) -> int:
+    from paced.fidelity import report, told
+
+    print(told(report(run_folder(arguments.run), arguments.tokens)))
+    return 0
+
+
+def cache_gc(arguments: argparse.Namespace) -> int:
+    join_platform()
+    from paced.housekeeping import garbage
+    from tasks.registry import registered
+
+    home = environment.home()
+    folders, size = garbage(home, arguments.delete, registered(home))
+    for folder in folders:
+        print(folder)
+    word = "deleted" if arguments.delete else "would be deleted (add --delete)"
+    print(f"{len(folders)} folders, {size / 1e6:.1f} MB {word}")
+    return 0
