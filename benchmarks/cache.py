@@ -10,14 +10,13 @@ that of the fixed top-128.
 """
 
 import argparse
-import importlib.metadata
 import json
-import platform
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.machine import machine, versions
 from benchmarks.sampling import QUESTION
 from paced.config import Model, Sampling
 from paced.engines.base import Request
@@ -113,8 +112,7 @@ def main() -> None:
         record = {
             "what": "bytes a position of teacher targets, and what they lose",
             "model": arguments.model.name, "problems": arguments.problems, "tokens": arguments.tokens,
-            "results": results, "machine": {"processor": platform.machine(), "python": platform.python_version()},
-            "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers", "pyarrow")},
+            "results": results, "machine": machine(), "versions": versions("torch", "transformers", "pyarrow"),
         }  # fmt: skip
         arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """The loss head, forward and backward: ours against TRL's chunked divergence and the bare matrix products.
 
-    python benchmarks/loss_head.py OUT.json [--tokens 512 4096] [--repeats 3] [--threads 1] [--device cpu]
+    python -m benchmarks.loss_head OUT.json [--tokens 512 4096] [--repeats 3] [--threads 1] [--device cpu]
 
 TRL gets an environment of its own in ``--peers`` (made if it is not there), and its live teacher as its
 DistillationTrainer does: the same shapes, random numbers, every gradient that training needs. Each measurement is a
@@ -12,17 +12,17 @@ measurement, medians, ratios by repeat, the machine and the versions; it is writ
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine, versions
+
+ROOT = Path(__file__).parent.parent
 HIDDEN, TEACHER_HIDDEN, VOCABULARY, ENTRIES = 1024, 1280, 151_936, 32
 PEER = ("torch==2.13.0", "trl==1.16.0")
 SIDES = (
@@ -108,7 +108,7 @@ def measure(side: str, tokens: int, threads: int, device: str) -> dict[str, Any]
         seconds, wall = time.process_time() - used, time.perf_counter() - began
         memory = resident("VmHWM") - before
     names = ("torch", "trl", "transformers") if side.startswith("trl") else ("torch",)
-    return {"seconds": seconds, "wall": wall, "memory": memory, "versions": {n: version(n) for n in names}}
+    return {"seconds": seconds, "wall": wall, "memory": memory, "versions": versions(*names)}
 
 
 def peer(folder: Path) -> Path:
@@ -148,31 +148,28 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--peers", type=Path, default=Path(".paced/peers"))
+    parser.add_argument("--peers", type=Path, default=ROOT / ".paced" / "peers")
     parser.add_argument("--measure", metavar="SIDE", help="one side in this process")
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.tokens[0], arguments.threads, arguments.device)))
         return
-    theirs, results = peer(arguments.peers), dict[str, Any]()
+    theirs, results = peer(arguments.peers.absolute()), dict[str, Any]()
     for tokens in arguments.tokens:
         measured: dict[str, list[dict[str, Any]]] = {}
         for _ in range(arguments.repeats):
             for side in SIDES:
                 python = theirs if side.startswith("trl") else Path(sys.executable)
-                command = [str(python), __file__, "-", "--measure", side, "--tokens", str(tokens)]
+                command = [str(python), "-m", "benchmarks.loss_head", "-", "--measure", side, "--tokens", str(tokens)]
                 command += ["--threads", str(arguments.threads), "--device", arguments.device]
-                out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
                 measured.setdefault(side, []).append(json.loads(out.splitlines()[-1]))
                 print(tokens, side, measured[side][-1], flush=True)
                 results[str(tokens)] = summary(measured)
                 record = {
                     "what": "loss head, forward and backward",
                     "shape": {"hidden": HIDDEN, "teacher": TEACHER_HIDDEN, "vocabulary": VOCABULARY},
-                    "machine": {
-                        "processor": platform.machine(), "cores": os.cpu_count(), "threads": arguments.threads,
-                        "device": arguments.device, "load_at_the_end": os.getloadavg()[0],
-                    },
+                    "machine": machine() | {"threads": arguments.threads, "device": arguments.device},
                     "tokens": results,
                 }  # fmt: skip
                 arguments.out.write_text(json.dumps(record, indent=1) + "\n")

@@ -8,10 +8,8 @@ long as they were. ``OUT`` has both for each stage, their ratio, the machine and
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -21,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from benchmarks.machine import machine, versions
 from benchmarks.sampling import QUESTION
 from paced.config import Recipe, Sampling, load_recipe
 from paced.footprint import Shape, host_memory, sampling_memory, scoring_memory, shape, training_memory
@@ -120,9 +119,8 @@ def main() -> None:
                 "decontamination.enabled=false", *SMOLLM2,
             )  # fmt: skip
             rows += measure(ROOT / "recipes" / "smollm2_self.yaml", changes, Path(scratch) / "smollm2")
-    versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    arguments.out.write_text(json.dumps({"rows": rows, "versions": versions, "machine": machine}, indent=1) + "\n")
+    record = {"rows": rows, "versions": versions("torch", "transformers"), "machine": machine()}
+    arguments.out.write_text(json.dumps(record, indent=1) + "\n")
     print(f"{'recipe':<16} {'stage':<28} {'measured, MB':>12} {'planned, MB':>12} {'ratio':>6}")
     for r in rows:
         stage, mega = r["stage"], (r["measured"] / 1e6, r["planned"] / 1e6)

@@ -1,6 +1,6 @@
 """Runs triggered on a real platform: do all end right, is the device ever shared, what do the servers need.
 
-    python benchmarks/platform_runs.py FOLDER OUT.json [--runs 50] [--at-once 8] [--postgres]
+    python -m benchmarks.platform_runs FOLDER OUT.json [--runs 50] [--at-once 8] [--postgres]
 
 A platform of its own is brought up in FOLDER with ``paced up``. Runs of the deployment ``distill`` are triggered
 through Prefect's API, as the page does it: one that samples and answers everything, then ``--runs`` one after another
@@ -13,7 +13,6 @@ same command again adds to what FOLDER has.
 
 import argparse
 import contextlib
-import importlib.metadata
 import itertools
 import json
 import os
@@ -25,6 +24,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.machine import machine, versions
 from paced.config import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -152,12 +152,11 @@ def main() -> None:
         load = os.getloadavg()[0]
         results = measure(home, arguments.runs, arguments.at_once, urls)
     out = json.loads(arguments.out.read_text()) if arguments.out.exists() else {"what": __doc__.split("\n")[0]}
-    packages = ("prefect", "mlflow", "SQLAlchemy", "psycopg2-binary")
     out[kind] = results | {
         "recipe": {"file": "recipes/tiny.yaml", "changes": list(CHANGES)},
         "load of the machine, before and after": [round(load, 1), round(os.getloadavg()[0], 1)],
-        "cores": os.cpu_count(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "machine": machine(),
+        "versions": versions("prefect", "mlflow", "SQLAlchemy", "psycopg2-binary"),
     }
     arguments.out.write_text(json.dumps(out, indent=1) + "\n")
     print(json.dumps(out[kind], indent=1))

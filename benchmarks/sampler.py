@@ -10,10 +10,7 @@ Processor seconds are told beside the clock's: on a busy machine they are the on
 
 import argparse
 import functools
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +20,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from benchmarks.machine import machine, versions
 from benchmarks.sampling import SAMPLING, prompts
 from paced.config import Model, Sampling
 from paced.engines.base import Request
@@ -115,12 +113,11 @@ def main() -> None:
                 u: [e[u] / g[u] for e, g in zip(measured["engine"], measured["generate"], strict=True)] for u in units
             },
             "measured": measured,
-            "machine": {
-                "processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
+            "machine": machine() | {
+                "threads": torch.get_num_threads(),
                 "device": torch.cuda.get_device_name() if a.device == "cuda" else "cpu",
-                "load_at_the_end": os.getloadavg()[0], "python": platform.python_version(),
             },
-            "versions": {name: importlib.metadata.version(name) for name in ("torch", "transformers")},
+            "versions": versions("torch", "transformers"),
         }  # fmt: skip
         a.out.write_text(json.dumps(record, indent=1) + "\n")
 

