@@ -208,7 +208,7 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         for service in servers:
             await_health(service, home, say)
         register(home, own)
-        start(supervisor, worker.name)
+        start(supervisor, worker.name, wait=True)
         await_health(worker, home, say)
 
 
@@ -276,10 +276,10 @@ def connect(home: Path) -> Any:
     return proxy.supervisor
 
 
-def start(supervisor: Any, name: str) -> None:
-    """Start a service that is not running."""
+def start(supervisor: Any, name: str, wait: bool = False) -> None:
+    """Start a service that is not running; ``wait`` until it has not died at once."""
     with contextlib.suppress(xmlrpc.client.Fault):  # already started
-        supervisor.startProcess(name, False)
+        supervisor.startProcess(name, wait)
 
 
 def await_health(service: Service, home: Path, say: Any) -> None:

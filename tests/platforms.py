@@ -37,6 +37,7 @@ class Platform:
     def up(self) -> None:
         outcome = paced(self.home, "up", *self.options)
         assert outcome.status == 0, outcome.err
+        assert {row["state"] for row in self.services().values()} <= {"running", "by URL"}
         self.address = json.loads((self.home / "platform" / "platform.json").read_text())
         self.client = PrefectHttpxSyncClient(
             base_url=self.url("prefect") + "/api/", enable_csrf_support=True, timeout=30
