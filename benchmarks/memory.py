@@ -98,6 +98,18 @@ def measure(recipe: Path, changes: tuple[str, ...], home: Path) -> Iterator[dict
             }  # fmt: skip
 
 
+def problems_file(path: Path, number: int, first: int = 0) -> Path:
+    """Write word problems of GSM8K's kind, with their solutions."""
+    lines: list[str] = []
+    for i in range(first, first + number):
+        hens, eggs, weeks = 3 + i, 2 + i % 5, 2 + i % 7
+        total = hens * eggs * weeks - 12 * weeks
+        answer = f"{hens} * {eggs} * {weeks} - 12 * {weeks} = {total}\n#### {total}"
+        lines.append(json.dumps({"question": QUESTION.format(hens, eggs, weeks), "answer": answer}) + "\n")
+    path.write_text("".join(lines))
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
@@ -106,16 +118,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         rows = list(measure(ROOT / "recipes" / "tiny.yaml", TINY, Path(scratch) / "tiny"))
         if arguments.smollm2:
-            data = Path(scratch) / "problems.jsonl"
-            sums = [(3 + i, 2 + i % 5, 2 + i % 7) for i in range(8)]
-            lines = [
-                {"question": QUESTION.format(a, b, c), "answer": f"{a} * {b} * {c} - 12 * {c} = {n}\n#### {n}"}
-                for a, b, c in sums
-                for n in [a * b * c - 12 * c]
-            ]
-            data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            data, judged = (problems_file(Path(scratch) / f"{n}.jsonl", 4, n) for n in (0, 4))
             changes = (
-                f"student.path={arguments.smollm2}", f"data.path={data}", f"evaluation.benchmarks.0.data.path={data}",
+                f"student.path={arguments.smollm2}", f"data.path={data}", f"evaluation.benchmarks.0.data.path={judged}",
                 "decontamination.enabled=false", *SMOLLM2,
             )  # fmt: skip
             rows += measure(ROOT / "recipes" / "smollm2_self.yaml", changes, Path(scratch) / "smollm2")

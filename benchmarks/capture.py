@@ -1,0 +1,181 @@
+"""What teacher targets cost beside the models' own work: storing them while the teacher scores, waiting for them.
+
+    python -m benchmarks.capture OUT.json [--smollm2 FOLDER] [--repeats 3]
+
+``capture``: the teacher's forward pass over answers, output projection included, alone and with everything that the
+stage does to store the targets (paced/teacher.py), alternating. ``wait``: real training stages on stored targets, and
+in them the time in which a step reads its samples and decodes their targets, the copy that training makes of them
+first apart. Both in the tiny world, and with ``--smollm2`` for SmolLM2-135M-Instruct (``make smollm2``). Seconds are
+those of the processor, so that a machine which others use too tells little else; ratios are medians over the repeats.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import paced.objectives
+import paced.train
+from benchmarks.machine import machine, versions
+from benchmarks.memory import problems_file
+from paced.artifacts import Ref
+from paced.config import Recipe, load_recipe
+from paced.models import projection
+from paced.samples import Sampler
+from paced.scoring import chunks, scored
+from paced.stage import execute
+from paced.store import Collection
+from paced.teacher import Scorer
+from tasks.prepare import prepare
+from tasks.rollouts import rollouts
+from tasks.run import Run, model_ref
+from tasks.teacher import teacher_answers
+from tasks.train import train_forward
+from tasks.weights import weights
+
+ROOT = Path(__file__).parent.parent
+ARM = "arms=[{name: uniform, scheme: uniform, schedule: forward}]"
+TINY = (
+    "data.problems=256", "rollouts.samples=4", "training.steps=30", "training.warmup=2", "runtime.threads=1", ARM,
+)  # fmt: skip
+SMOLLM2 = (
+    "data.problems=8", "rollouts.samples=4", "training.steps=3", "training.batch=4", "training.warmup=1",
+    "answers={keep: all, sampling: {max_new_tokens: 96}}", "runtime.threads=1", "decontamination.enabled=false", ARM,
+)  # fmt: skip
+
+
+class Timer:
+    """Processor seconds and calls of what it wraps, by name."""
+
+    def __init__(self) -> None:
+        self.seconds, self.calls = Counter[str](), Counter[str]()
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def timed(*arguments: Any, **more: Any) -> Any:
+            began = time.process_time()
+            try:
+                return function(*arguments, **more)
+            finally:
+                self.seconds[name] += time.process_time() - began
+                self.calls[name] += 1
+
+        return timed
+
+
+def measure(recipe: Recipe, home: Path, repeats: int) -> dict[str, Any]:
+    """The stages of one forward arm, its teacher and its training measured."""
+    run = Run(name="capture", home=str(home), recipe=recipe)
+    captures: list[dict[str, float]] = []
+
+    def made(name: str, task: Any, **arguments: Any) -> Ref:
+        return execute(task.cache_policy.build(run, name, **arguments), lambda event: None)
+
+    def alone(sampler: Sampler, missing: dict[str, dict[str, Any]]) -> None:
+        model = sampler.model
+        head = projection(model, sampler.tokenizer.size)
+        with torch.inference_mode():
+            for _, hidden in scored(model, [(row["prompt_ids"], row["response_ids"]) for row in missing.values()]):
+                for _, chunk in chunks(hidden):
+                    head.logits(chunk)
+
+    score, write = Scorer._score, Collection.write  # pyright: ignore[reportPrivateUsage]
+
+    def compared(scorer: Scorer, missing: dict[str, dict[str, Any]]) -> Any:
+        """Score the same rows with and without storing, alternating; the last result is the stage's."""
+        result: Any = None
+        alone(scorer.sampler, missing)  # warms up
+        with tempfile.TemporaryDirectory() as scratch:
+            for _ in range(repeats):
+                timer = Timer()
+                timer.around("alone", alone)(scorer.sampler, missing)
+                result = timer.around("captured", score)(scorer, missing)
+                other = Collection(Path(scratch), "targets", scorer.about, scorer.collection.schema, "")
+                timer.around("captured", write)(other, result)
+                captures.append(dict(timer.seconds))
+        return result
+
+    student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
+    problems = made("prepare", prepare, data=recipe.data, seed=0, split="train", exclude={})
+    sampled = made("rollouts", rollouts, seed=0, problems=problems, model=student)
+    weighed = made("weights", weights, scheme="uniform", rollouts=sampled, settings=recipe.weights)
+    base = {"problems": problems, "weights": weighed}
+    Scorer._score = compared  # pyright: ignore[reportPrivateUsage]
+    try:
+        answers = made("teacher", teacher_answers, seed=0, teacher=teacher, student=student, **base)
+    finally:
+        Scorer._score = score  # pyright: ignore[reportPrivateUsage]
+    waits = [waited(run, recipe.arms[0], seed, base, answers, student) for seed in range(repeats)]
+    ratios = [c["captured"] / c["alone"] - 1 for c in captures]
+    shares = [w["reading"] / w["steps"] for w in waits]
+    return {
+        "positions": json.loads((answers.folder / "manifest.json").read_text())["counts"]["tokens"],
+        "capture": {"overhead": spread(ratios), "bar": 0.05, "seconds": captures},
+        "wait": {"share": spread(shares), "bar": 0.02, "seconds": waits},
+    }
+
+
+def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, student: Ref) -> dict[str, float]:
+    """Seconds in which the steps of one training stage took place, and those in which they read their targets."""
+    timer, Forward = Timer(), paced.objectives.Forward
+    steps = run.recipe.training.steps
+    arguments = {"arm": arm, "seed": seed, "steps": steps, "more": False, "answers": answers, "model": student, **base}
+    spec = train_forward.cache_policy.build(run, "train", **arguments)  # pyright: ignore[reportFunctionMemberAccess]
+
+    class Timed(Forward):
+        sample = timer.around("reading", Forward.sample)
+        divergence = timer.around("reading", Forward.divergence)
+
+    began: list[float] = []
+
+    def tell(event: dict[str, Any]) -> None:
+        if event["event"] == "progress" and event["what"].startswith("steps"):
+            began.append(time.process_time())
+
+    paced.train.Forward = Timed
+    original = paced.train.canary
+    paced.train.canary = timer.around("canary", original)  # it reads, too, before the first step
+    try:
+        before = time.process_time()
+        execute(spec, tell)
+        whole = time.process_time() - before
+    finally:
+        paced.train.Forward, paced.train.canary = Forward, original
+    reads = timer.seconds["reading"]
+    return {"reading": reads, "steps": (began[-1] - began[0]) * steps / (steps - 1), "stage": whole}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--smollm2", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
+    a = parser.parse_args()
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        recipes = {"tiny world": load_recipe(ROOT / "recipes" / "tiny.yaml", TINY)}
+        if a.smollm2:
+            data = problems_file(Path(scratch) / "problems.jsonl", 8)
+            places = (f"student.path={a.smollm2}", f"data.path={data}", f"evaluation.benchmarks.0.data.path={data}")
+            recipes["SmolLM2-135M"] = load_recipe(ROOT / "recipes" / "smollm2_self.yaml", (*places, *SMOLLM2))
+        for name, recipe in recipes.items():
+            results[name] = measure(recipe, Path(scratch) / name.replace(" ", "-"), a.repeats)
+            print(name, {k: results[name][k] for k in ("capture", "wait")}, flush=True)
+    record = {"results": results, "machine": machine(), "versions": versions("torch", "transformers", "pyarrow")}
+    a.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
