@@ -312,6 +312,20 @@ class Training(Section):
     gradient_checkpointing: bool = Field(
         default=False, description="Compute activations twice instead of keeping them: a third slower, far less memory."
     )
+    lora_rank: int = Field(default=0, ge=0, description="Of LoRA adapters on all linear layers; 0 trains all weights.")
+    lora_alpha: float | None = Field(
+        default=None, gt=0, description="Adapters count alpha / lora_rank; twice the rank if not set."
+    )
+
+    @property
+    def adapter_alpha(self) -> float:
+        return 2.0 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+
+    @model_validator(mode="after")
+    def _adapters(self) -> Self:
+        if self.lora_alpha is not None and not self.lora_rank:
+            raise ValueError("lora_alpha has no effect without lora_rank: set the rank, or remove it")
+        return self
 
     @model_validator(mode="after")
     def _warm(self) -> Self:

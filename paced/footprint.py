@@ -147,10 +147,25 @@ def model_bytes(model: Shape, dtype: Precision) -> int:
     return safetensors_bytes({name: (kind, sizes) for name, sizes in model.tensors.items()}, True)
 
 
-def checkpoint_bytes(model: Shape, weights: bool) -> int:
-    """A training checkpoint: AdamW's two moments and step a parameter, the RNG state, and the fp32 weights."""
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {"rng": ("U8", tuple(torch.get_rng_state().shape))}
+def adapters(model: Shape, rank: int) -> dict[str, tuple[int, ...]]:
+    """The LoRA adapters of the linear layers (paced/lora.py): every matrix but embedding and output projection."""
+    found: dict[str, tuple[int, ...]] = {}
     for name, sizes in model.tensors.items():
+        if len(sizes) == 2 and sizes[0] != model.vocabulary:
+            layer = name.removesuffix(".weight")
+            found |= {f"{layer}.lora_A.default.weight": (rank, sizes[1])}
+            found |= {f"{layer}.lora_B.default.weight": (sizes[0], rank)}
+    return found
+
+
+def checkpoint_bytes(model: Shape, weights: bool, lora_rank: int = 0) -> int:
+    """A training checkpoint: AdamW's two moments and step a parameter, the RNG state, and the fp32 weights.
+
+    Args:
+        lora_rank: of adapters, which then are all that it holds.
+    """
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {"rng": ("U8", tuple(torch.get_rng_state().shape))}
+    for name, sizes in (adapters(model, lora_rank) if lora_rank else model.tensors).items():
         tensors[f"step.{name}"] = ("F32", ())
         for key in ("exp_avg", "exp_avg_sq", *(("weight",) if weights else ())):
             tensors[f"{key}.{name}"] = ("F32", sizes)
@@ -266,18 +281,25 @@ def training_memory(
     else:
         kept = activations(model, rows, tokens, dtype)
     weights = 2 if dtype == "bfloat16" else 0
-    items = {
-        "weights, fp32": 4 * p // sharded,
-        "gradients, fp32": 4 * p // sharded,
-        "AdamW moments, fp32": 8 * p // sharded,
+    formed = (1 if dtype == "float32" else 2) * chunk + DIVERGENCE * min(4 * BLOCK, chunk)
+    trained = sum(map(_size, adapters(model, training.lora_rank).values())) if training.lora_rank else p
+    if training.lora_rank:
+        items = {
+            f"weights, frozen, {dtype}": BYTES[dtype] * p // sharded,
+            "adapters, fp32": 4 * trained // sharded,
+            LOADING: (4 - BYTES[dtype]) * p,
+        }
+    else:
+        items = {"weights, fp32": 4 * p // sharded}
+    items |= {
+        "gradients, fp32": 4 * trained // sharded,
+        "AdamW moments, fp32": 8 * trained // sharded,
         "activations of a micro-batch": kept,
-        # Its gradient beside the logits of a chunk; then beside that of the embedding.
-        "output projection": max(
-            (1 if dtype == "float32" else 2) * chunk + DIVERGENCE * min(4 * BLOCK, chunk) + (4 + weights) * vh, 8 * vh
-        ),
+        # Its gradient beside the logits of a chunk; then beside that of the embedding. A frozen one has none.
+        "output projection": formed if training.lora_rank else max(formed + (4 + weights) * vh, 8 * vh),
     }
     if cuda:
-        items["optimizer step, all parameters at once"] = 4 * p // sharded
+        items["optimizer step, all parameters at once"] = 4 * trained // sharded
     if sharded > 1:
         layer = (p - vh) // model.layers
         items["gathered parameters: head, embedding and two layers"] = 4 * (p - layer * model.layers) + 8 * layer
@@ -321,13 +343,14 @@ def loading(model: Shape, dtype: Precision) -> dict[str, int]:
 
 def host_memory(items: Mapping[str, int]) -> int:
     """The peak of a stage's process on a machine without a GPU: while it loads the model, or after it."""
-    weights, file = items.get("weights", 0), items.get(LOADING, 0)
+    weights = next((size for item, size in items.items() if item.startswith("weights")), 0)
+    file = items.get(LOADING, 0)
     return PROCESS + max(weights + file, sum(items.values()) - file)
 
 
-def device_memory(items: Mapping[str, int]) -> int:
-    """The peak on a GPU: without what is the host's."""
-    return sum(size for item, size in items.items() if item not in (LOADING, GROWTH))
+def on_device(items: Mapping[str, int]) -> dict[str, int]:
+    """What of them lies on a GPU, if there is one; the rest is the host's."""
+    return {item: size for item, size in items.items() if item not in (LOADING, GROWTH)}
 
 
 def kv_bytes(model: Shape, dtype: Precision) -> int:

@@ -18,9 +18,9 @@ from paced.footprint import (
     KNOWN,
     Shape,
     checkpoint_bytes,
-    device_memory,
     kv_bytes,
     model_bytes,
+    on_device,
     sampling_memory,
     scoring_memory,
     shape,
@@ -79,6 +79,7 @@ class Plan(NamedTuple):
     assumptions: Assumptions
     gpu: str
     gpus: int
+    checkpoint: int  # bytes, while training
 
 
 def problems_in(data: Data, field: str) -> int:
@@ -150,9 +151,9 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         return scoring_memory(model, dtype, longest)
 
     def training(stage: str, runs: int, steps: int, cut: int, resident: bool, more: bool) -> None:
-        each = steps * recipe.training.batch
+        each, lora = steps * recipe.training.batch, recipe.training.lora_rank
         tokens = each * (a.prompt + a.response * cut)
-        times = 8 if recipe.training.gradient_checkpointing else 6
+        times = (8 if recipe.training.gradient_checkpointing else 6) - (2 if recipe.training.lora_rank else 0)
         work = tokens * times * student.multiplied
         if resident:
             work += tokens * 2 * teacher.multiplied
@@ -161,12 +162,12 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             (teacher, recipe.teacher_model.dtype) if resident else None, sharded=gpus, cuda=True,
         )  # fmt: skip
         stored = model_bytes(student, "float32" if more else precise) + (
-            checkpoint_bytes(student, False) if more else 0
+            checkpoint_bytes(student, lora > 0, lora) if more else 0
         )
         seconds = work / (getattr(device, precise) * TRAINING * gpus)
         rows.append(Row(
             stage, runs, runs * tokens, runs * work, runs * seconds, runs * stored, memory,
-            "training.gradient_checkpointing, training.micro_batch_tokens or the number of GPUs",
+            "training.gradient_checkpointing, training.lora_rank, training.micro_batch_tokens or the number of GPUs",
         ))  # fmt: skip
 
     sampling("rollouts", seeds, problems * recipe.rollouts.samples, student, recipe.student, recipe.rollouts.sampling)
@@ -215,7 +216,8 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         else:
             each = number * (benchmark.samples or recipe.evaluation.samples)
             sampling(f"evaluate {benchmark.name}", judging, each, student, recipe.student, recipe.evaluation.sampling)
-    return Plan(rows, {"student": student, "teacher": teacher}, a, gpu, gpus)
+    checkpoint = checkpoint_bytes(student, True, recipe.training.lora_rank)
+    return Plan(rows, {"student": student, "teacher": teacher}, a, gpu, gpus, checkpoint)
 
 
 def amount(value: float, unit: str) -> str:
@@ -243,17 +245,18 @@ def told(planned: Plan) -> str:
     ]
     usable, wanted = device.memory - RESERVED, dict[str, list[str]]()
     for row in planned.rows:
-        need = device_memory(row.memory)
+        need = sum(on_device(row.memory).values())
         fits = "" if need <= usable else "  does not fit"
         lines.append(
             f"{row.stage:<32} {row.runs:>4} {amount(row.tokens, ''):>8} {amount(row.operations, ''):>8} "
             f"{row.seconds / 3600:>8.2f} {amount(row.stored, 'B'):>8} {amount(need, 'B'):>13}{fits}"
         )
         if fits:
-            largest = max(row.memory, key=lambda item: row.memory[item])
+            items = on_device(row.memory)
+            largest = max(items, key=lambda item: items[item])
             line = (
                 f"{amount(need, 'B')} on a {planned.gpu} that has {amount(usable, 'B')} to use; most of it: {largest}, "
-                f"{amount(row.memory[largest], 'B')}. Change {row.advice}"
+                f"{amount(items[largest], 'B')}. Change {row.advice}"
             )
             wanted.setdefault(line, []).append(row.stage)
     hours = sum(row.seconds for row in planned.rows) / 3600
@@ -261,7 +264,7 @@ def told(planned: Plan) -> str:
         f"{'all':<32} {'':>4} {'':>8} {amount(sum(r.operations for r in planned.rows), ''):>8} {hours:>8.2f} "
         f"{amount(sum(r.stored for r in planned.rows), 'B'):>8}",
         f"hours on {planned.gpus} x {planned.gpu}; {math.ceil(hours * planned.gpus)} GPU hours. "
-        f"A checkpoint while training: {amount(checkpoint_bytes(planned.models['student'], True), 'B')}; a student: "
+        f"A checkpoint while training: {amount(planned.checkpoint, 'B')}; a student: "
         f"{amount(model_bytes(planned.models['student'], 'bfloat16'), 'B')} in bfloat16",
         *(f"{', '.join(stages)}: {line}" for line, stages in wanted.items()),
     ]

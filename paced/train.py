@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from paced import sharding
+from paced import lora, sharding
 from paced.batching import draws, micro_batches
 from paced.config import Loss, Model, Precision, Training
 from paced.errors import EngineError
@@ -74,11 +74,11 @@ def learning_rate(step: int, training: Training) -> float:
 
 
 class State:
-    """Weights, AdamW moments and RNG, saved so that a continued run is the uninterrupted one to the last bit."""
+    """What is trained, AdamW moments and RNG, saved so that a continued run is the uninterrupted one to the bit."""
 
     def __init__(self, model: PreTrainedModel, optimizer: torch.optim.AdamW):
-        self.optimizer = optimizer
-        self.parameters: dict[str, nn.Parameter] = dict(model.named_parameters())
+        self.model, self.optimizer = model, optimizer
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
     def tensors(self, weights: bool) -> dict[str, Tensor]:
         """Whole tensors; with several processes each must ask, and the first one has them on its host."""
@@ -97,12 +97,13 @@ class State:
         return result
 
     def weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Whole parameters, on the host of the first process."""
+        """Whole parameters of the plain model, on the host of the first process."""
         result: dict[str, Tensor] = {}
-        for name, parameter in self.parameters.items():
-            value = sharding.whole(parameter.detach())
-            if sharding.rank() == 0:
-                result[name] = value.to("cpu", dtype)
+        for name, parameter in self.model.named_parameters():
+            if plain := lora.plain(name):
+                value, own = sharding.whole(parameter.detach()), lora.added(self.model, name)
+                if sharding.rank() == 0:
+                    result[plain] = (value if own is None else value.float() + own).to("cpu", dtype)
         return result
 
     def restore(self, path: Path) -> None:
@@ -152,7 +153,8 @@ def train(job: Job) -> None:
 
     An input ``state``, an earlier training artifact, hands on its optimizer moments.
 
-    Files: model/ (a plain Hugging Face folder), metrics.jsonl, state.safetensors if more training follows.
+    Files: model/ (a plain Hugging Face folder), metrics.jsonl, state.safetensors if more training follows; it has the
+    adapters, too, if there are any.
 
     Raises:
         EngineError: the loss does not depend on the teacher, or it or the gradient is not finite; the last good
@@ -168,12 +170,20 @@ def train(job: Job) -> None:
     folder = model_folder(job.input("model"))
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
     # Weights are trained in fp32 whatever precision they are computed in: bf16 cannot hold a step of 1e-6.
-    model = load_model(folder, Model(path=str(folder), trust_remote_code=config.trust_remote_code), device)
+    full = Model(path=str(folder), trust_remote_code=config.trust_remote_code)
+    before = job.input("state").folder / "state.safetensors" if "state" in job.spec.inputs else None
+    if training.lora_rank:
+        model = load_model(folder, full, torch.device("cpu"))
+        lora.adapt(model, training.lora_rank, training.adapter_alpha, DTYPES[config.dtype], before)
+        model.to(device)  # pyright: ignore[reportArgumentType]
+    else:
+        model = load_model(folder, full, device)
     if training.gradient_checkpointing:
         recompute_activations(model)
     student = Student(model, tokenizer.size, config.dtype, config.temperature)
+    trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
-        model.parameters(), training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
+        trained, training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
     )
     state = State(model, optimizer)
     objective = make_objective(job, config, tokenizer, device)
@@ -186,8 +196,8 @@ def train(job: Job) -> None:
         lines = (checkpoints[-1] / "metrics.jsonl").read_text().splitlines(keepends=True)
         tokens = sum(json.loads(line)["tokens"] for line in lines)
         job.log(f"resuming at step {first} of {config.steps}")
-    elif "state" in job.spec.inputs:
-        state.restore(job.input("state").folder / "state.safetensors")
+    elif before:
+        state.restore(before)
 
     for step in range(first, config.steps):
         drawn = draws(objective.population, config.seed, config.draw_start + step * training.batch, training.batch)
@@ -205,7 +215,7 @@ def train(job: Job) -> None:
             sums["loss"] += loss.item()
             sums["divergence"] += values.double().sum().item() * counts
         sums = sharding.total(sums, device)
-        norm = float(sharding.whole(nn.utils.clip_grad_norm_(model.parameters(), training.clip)))
+        norm = float(sharding.whole(nn.utils.clip_grad_norm_(trained, training.clip)))
         if not (math.isfinite(sums["loss"]) and math.isfinite(norm)):
             good = max([0, *(int(c.name.rpartition("-")[2]) for c in job.work.glob("checkpoint-*"))])
             raise EngineError(
@@ -234,7 +244,7 @@ def train(job: Job) -> None:
             save_checkpoint(job.work, state, step + 1, lines)
         job.progress(step + 1, config.steps, f"steps on {config.loss}")
 
-    kept = state.tensors(weights=False) if config.more else {}
+    kept = state.tensors(weights=training.lora_rank > 0) if config.more else {}
     weights = state.weights(DTYPES["float32" if config.more else config.dtype])
     if sharding.rank() == 0:
         job.folder.mkdir(parents=True, exist_ok=True)

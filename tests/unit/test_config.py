@@ -107,6 +107,7 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("data={source: table, path: x, mix: {1: 1}}", "data: mix has no effect"),
         ("weights.low=0.9", "weights: low (0.9) is above high (0.8)"),
         ("training.warmup=60", "training: warmup (60) must be below steps (60)"),
+        ("training.lora_alpha=16", "training: lora_alpha has no effect without lora_rank"),
         ("evaluation.benchmarks.0.retention=true", "evaluation: benchmarks need one that is not a retention"),
         ("evaluation.benchmarks.1.name=sums", "evaluation: benchmarks repeat a name"),
         ("teacher.dtype=bfloat16", "teacher: dtype has no effect without path"),
