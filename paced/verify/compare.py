@@ -213,7 +213,8 @@ class Comparison:
             ratio, other = (a, g) if a[0] == "colon" else (g, a)
             if len(ratio[1]) == 1:  # "9 a.m." against "9" or "9:00"
                 return self.quantities(ratio[1][0], other)
-            if len(ratio[1]) != 2 or ratio[2] or seconds_of_day(ratio) is not None:
+            fraction = other is g and (value := number(g)) is not None and value.denominator > 1  # no time of day
+            if len(ratio[1]) != 2 or ratio[2] or (seconds_of_day(ratio) is not None and not fraction):
                 return False
             self.rule = "a ratio as a fraction"
             quotient = as_quotient(ratio)

@@ -8,10 +8,12 @@ pass over the text is linear, over at most the last ``WINDOW`` characters.
 import re
 from typing import NamedTuple
 
+from paced.verify.choices import listed
 from paced.verify.endings import block_at_end, first_block, last_value, last_words, looks_finished, result_of
 from paced.verify.notation import Unreadable
 from paced.verify.parse import parse
 from paced.verify.sentences import SENTENCE_END, answer_in, readable, sentence_from
+from paced.verify.texts import words
 
 WINDOW = 100_000  # an answer stands at the end
 _STATEMENTS = 30  # of one kind that are looked at, from the last
@@ -70,6 +72,8 @@ _ANSWER_LINE = re.compile(
 _DENIED = re.compile(
     r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE
 )
+_LETTERED = re.compile(r"(?<![\w(])[(*_]{0,4}([A-J])[).:][*_\s]*(?=\S)")
+_DENIED_CHOICE = re.compile(r"\b(?:not|isn't|except|than|eliminates?|excludes?)\W*$", re.IGNORECASE)
 # Between two answers: what takes the first back, and what leaves both standing.
 _REVOKED = re.compile(
     r"\b(?:wait|correct(?:ion|ed|ing)?|actually|sorry|mistake|incorrect|wrong|re-?check\w*|instead|should|no|"
@@ -232,7 +236,8 @@ def extract(response: str, finished: bool = False, question: str = "") -> Found 
     text = last_words(text)
     if not finished and not looks_finished(text):
         return NoAnswer("no answer statement, and the response ends in the middle")
-    value = last_value(block_at_end(text), result_of(text), question)
+    block = block_at_end(text)
+    value = _chosen(block, question) or last_value(block, result_of(text), question)
     return Found((value,), "the last sentence") if value else NoAnswer("no answer statement, and no clear last value")
 
 
@@ -241,6 +246,19 @@ def _later_statement(rest: str) -> str | None:
     lines = [m for m in _ANSWER_LINE.finditer(rest)] if len(rest) < 400 else []
     content = answer_in(lines[-1][1], marked=True) if lines else None
     return content if content and re.search(r"\d", content) and readable(content) else None
+
+
+def _chosen(block: str, question: str) -> str | None:
+    """The only choice of the question that a last line names by its letter and its text: "so it is D. a surplus"."""
+    choices = listed(question) if block.strip() else {}
+    line = block.splitlines()[-1] if choices else ""
+    named = {
+        m[1]: line[m.start(1) :].rstrip(" *_")
+        for m in _LETTERED.finditer(line)
+        if (text := words(choices.get(m[1], ""))) and words(line[m.end() :]).startswith(text)
+        if not _DENIED_CHOICE.search(line[: m.start()])
+    }
+    return named.popitem()[1] if len(named) == 1 else None
 
 
 def _hashed(content: str) -> str | None:

@@ -27,9 +27,10 @@ OPENING = re.compile(
     re.IGNORECASE,
 )
 _HEADED = re.compile(r"^\*\*[^*\n]{1,40}(?:[:：]\*\*|\*\*[:：])\s*(?=\S)")
-# A "not" before any value, or one that takes a value back; "15 students did not come" is neither.
+# A "not" before any value (but in "Not in the club: 30 - 18 = 12"), or one that takes a value back; "15 students did
+# not come" is neither.
 _REFUSES = re.compile(
-    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
+    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b(?![^\d$*\\:]*:[^:=]+=)|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
@@ -117,6 +118,7 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
         return sentence
     if (
         marked
+        and not FORMULA.match(sentence)  # $8, 32,$ and $44$
         and (first := _NUMBER.match(sentence))
         and not re.match(r"[^.]{0,30}?[-+*/=×÷^<>]", sentence[first.end() :])
     ):

@@ -208,6 +208,7 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
         ["4:30 PM", "4:30", "16:30", r"4\!:\!30\text{ p.m.}"],
         ["4:30 am", "4:31 pm", "5:30", "4.5"],
     ),
+    "fraction as ratio": (r"\frac{1}{10}", ["1:10", r"\text{1 to 10}"], ["10:1", "1:10 p.m."]),
     "ratio": ("3:5", ["6:10", r"\frac35", "3 to 5"], ["5:3", "3:5:1", "3"]),
     "base": (
         "21_8",

@@ -95,6 +95,8 @@ STATED = [
     ("$A = 12$ sq. units", "A = 12"),
     ("0.52 × 7.35 = 3.822", "0.52 × 7.35 = 3.822"),
     ("7 kittens\nTotal kittens = 7 + 21 + 12 = 40", "40"),
+    ("Girls: 120. Scouts: 80. Not in the scouts: 120 - 80 = 40 girls.", "40 girls"),
+    ("**Answer:** $8, 32, 44,$ and $80$.", "8, 32, 44,, 80"),
 ]
 
 
@@ -135,6 +137,7 @@ def test_of_several_numbers_the_one_that_the_question_does_not_have() -> None:
         r"\boxed{}",
         "#### Step 4: Conclusion\nWe are",
         "The answer is",
+        "It is not so that 2 + 3 gives 6: 5 does.",
     ],
 )
 def test_no_answer_is_picked_out_of(response: str) -> None:
@@ -190,6 +193,22 @@ QUESTION = r"Which? $\textbf{(A)}\ 10 \qquad \textbf{(B)}\ 12 \qquad \textbf{(C)
 )
 def test_multiple_choice(verifier: Verifier, answer: str, gold: str, question: str, outcome: str) -> None:
     assert graded(verifier, f"\\boxed{{{answer}}}", gold, question) == outcome
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome"),
+    [
+        ("Neither act is wrong, so **D. Not wrong, Not wrong**.", "correct"),
+        ("What remains: (D) Not wrong, not wrong.", "correct"),
+        ("Neither act is wrong, so **A. Wrong, Wrong**.", "wrong"),
+        ("It is surely not D. Not wrong, Not wrong.", "wrong"),
+        ("It is A. Wrong, Wrong or D. Not wrong, Not wrong.", "wrong"),
+        ("Scenario D. It is wrong.", "wrong"),
+    ],
+)
+def test_a_choice_named_in_the_last_line(verifier: Verifier, response: str, outcome: str) -> None:
+    question = "Which?\nA. Wrong, Wrong\nB. Wrong, Not wrong\nC. Not wrong, Wrong\nD. Not wrong, Not wrong"
+    assert graded(verifier, response, "D", question) == outcome
 
 
 def test_choices_of_a_question() -> None:
