@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Self
 
 from paced.tiny.world import working
 from paced.verify.algebra import Undecided
-from paced.verify.asked import with_asked_unit
+from paced.verify.asked import restated, with_asked_unit
 from paced.verify.choices import listed
 from paced.verify.decision import Cheap, Decision
 from paced.verify.extract import NoAnswer, extract
@@ -64,6 +64,8 @@ def mathematics(sample: Sample) -> Step:
     if isinstance(found, NoAnswer):
         return Verdict("wrong", None, found.reason), None
     verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)
+    if len(found.parts) == 1 and restated(found.text, sample.gold, sample.question):
+        return verdict._replace(outcome="wrong", reason="the question's own expression, not worked out"), None
     gold = sample.gold if len(found.parts) > 1 else with_asked_unit(sample.gold, found.text, sample.question)
     case = Case(found.parts, gold, listed(sample.question))
     try:

@@ -1,9 +1,10 @@
-"""The unit that a question asks for: a gold answer without one is in it."""
+"""What a question asks for: a unit, in which a gold answer without one is; an expression that is to be worked out."""
 
 import re
 
 from paced.verify.nodes import PLAIN_EXPRESSIONS
 from paced.verify.relations import last_side
+from paced.verify.sentences import FORMULA
 from paced.verify.texts import read
 from paced.verify.units import Unit, unit
 
@@ -13,6 +14,25 @@ _ASKED = re.compile(
     re.IGNORECASE,
 )
 _LENGTHS = re.compile(r"\b(?:miles|yards|feet|inches|(?:kilo|centi|milli)?met(?:er|re)s|[kcm]m|ft)\b")
+
+_TASK = re.compile(
+    r"\b(?:simplif\w+|comput\w+|evaluat\w+|calculat\w+|expand\w*|factor\w*|rationali[sz]\w+|multipl\w+|express|rewrite"
+    r"|find|determine|what is|perform|convert|reduce)\b[^.?!]{0,200}$",
+    re.IGNORECASE,
+)
+
+
+def restated(answer: str, gold: str, question: str) -> bool:
+    """Is an answer the very expression that the question asks to work out, and not the gold answer?"""
+    given = last_side(read(answer))
+    if given[0] not in ("+", "*", "^", "f") or given == last_side(read(gold)):
+        return False
+    question = question[-20_000:]
+    return any(
+        given == last_side(read(next(g for g in formula.groups() if g)))
+        for formula in FORMULA.finditer(question)
+        if _TASK.search(question[: formula.start()][-240:])
+    )
 
 
 def with_asked_unit(gold: str, answer: str, question: str) -> str:

@@ -78,6 +78,15 @@ _MODULO = re.compile(
     r"(?:\s|\\ )*\{?(\d+)\}?\s*\)?$"
 )
 _POSITIVE = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:[\^_]\{?\+\}?|_\{\s*>\s*0\s*\})")
+# Derivatives: Newton's, Leibniz's and Lagrange's notation, of one letter by x or t.
+_LETTER = r"(?:\\[a-zA-Z]+|[a-zA-Z])"
+_DERIVATIVE = re.compile(
+    rf"\\frac\s*\{{\s*d\s*(?P<leibniz>{_LETTER})\s*\}}\s*\{{\s*d\s*[xt]\s*\}}"
+    rf"|\\frac\s*\{{\s*d\^\{{?2\}}?\s*(?P<twice>{_LETTER})\s*\}}\s*\{{\s*d\s*[xt]\s*\^\{{?2\}}?\s*\}}"
+    rf"|(?<![a-zA-Z\\])d(?P<slashed>[a-zA-Z])\s?/\s?d[xt](?![a-zA-Z])"
+    rf"|\\(?P<dots>d?dot)(?![a-zA-Z])\s*(?:\{{\s*(?P<newton>{_LETTER})\s*\}}|(?P<bare>{_LETTER}))"
+)
+_PRIMES = re.compile(r"\^\s*(?:\{\s*((?:\\prime\s*)+)\}|(\\prime)(?![a-zA-Z]))")
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|sub|center)\s*/?>")
 
 
@@ -144,6 +153,11 @@ def _renamed(match: re.Match[str]) -> str:
     return _NAMES.get(name, " ")
 
 
+def _derivative(match: re.Match[str]) -> str:
+    letter = next(match[k] for k in ("leibniz", "twice", "slashed", "newton", "bare") if match[k])
+    return f" {letter}{chr(39) * (2 if match['twice'] or match['dots'] == 'ddot' else 1)} "
+
+
 def _concluded(text: str) -> str:
     """What a chain of statements leads to; an arrow between what are no statements is left."""
     *before, last = _LEADS_TO.split(text)
@@ -174,6 +188,7 @@ def tidy(text: str) -> str:
         text = unwrapped(aligned.replace("&", " "))
     text = _OVER.sub(lambda m: rf"\{'frac' if m[2] == 'over' else 'binom'}{{{m[1]}}}{{{m[3]}}}", text)
     text = _RENAMED.sub(_renamed, text)
+    text = _PRIMES.sub(lambda m: "'" * m[0].count("prime"), _DERIVATIVE.sub(_derivative, text))
     text = _THOUSANDS.sub("", text)
     text = _SPACES.sub(" ", text)
     text = _GROUPS.sub(lambda m: m[0].replace(" ", ""), text)

@@ -30,7 +30,8 @@ _HEADED = re.compile(r"^\*\*[^*\n]{1,40}(?:[:：]\*\*|\*\*[:：])\s*(?=\S)")
 # A "not" before any value (but in "Not in the club: 30 - 18 = 12"), or one that takes a value back; "15 students did
 # not come" is neither.
 _REFUSES = re.compile(
-    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b(?![^\d$*\\:]*:[^:=]+=)|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
+    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b(?![^\d$*\\:]*:[^:=]+=)"
+    r"|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
@@ -42,6 +43,9 @@ _CHOSEN = re.compile(
 _SAYS = re.compile(
     r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get|have|obtain|find|yields?)|equals|:|=)\s*[*_]*$",
     re.IGNORECASE,
+)
+_WORTH = re.compile(  # "$\\binom{5}{2}$ is equal to 5 x 4 / 2 = 10"
+    r"\s*(?:is|are|=|equals|gives|yields|becomes)\s+(?:(?:equal to|exactly|approximately|about)\s+)?(?=[-−(]?\\?\$?\d)"
 )
 # What a sentence leads to: "There are 12 boys and 6 girls, making a total of 18 kids".
 _LED_TO = re.compile(
@@ -138,6 +142,8 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
             return contents[-1] if asked else ", ".join(contents)
     if len(contents) == 1:
         tail = sentence[pieces[0].end() :]
+        if (value := _WORTH.match(tail)) and "=" not in contents[0] and (found := answer_in(tail[value.end() :])):
+            return found
         with_unit = contents[0] + rf"\text{{{tail.strip()}}}"
         if re.fullmatch(r"\s*[a-z ]{1,30}", tail) and readable(with_unit):
             return with_unit

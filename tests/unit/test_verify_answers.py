@@ -208,6 +208,13 @@ ANSWERS: dict[str, tuple[str, list[str], list[str]]] = {
         ["4:30 PM", "4:30", "16:30", r"4\!:\!30\text{ p.m.}"],
         ["4:30 am", "4:31 pm", "5:30", "4.5"],
     ),
+    "derivative": (
+        r"m \frac{d v}{d t}+b v=f",
+        [r"m\dot{v} + bv = f", r"mv' + bv = f", r"m v^{\prime} = f - b v"],
+        [r"m\dot{v} - bv = f", r"m\ddot{v} + bv = f", r"mv + bv = f"],
+    ),
+    "second derivative": (r"\ddot{x} = -x", [r"\frac{d^2x}{dt^2} = -x", "x'' + x = 0"], [r"\frac{dx}{dt} = -x"]),
+    "no derivative": (r"\frac{x}{t}", [r"\frac{2x}{2t}"], [r"\frac{dx}{dt}"]),
     "fraction as ratio": (r"\frac{1}{10}", ["1:10", r"\text{1 to 10}"], ["10:1", "1:10 p.m."]),
     "ratio": ("3:5", ["6:10", r"\frac35", "3 to 5"], ["5:3", "3:5:1", "3"]),
     "base": (

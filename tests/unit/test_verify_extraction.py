@@ -95,6 +95,8 @@ STATED = [
     ("$A = 12$ sq. units", "A = 12"),
     ("0.52 × 7.35 = 3.822", "0.52 × 7.35 = 3.822"),
     ("7 kittens\nTotal kittens = 7 + 21 + 12 = 40", "40"),
+    ("So $\\binom{31}{28}$ is equal to 28 x 27 = 656", "28 x 27 = 656"),
+    ("The value of $f(3)$ is -27.", "-27"),
     ("Girls: 120. Scouts: 80. Not in the scouts: 120 - 80 = 40 girls.", "40 girls"),
     ("**Answer:** $8, 32, 44,$ and $80$.", "8, 32, 44,, 80"),
 ]
@@ -209,6 +211,24 @@ def test_multiple_choice(verifier: Verifier, answer: str, gold: str, question: s
 def test_a_choice_named_in_the_last_line(verifier: Verifier, response: str, outcome: str) -> None:
     question = "Which?\nA. Wrong, Wrong\nB. Wrong, Not wrong\nC. Not wrong, Wrong\nD. Not wrong, Not wrong"
     assert graded(verifier, response, "D", question) == outcome
+
+
+@pytest.mark.parametrize(
+    ("response", "gold", "question", "outcome"),
+    [
+        ("The given expression is (u+4)(u-1) - (u-3)(u+6).", "14", "Simplify $(u+4)(u-1) - (u-3)(u+6)$.", "wrong"),
+        ("The given expression is (u+4)(u-1) - (u-3)(u+6) = 14.", "14", "Simplify $(u+4)(u-1)-(u-3)(u+6)$.", "correct"),
+        (r"\boxed{\binom{5}{2}}", "10", r"Compute $\dbinom{5}{2}$.", "wrong"),
+        (r"\boxed{x^2+3x+2}", "(x+1)(x+2)", "Factor $x^2+3x+2$.", "wrong"),
+        (r"\boxed{x^2+3x+2}", "x^2 + 3x + 2", "Find $f(x)$, if $f(x) = x^2+3x+2$.", "correct"),
+        (r"\boxed{2\sqrt{3}}", r"\sqrt{12}", r"One side is $2\sqrt{3}$. What is the other?", "correct"),
+        (r"\boxed{\frac{1}{2}}", "0.5", r"Evaluate $\frac{1}{2}$.", "correct"),
+    ],
+)
+def test_the_expression_to_be_worked_out_is_no_answer(
+    verifier: Verifier, response: str, gold: str, question: str, outcome: str
+) -> None:
+    assert graded(verifier, response, gold, question) == outcome
 
 
 def test_choices_of_a_question() -> None:
