@@ -87,6 +87,7 @@ _HEDGED = re.compile(
     re.IGNORECASE,
 )
 _LED_ON = re.compile(r"\b(?:so|thus|therefore|hence|which gives|giving|finally)\b", re.IGNORECASE)
+_FINAL = re.compile(r"\bfinal\s+$", re.IGNORECASE)
 _REASONING = 60  # characters of prose between two answers that make the first a step on the way
 _GUESSES = 6  # different boxed answers in one response: no answer any more
 
@@ -144,7 +145,8 @@ def _key(content: str) -> str:
 def _together(text: str, statements: list[_Statement]) -> tuple[str, ...]:
     """The last answer, with those before it that it does not replace.
 
-    An earlier answer is replaced if something between the two takes it back, or if there is reasoning between them.
+    An earlier answer is replaced if something between the two takes it back, if there is reasoning between them, or if
+    the later one alone is called final.
     Answers side by side, or with "or" and "maybe" between them, all stand.
     """
     kept = [statements[-1]]
@@ -155,6 +157,8 @@ def _together(text: str, statements: list[_Statement]) -> tuple[str, ...]:
         prose = _prose(between)
         led_on = len(prose) > _REASONING or _LED_ON.search(prose)
         if _REVOKED.search(prose) or (led_on and not _HEDGED.search(prose)):
+            break
+        if _FINAL.search(between) and not _FINAL.search(text[: earlier.start][-12:]):
             break
         kept.insert(0, earlier)
     parts: dict[str, str] = {}
