@@ -20,10 +20,13 @@ _TASK = re.compile(
     r"|find|determine|what is|perform|convert|reduce)\b[^.?!]{0,200}$",
     re.IGNORECASE,
 )
+_WORKED = re.compile(r"[-+*/^\\!]|\d\s?[(a-z]|\)")
 
 
 def restated(answer: str, gold: str, question: str) -> bool:
     """Is an answer the very expression that the question asks to work out, and not the gold answer?"""
+    if not question or not _WORKED.search(answer):
+        return False
     given = last_side(read(answer))
     if given[0] not in ("+", "*", "^", "f") or given == last_side(read(gold)):
         return False
@@ -31,7 +34,7 @@ def restated(answer: str, gold: str, question: str) -> bool:
     return any(
         given == last_side(read(next(g for g in formula.groups() if g)))
         for formula in FORMULA.finditer(question)
-        if _TASK.search(question[: formula.start()][-240:])
+        if _TASK.search(question[max(0, formula.start() - 240) : formula.start()])
     )
 
 

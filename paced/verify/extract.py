@@ -259,7 +259,7 @@ def _chosen(block: str, question: str) -> str | None:
     named = {
         m[1]: line[m.start(1) :].rstrip(" *_")
         for m in _LETTERED.finditer(line)
-        if (text := words(choices.get(m[1], ""))) and words(line[m.end() :]).startswith(text)
+        if (text := words(choices.get(m[1], ""))) and words(line[m.end() : m.end() + 400]).startswith(text)
         if not _DENIED_CHOICE.search(line[: m.start()])
     }
     return named.popitem()[1] if len(named) == 1 else None
