@@ -39,13 +39,13 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.data.problems:prepare", 5, False),
+    "prepare": Stage("paced.data.problems:prepare", 6, False),
     "preflight": Stage("paced.preflight:preflight", 1, True),
-    "rollouts": Stage("paced.rollouts:rollouts", 5, True),
+    "rollouts": Stage("paced.rollouts:rollouts", 6, True),
     "weights": Stage("paced.weights:weights", 1, False),
-    "teacher": Stage("paced.teacher:teacher", 6, True),
+    "teacher": Stage("paced.teacher:teacher", 7, True),
     "train": Stage("paced.train:train", 2, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 7, True),
+    "evaluate": Stage("paced.evaluate:evaluate", 8, True),
     "diagnose": Stage("paced.diagnose:diagnose", 2, True),
     "compare": Stage("paced.compare:compare", 2, False),
 }
