@@ -23,6 +23,7 @@ _TOTAL = re.compile(
     r"(?:.*=)?\s*\\?\$?-?\d[\d,.]*(?:\s[a-z]+)?$",
     re.IGNORECASE,
 )
+_PENDING = re.compile(r"\d\)?\s*[-+*×]\s*\(?\d[\d.,]*\)?$")  # (150 + 30) + 150, not worked out
 _OPEN = re.compile(r"\b(?:is|are|be|the|an?|of|to|and|or|so|that|we|then)$", re.IGNORECASE)
 
 
@@ -42,7 +43,7 @@ def looks_finished(text: str) -> bool:
         return True
     if re.search(r"(?:\$|\\\]|\\\))\s*(?:sq\.?\s|square\s|cubic\s)?[a-z]{1,15}$", line):  # a formula and its unit
         return True
-    return is_formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line))
+    return is_formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line)) and not _PENDING.search(line)
 
 
 def block_at_end(text: str) -> str:

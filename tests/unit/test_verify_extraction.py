@@ -139,6 +139,7 @@ def test_of_several_numbers_the_one_that_the_question_does_not_have() -> None:
         r"\boxed{}",
         "#### Step 4: Conclusion\nWe are",
         "The answer is",
+        "Now we add the bonus of $150 to the others:\n\n(150 + 30) + 150",
         "It is not so that 2 + 3 gives 6: 5 does.",
     ],
 )
