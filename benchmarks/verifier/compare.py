@@ -1,9 +1,10 @@
 """Grade labelled answers three ways: paced, math-verify alone, and string comparison of the last box or number.
 
-    python -m benchmarks.verifier.compare benchmarks/verifier/answers/natural_1.jsonl ...
+    python -m benchmarks.verifier.compare benchmarks/verifier/answers/*.jsonl
 
-The files under ``answers`` hold responses written by hand on golds of public data sets (``source``), in the styles and
-the natural frequencies of models: fields of ``paced grade``, and ``category``. math-verify reads the gold as LaTeX, and
+The files ``natural_*`` under ``answers`` hold responses written by hand on golds of public data sets (``source``), in
+the styles and the natural frequencies of models; ``smollm2`` what SmolLM2-135M-Instruct wrote, labelled by reading
+(docs/log.md). Fields are those of ``paced grade``, and ``source``. math-verify reads the gold as LaTeX, and
 letters where the gold is one of A to J, as its documentation suggests.
 """
 
