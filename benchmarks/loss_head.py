@@ -1,13 +1,14 @@
 """The loss head, forward and backward: ours against TRL's chunked divergence and the bare matrix products.
 
-    python -m benchmarks.loss_head OUT.json [--tokens 512 4096] [--repeats 3] [--threads 1] [--device cpu]
+    python -m benchmarks.loss_head OUT.json [--tokens 512 4096] [--repeats 3] [--sides ...] [--threads 1] [--device cpu]
 
 TRL gets an environment of its own in ``--peers`` (made if it is not there), and its live teacher as its
 DistillationTrainer does: the same shapes, random numbers, every gradient that training needs. Each measurement is a
 process of its own, the sides alternating; a small call before it loads the libraries. Time is that of the processor on
 a CPU, so that a machine which others use too tells little else (wall time stands beside it), and of the device on
 CUDA. Memory is the peak above the inputs: of the resident set on a CPU, of the allocator on CUDA. ``OUT`` holds every
-measurement, medians, ratios by repeat, the machine and the versions; it is written after each measurement.
+measurement, medians, ratios by repeat, the machine and the versions; it is written after each measurement, and the
+same command again, or with other ``--tokens`` or ``--sides``, adds to it.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def prepare(side: str, tokens: int, size: int, device: str) -> Call:
         states, head = random(tokens, TEACHER_HIDDEN), random(size, TEACHER_HIDDEN, scale=0.02)
         mask, beta = torch.ones(1, tokens, device=device), {"forward_kl": 0.0, "reverse_kl": 1.0}[loss[0]]
         return lambda: divergence_loss(hidden[None], states[None], weight, head, mask, beta)[0].backward()
-    from paced.losses import LOSSES, Projection, bucketed, exact, fused_loss
+    from paced.losses import LOSSES, Projection, TeacherLogits, bucketed, exact, fused_loss
 
     weight = weight.float().requires_grad_()  # trained in fp32 whatever it is computed in
     shares = torch.full((tokens,), 1 / tokens, device=device)
@@ -73,10 +74,11 @@ def prepare(side: str, tokens: int, size: int, device: str) -> Call:
             hidden, Projection(weight, size), shares,
             lambda z, rows: bucketed(LOSSES[loss[0]], z, ids[rows], p[rows, :-1], p[rows, -1]),
         )[0].backward()  # fmt: skip
-    states, head = random(tokens, TEACHER_HIDDEN), Projection(random(size, TEACHER_HIDDEN, scale=0.02), size)
+    states = random(tokens, TEACHER_HIDDEN)
+    teacher = TeacherLogits(states, Projection(random(size, TEACHER_HIDDEN, scale=0.02), size))
     return lambda: fused_loss(
         hidden, Projection(weight, size), shares,
-        lambda z, rows: exact(LOSSES[loss[0]], z, head.logits(states[rows]).to(z.dtype)),
+        lambda z, rows: exact(LOSSES[loss[0]], z, teacher(rows).to(z.dtype)),
     )[0].backward()  # fmt: skip
 
 
@@ -146,6 +148,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--tokens", type=int, nargs="+", default=[512, 4096])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--peers", type=Path, default=ROOT / ".paced" / "peers")
@@ -154,24 +157,24 @@ def main() -> None:
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.tokens[0], arguments.threads, arguments.device)))
         return
-    theirs, results = peer(arguments.peers.absolute()), dict[str, Any]()
-    for tokens in arguments.tokens:
-        measured: dict[str, list[dict[str, Any]]] = {}
+    record: dict[str, Any] = {
+        "what": "loss head, forward and backward",
+        "shape": {"hidden": HIDDEN, "teacher": TEACHER_HIDDEN, "vocabulary": VOCABULARY},
+        "machine": machine() | {"threads": arguments.threads, "device": arguments.device},
+        "tokens": json.loads(arguments.out.read_text())["tokens"] if arguments.out.exists() else {},
+    }
+    theirs = peer(arguments.peers.absolute())
+    for tokens in map(str, arguments.tokens):
+        measured = record["tokens"].get(tokens, {"measured": {}})["measured"]
         for _ in range(arguments.repeats):
-            for side in SIDES:
+            for side in arguments.sides:
                 python = theirs if side.startswith("trl") else Path(sys.executable)
-                command = [str(python), "-m", "benchmarks.loss_head", "-", "--measure", side, "--tokens", str(tokens)]
+                command = [str(python), "-m", "benchmarks.loss_head", "-", "--measure", side, "--tokens", tokens]
                 command += ["--threads", str(arguments.threads), "--device", arguments.device]
                 out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
                 measured.setdefault(side, []).append(json.loads(out.splitlines()[-1]))
                 print(tokens, side, measured[side][-1], flush=True)
-                results[str(tokens)] = summary(measured)
-                record = {
-                    "what": "loss head, forward and backward",
-                    "shape": {"hidden": HIDDEN, "teacher": TEACHER_HIDDEN, "vocabulary": VOCABULARY},
-                    "machine": machine() | {"threads": arguments.threads, "device": arguments.device},
-                    "tokens": results,
-                }  # fmt: skip
+                record["tokens"][tokens] = summary(measured)
                 arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -274,14 +274,18 @@ def training_memory(
     """
     rows = min(training.batch, max(1, training.micro_batch_tokens // tokens))
     p, vh = model.parameters, model.head
-    chunk = min(rows * tokens, chunk_rows(model.vocabulary)) * model.vocabulary * 4
+    positions, at_once = rows * tokens, min(rows * tokens, chunk_rows(model.vocabulary))
+    chunk = at_once * model.vocabulary * 4
+    # The first logits lie in what the gradient of the projection will lie in, if there is room for as many.
+    inside = 0 if training.lora_rank else 4 // BYTES[dtype] * model.hidden
+    left = max(0, positions - inside) if inside >= at_once else positions
     if training.gradient_checkpointing:
         one, two = (activations(model, rows, tokens, dtype, layers) for layers in (1, 2))
         kept = model.layers * rows * tokens * model.hidden * 4 + (two - one) + rows * tokens * model.hidden * 8
     else:
         kept = activations(model, rows, tokens, dtype)
     weights = 2 if dtype == "bfloat16" else 0
-    formed = (1 if dtype == "float32" else 2) * chunk + DIVERGENCE * min(4 * BLOCK, chunk)
+    formed = min(left, at_once) * model.vocabulary * BYTES[dtype] + DIVERGENCE * min(4 * BLOCK, chunk)
     trained = sum(map(_size, adapters(model, training.lora_rank).values())) if training.lora_rank else p
     if training.lora_rank:
         items = {
@@ -295,7 +299,7 @@ def training_memory(
         "gradients, fp32": 4 * trained // sharded,
         "AdamW moments, fp32": 8 * trained // sharded,
         "activations of a micro-batch": kept,
-        # Its gradient beside the logits of a chunk; then beside that of the embedding. A frozen one has none.
+        # Its gradient beside logits; then beside that of the embedding. A frozen one has none.
         "output projection": formed if training.lora_rank else max(formed + (4 + weights) * vh, 8 * vh),
     }
     if cuda:

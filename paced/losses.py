@@ -1,24 +1,25 @@
 """Divergences between a student q and a teacher p, and the output projection fused with them.
 
-Shapes: N positions, V ids the tokenizer knows, H hidden size, K stored teacher entries (padded), C positions a chunk,
-M outcomes of a distribution (V ids; or K entries and the tail). Every divergence is in nats, 0 at p = q, formed in log
-space and never clamped. Each gives one value a position and its gradient in closed form; weighting and the single
-division by a global denominator are the caller's (method section 7).
+Shapes: N positions, V ids the tokenizer knows, H hidden size, K stored teacher entries (padded), C positions that a
+divergence is formed of at once, M outcomes of a distribution (V ids; or K entries and the tail). Every divergence is in
+nats, 0 at p = q, formed in log space and never clamped. Each gives one value a position and its gradient in closed
+form; weighting and the single division by a global denominator are the caller's (method section 7).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-LOGITS = 40_000_000  # that exist at once: 263 positions of a vocabulary of 152k, 160 MB in fp32
+LOGITS = 40_000_000  # that are given room at once: 263 positions of a vocabulary of 152k, 160 MB in fp32
 BLOCK = 2_000_000  # of them that the divergence is formed from at once: what stays in a processor's cache
+PART = 4096  # ids whose products are formed at once, for the same reason
 
 # (log q, log p), each [N, M] -> values [N], and their gradient in the logits whose softmax is q, [N, M].
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-# (logits of a chunk [C, V], which positions they are) -> values [C]; overwrites the logits with the values' gradient.
+# (logits [C, V], which positions they are) -> values [C]; overwrites the logits with the values' gradient.
 Divergence = Callable[[Tensor, slice], Tensor]
 
 
@@ -74,13 +75,10 @@ LOSSES: dict[str, Loss] = {"forward_kl": forward_kl, "reverse_kl": reverse_kl, "
 
 
 def exact(loss: Loss, logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """The loss over all ids. Overwrites ``logits`` [N, V] with the gradient; teacher's [N, V] -> values [N]."""
-    rows, values = _rows(BLOCK, logits), list[Tensor]()
-    for z, t in zip(logits.split(rows), teacher_logits.split(rows), strict=True):
-        value, gradient = loss(z.log_softmax(-1), t.log_softmax(-1))
-        values.append(value)
-        z.copy_(gradient)
-    return torch.cat(values)
+    """The loss over all ids. Overwrites ``logits`` [C, V] with the gradient; teacher's [C, V] -> values [C]."""
+    value, gradient = loss(logits.log_softmax(-1), teacher_logits.log_softmax(-1))
+    logits.copy_(gradient)
+    return value
 
 
 def bucketed(loss: Loss, logits: Tensor, ids: Tensor, logprobs: Tensor, tail_logprob: Tensor) -> Tensor:
@@ -92,38 +90,29 @@ def bucketed(loss: Loss, logits: Tensor, ids: Tensor, logprobs: Tensor, tail_log
     q_j - p_j inside S and q_j (1 - p_tail / q_tail) outside.
 
     Args:
-        logits: student, [N, V]; overwritten with the gradient.
-        ids: stored ids, [N, K]; a row with fewer entries repeats its first id with log-probability -inf.
-        logprobs: log p of the ids, [N, K]; with ``tail_logprob`` they sum to 1.
-        tail_logprob: log of the mass outside S, [N]; -inf when S is everything.
+        logits: student, [C, V]; overwritten with the gradient.
+        ids: stored ids, [C, K]; a row with fewer entries repeats its first id with log-probability -inf.
+        logprobs: log p of the ids, [C, K]; with ``tail_logprob`` they sum to 1.
+        tail_logprob: log of the mass outside S, [C]; -inf when S is everything.
 
     Returns:
-        values, [N].
+        values, [C].
     """
-    lowest, rows = torch.finfo(logits.dtype).min, _rows(BLOCK, logits)
-    targets = zip(ids.split(rows), logprobs.split(rows), tail_logprob.split(rows), strict=True)
-    values = list[Tensor]()
-    for z, (inside, log_p, tail) in zip(logits.split(rows), targets, strict=True):
-        missing = log_p == -torch.inf
-        u = z.gather(-1, inside).masked_fill_(missing, -torch.inf)
-        z.scatter_(-1, inside, -torch.inf)
-        top = z.amax(-1, keepdim=True).clamp_min_(lowest)  # -inf if S is everything
-        rest = (z - top).exp_()
-        total = rest.sum(-1, keepdim=True)
-        # Not a difference of two log-sum-exps of the logits: that loses the digits of how far the logits lie from 0.
-        peak = torch.maximum(u.amax(-1, keepdim=True), top)
-        log_q = torch.cat([u - peak, top - peak + total.log()], -1).log_softmax(-1)
-        # An outcome without mass has the lowest number for -inf: its exponential is 0, and 0 times it is 0.
-        log_p = torch.cat([log_p, tail[:, None]], -1)
-        value, gradient = loss(log_q.clamp_min_(lowest), log_p.clamp_min_(lowest))
-        values.append(value)
-        torch.mul(rest, gradient[:, -1:] / total.clamp_min_(1), out=z)  # at least 1 unless S is everything
-        z.scatter_(-1, inside, gradient[:, :-1].where(~missing, gradient[:, :1]))
-    return torch.cat(values)
-
-
-def _rows(numbers: int, logits: Tensor) -> int:
-    return max(1, numbers // logits.shape[-1])
+    lowest, missing = torch.finfo(logits.dtype).min, logprobs == -torch.inf
+    u = logits.gather(-1, ids).masked_fill_(missing, -torch.inf)
+    logits.scatter_(-1, ids, -torch.inf)
+    top = logits.amax(-1, keepdim=True).clamp_min_(lowest)  # -inf if S is everything
+    rest = logits.sub_(top).exp_()
+    total = rest.sum(-1, keepdim=True)
+    # Not a difference of two log-sum-exps of the logits: that loses the digits of how far the logits lie from 0.
+    peak = torch.maximum(u.amax(-1, keepdim=True), top)
+    log_q = torch.cat([u - peak, top - peak + total.log()], -1).log_softmax(-1)
+    # An outcome without mass has the lowest number for -inf: its exponential is 0, and 0 times it is 0.
+    log_p = torch.cat([logprobs, tail_logprob[:, None]], -1)
+    value, gradient = loss(log_q.clamp_min_(lowest), log_p.clamp_min_(lowest))
+    rest.mul_(gradient[:, -1:] / total.clamp_min_(1))  # at least 1 unless S is everything
+    logits.scatter_(-1, ids, gradient[:, :-1].where(~missing, gradient[:, :1]))
+    return value
 
 
 class Projection(NamedTuple):
@@ -153,8 +142,33 @@ class Projection(NamedTuple):
         return products if self.temperature == 1 else products.div_(self.temperature)
 
 
+class TeacherLogits:
+    """A teacher's logits [C, V] at the positions asked for, in rising order; computed for many of them at once.
+
+    Args:
+        hidden: the teacher's hidden states, [N, H].
+        head: its output projection.
+        shift: moves the distributions along the vocabulary: other targets, for the canary.
+    """
+
+    def __init__(self, hidden: Tensor, head: Projection, shift: int = 0):
+        self._hidden, self._head, self._shift = hidden, head, shift
+        self._start, self._chunk = 0, hidden.new_empty(0, head.size)
+
+    def __call__(self, rows: slice) -> Tensor:
+        if not self._start <= rows.start <= rows.stop <= self._start + len(self._chunk):
+            count = max(chunk_rows(self._head.size), rows.stop - rows.start)
+            self._start, self._chunk = rows.start, self._chunk.new_empty(0)  # the old ones go before the new ones come
+            chunk = self._head.logits(self._hidden[rows.start : rows.start + count])
+            self._chunk = chunk.roll(self._shift, -1) if self._shift else chunk
+        return self._chunk[rows.start - self._start : rows.stop - self._start]
+
+
 class _FusedHead(torch.autograd.Function):
-    """sum_n c_n d(h_n): the gradients of a chunk are formed while its logits exist, and only they are kept."""
+    """sum_n c_n d(h_n): gradients are formed while logits exist, and only they are kept.
+
+    Logits, and the gradients that replace them, lie in blocks of [positions, ``PART`` ids].
+    """
 
     @staticmethod
     def forward(
@@ -168,33 +182,45 @@ class _FusedHead(torch.autograd.Function):
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
         size, temperature, softcap = projection.size, projection.temperature, projection.softcap
-        known = weight[:size].to(hidden.dtype)
-        values, shares = torch.empty_like(coefficients), coefficients / temperature
-        grad_hidden = torch.empty_like(hidden)
+        step, part = BLOCK // size or 1, PART if hidden.is_cpu else 8 * PART  # a GPU's operations cost more to start
+        known = weight[:size].to(hidden.dtype).split(part)
+        values, shares = torch.empty_like(coefficients), (coefficients / temperature)[:, None]
+        grad_hidden = torch.zeros_like(hidden, dtype=values.dtype)
         grad_weight, grad_bias = (
             torch.zeros_like(t) if t is not None and needed and differentiate else None
             for t, needed in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True)
         )
-        chunk = min(chunk_rows(size), len(hidden))
-        products = hidden.new_empty(chunk, size)
-        wide = products if hidden.dtype == values.dtype else values.new_empty(chunk, size)
-        for start in range(0, len(hidden), chunk or 1):
-            rows = slice(start, min(start + chunk, len(hidden)))
-            product = torch.mm(hidden[rows], known.T, out=products[: rows.stop - start])
-            logits = projection.finish(wide[: rows.stop - start].copy_(product))
-            slope = None if softcap is None else (logits * (temperature / softcap)).square_().neg_().add_(1)
-            values[rows] = divergence(logits, rows)
+        own = None if grad_weight is None else grad_weight[:size]
+        for chunk, memory in _chunks(hidden, size, own):
+            states = hidden[chunk]
+            blocks = [m.view(-1)[: len(states) * len(m)].view(len(states), -1) for m in memory.split(part)]
+            for block, w in zip(blocks, known, strict=True):
+                torch.mm(states, w.T, out=block)
+            for start in range(0, len(states), step):
+                rows = slice(chunk.start + start, min(chunk.start + start + step, chunk.stop))
+                products = torch.cat([block[start : start + step] for block in blocks], 1)
+                logits = projection.finish(products.to(values.dtype))
+                slope = None if softcap is None else (logits * (temperature / softcap)).square_().neg_().add_(1)
+                values[rows] = divergence(logits, rows)
+                gradient = logits if slope is None else logits.mul_(slope)
+                for block, g in zip(blocks, gradient.split(part, 1), strict=True):
+                    block[start : start + step] = g
+                if grad_bias is not None:
+                    grad_bias[:size] += (gradient * shares[rows]).sum(0)
             if not differentiate:
                 continue
-            gradient = product.copy_(logits if slope is None else logits.mul_(slope))
             # Coefficients go to the small factors of the products, not to C x V numbers.
-            share = shares[rows, None]
-            grad_hidden[rows] = (gradient @ known) * share
-            if grad_weight is not None:
-                _add_product(grad_weight[:size], gradient.T, (hidden[rows] * share).to(hidden.dtype))
-            if grad_bias is not None:
-                grad_bias[:size] += (gradient * share).sum(0)
-        ctx.gradients = (grad_hidden, grad_weight, grad_bias)
+            for block, w in zip(blocks, known, strict=True):
+                grad_hidden[chunk] += block @ w
+            grad_hidden[chunk] *= shares[chunk]
+            if own is not None:
+                scaled = (states * shares[chunk]).to(hidden.dtype)
+                for total, block in zip(own.split(part), blocks, strict=True):
+                    if chunk.start:
+                        total += block.T @ scaled
+                    else:  # over the block itself, which lies there
+                        total.copy_(block.T @ scaled)
+        ctx.gradients = (grad_hidden.to(hidden.dtype), grad_weight, grad_bias)
         ctx.mark_non_differentiable(values)
         return (values * coefficients).sum(), values
 
@@ -209,17 +235,22 @@ class _FusedHead(torch.autograd.Function):
         return (*gradients, None, None, None, None)
 
 
-def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b, accumulated in the precision of ``total``."""
-    if total.dtype == b.dtype:
-        total.addmm_(a, b)
-    else:
-        for part, rows in zip(total.split(1 << 14), a.split(1 << 14), strict=True):
-            part += rows @ b
+def _chunks(hidden: Tensor, size: int, gradient: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
+    """Positions, and memory for their logits: [V, as many or more].
+
+    First that of the weight's gradient [V, H], which nothing is in yet: there is room for H positions.
+    """
+    start, memory = 0, None if gradient is None else gradient.view(hidden.dtype)
+    while start < len(hidden):
+        if memory is None:
+            memory = hidden.new_empty(size, min(chunk_rows(size), len(hidden) - start))
+        stop = min(start + memory.shape[1], len(hidden))
+        yield slice(start, stop), memory
+        start, memory = stop, None if start == 0 and gradient is not None else memory
 
 
 def chunk_rows(size: int) -> int:
-    """Positions whose logits exist at once."""
+    """Positions whose logits are given room at once."""
     return max(1, LOGITS // size)
 
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from paced.config import Model, Precision
 from paced.data.problems import problems_of
 from paced.errors import DataError, EngineError
-from paced.losses import Divergence, Loss, Projection, bucketed, exact, fused_loss
+from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, exact, fused_loss
 from paced.models import DTYPES, Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.prompts import teacher_messages
 from paced.rollouts import kept_problems
@@ -155,11 +155,8 @@ class Reverse:
     def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
         hidden, head = self._teacher([self._contexts[s.place] for s in samples], [s.response for s in samples])
 
-        def value(logits: Tensor, rows: slice) -> Tensor:
-            teacher = head.logits(hidden[rows]).to(logits.dtype)
-            return exact(self._loss, logits, teacher.roll(shift, -1) if shift else teacher)
-
-        return value
+        teacher = TeacherLogits(hidden, head, shift)
+        return lambda logits, rows: exact(self._loss, logits, teacher(rows).to(logits.dtype))
 
 
 class Student(nn.Module):

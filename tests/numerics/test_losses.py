@@ -87,8 +87,8 @@ def formula(name: str, log_q: np.ndarray, log_p: np.ndarray) -> tuple[np.ndarray
         forward = kl(log_p, log_q), q - p
     if name == "forward_kl":
         return forward
-    backward = kl(log_q, log_p), q * (ratio - kl(log_q, log_p)[:, None])
     if name == "akl":
+        backward = formula("reverse_kl", log_q, log_p)
         a = head_share(log_q, log_p)
         return a * forward[0] + (1 - a) * backward[0], a[:, None] * forward[1] + (1 - a)[:, None] * backward[1]
     if name.startswith("jsd"):
@@ -98,7 +98,9 @@ def formula(name: str, log_q: np.ndarray, log_p: np.ndarray) -> tuple[np.ndarray
             to_m = np.where(q > 0, log_q - log_m, 0)
         apart = kl(log_q, log_m)
         return b * kl(log_p, log_m) + (1 - b) * apart, (1 - b) * q * (to_m - apart[:, None])
-    return backward
+    assert name == "reverse_kl"
+    apart = kl(log_q, log_p)
+    return apart, q * (ratio - apart[:, None])
 
 
 def reference(name: str, z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -332,11 +334,20 @@ def positions(dtype: torch.dtype = torch.float64) -> Case:
     return Case(hidden, weight, bias, coefficients.abs(), divergences)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 5, 12, 13, 14])
+def cut_up(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    """Blocks of 5 ids, the divergence of 3 positions at once; memory for the logits of ``chunk`` positions.
+
+    The first 8 (HIDDEN) have their logits in the gradient of a trained weight; ``chunk`` cuts what is left.
+    """
+    for name, value in (("LOGITS", chunk * V), ("BLOCK", 3 * V), ("PART", 5)):
+        monkeypatch.setattr(losses, name, value)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 5, 14])
 @pytest.mark.parametrize("name", [*LOSSES, *(f"bucketed {name}" for name in LOSSES)])
 def test_fused_equals_plain_autograd(name: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With bias, soft-capping, temperature and two padding rows of the vocabulary."""
-    monkeypatch.setattr(losses, "LOGITS", chunk * V)
+    cut_up(monkeypatch, chunk)
     case = positions()
     divergence = case.divergences[name]
     h, w, b = (t.clone().requires_grad_() for t in case[:3])
@@ -386,7 +397,7 @@ class Sizes(TorchDispatchMode):
 
 
 def test_fused_with_tied_and_frozen_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "LOGITS", 4 * V)
+    cut_up(monkeypatch, 4)
     hidden, weight, _, coefficients, divergences = positions()
     divergence = divergences["reverse_kl"]
     ids = torch.arange(ROWS) % V
@@ -429,3 +440,23 @@ def test_fused_in_bfloat16_is_close_to_float32() -> None:
         found.append((value.detach(), h.grad.float(), w.grad))
     for full, close_to in zip(*found, strict=True):
         assert ((full - close_to).norm() / full.norm()).item() < 0.02
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_teacher_logits_are_computed_ahead_of_the_positions_asked_for(
+    shift: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_up(monkeypatch, 5)
+    hidden, weight, bias, *_ = positions()
+    expected = (hidden @ weight.T + bias)[:, :V].roll(shift, -1)
+    for steps in ([(0, 3), (3, 6), (6, 8), (8, 11), (11, 13)], [(0, 13)], [(4, 6), (0, 2)]):
+        teacher = losses.TeacherLogits(hidden, Projection(weight, V, bias), shift)
+        for start, stop in steps:
+            torch.testing.assert_close(teacher(slice(start, stop)), expected[start:stop])
+    counts: list[int] = []
+    plain = Projection.logits
+    monkeypatch.setattr(Projection, "logits", lambda head, rows: counts.append(len(rows)) or plain(head, rows))
+    teacher = losses.TeacherLogits(hidden, Projection(weight, V))
+    for start in range(ROWS):
+        teacher(slice(start, start + 1))
+    assert counts == [5, 5, 3]
