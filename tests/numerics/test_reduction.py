@@ -1,19 +1,25 @@
 """Reductions: one denominator for a step, however it is split; masks from lengths; padding rows of the vocabulary."""
 
 import copy
+import os
 from collections.abc import Sequence
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from paced import sharding
 from paced.batching import micro_batches
+from paced.config import Model
 from paced.losses import LOSSES, Divergence, bucketed, exact, fused_loss
-from paced.models import Tokenizer, head, hidden_states, projection, response_hidden
-from paced.objectives import Sample, coefficients, denominator
+from paced.models import Tokenizer, head, hidden_states, load_model, projection, response_hidden
+from paced.objectives import Sample, Student, coefficients, denominator
 from paced.targets import decode, encode
 from paced.tiny.checkpoints import EOS, PAD, VOCABULARY
+from paced.train import shares
 
 
 def step() -> list[Sample]:
@@ -36,9 +42,11 @@ SIZE = 27
 class Teacher:
     """Random logits at each sample's positions, and the two divergences from them."""
 
-    def __init__(self, samples: Sequence[Sample]):
+    def __init__(self, samples: Sequence[Sample], dtype: torch.dtype = torch.float64):
         make = torch.Generator().manual_seed(2)
-        self.logits = [torch.randn(len(s.response), SIZE, generator=make, dtype=torch.float64) for s in samples]
+        self.logits = [
+            torch.randn(len(s.response), SIZE, generator=make, dtype=torch.float64).to(dtype) for s in samples
+        ]
         self.taken = [torch.tensor(s.response) for s in samples]
 
     def divergence(self, name: str, samples: Sequence[Sample]) -> Divergence:
@@ -47,12 +55,12 @@ class Teacher:
         if kind != "bucketed":
             return lambda z, rows: exact(LOSSES[loss], z, logits[rows])
         taken = torch.cat([self.taken[s.place] for s in samples])
-        ids, logprobs, tail = decode(encode(logits, taken, 0.8, 8), torch.device("cpu"), torch.float64)
+        ids, logprobs, tail = decode(encode(logits, taken, 0.8, 8), torch.device("cpu"), logits.dtype)
         return lambda z, rows: bucketed(LOSSES[loss], z, ids[rows], logprobs[rows], tail[rows])
 
 
 def gradient(model: PreTrainedModel) -> Tensor:
-    grad = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    grad = torch.cat([sharding.whole(p.grad).flatten() for p in model.parameters() if p.grad is not None])
     model.zero_grad()
     return grad
 
@@ -98,6 +106,45 @@ def test_any_split_gives_the_gradient_of_the_definition(
             value += loss.item()
         assert value == pytest.approx(expected.item(), abs=1e-10)
         torch.testing.assert_close(gradient(model), wanted, rtol=0, atol=1e-8)
+
+
+def gradients(folder: Path) -> list[Tensor]:
+    """Of one step of training each, in fp32, as paced/train.py forms them on this process and those beside it."""
+    student = Student(load_model(folder, Model(path=str(folder)), torch.device("cpu")), SIZE, "float32")
+    samples = step()
+    teacher, total = Teacher(samples, torch.float32), denominator(samples, "token")
+    lengths = [len(s.prompt) + len(s.response) for s in samples]
+    found: list[Tensor] = []
+    for name in ("bucketed forward_kl", "reverse_kl"):
+        for budget in (1, 60, 10_000):  # 6, some and 1 forward passes: with the last, one of two processes has none
+            batches = list(micro_batches(lengths, budget))
+            for batch, counts in shares(batches, sharding.rank(), sharding.processes()):
+                chosen = [samples[i] for i in batch]
+                each = torch.tensor(coefficients(chosen, total, "token")) * counts
+                student(chosen, each, teacher.divergence(name, chosen))[0].backward()
+            found.append(gradient(student.model))
+    return found
+
+
+def one_of_two(rank: int, folder: Path, out: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{out / 'meet'}", rank=rank, world_size=2)
+    torch.save(gradients(folder), out / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_give_the_gradient_of_one(folder: Path, tmp_path: Path) -> None:
+    processes = [get_context("spawn").Process(target=one_of_two, args=(rank, folder, tmp_path)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    alone = gradients(folder)
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    wanted = [alone[0]] * 3 + [alone[3]] * 3  # whatever the split
+    for found in (alone, torch.load(tmp_path / "0.pt"), torch.load(tmp_path / "1.pt")):
+        for own, expected in zip(found, wanted, strict=True):
+            torch.testing.assert_close(own, expected, rtol=0, atol=1e-6 * expected.abs().max().item())
 
 
 def test_filling_is_never_looked_at(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
