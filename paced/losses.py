@@ -238,15 +238,17 @@ class _FusedHead(torch.autograd.Function):
 def _chunks(hidden: Tensor, size: int, gradient: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
     """Positions, and memory for their logits: [V, as many or more].
 
-    First that of the weight's gradient [V, H], which nothing is in yet: there is room for H positions.
+    First that of the weight's gradient [V, H], if H is enough: nothing is in it yet.
     """
-    start, memory = 0, None if gradient is None else gradient.view(hidden.dtype)
-    while start < len(hidden):
-        if memory is None:
-            memory = hidden.new_empty(size, min(chunk_rows(size), len(hidden) - start))
-        stop = min(start + memory.shape[1], len(hidden))
-        yield slice(start, stop), memory
-        start, memory = stop, None if start == 0 and gradient is not None else memory
+    most, stop = min(chunk_rows(size), len(hidden)), 0
+    inside = None if gradient is None else gradient.view(hidden.dtype)
+    if inside is not None and 0 < most <= inside.shape[1]:
+        stop = min(inside.shape[1], len(hidden))
+        yield slice(0, stop), inside
+    if stop < len(hidden):
+        memory = hidden.new_empty(size, min(most, len(hidden) - stop))
+        for start in range(stop, len(hidden), memory.shape[1]):
+            yield slice(start, min(start + memory.shape[1], len(hidden))), memory
 
 
 def chunk_rows(size: int) -> int:
@@ -257,7 +259,7 @@ def chunk_rows(size: int) -> int:
 def fused_loss(
     hidden: Tensor, projection: Projection, coefficients: Tensor, divergence: Divergence
 ) -> tuple[Tensor, Tensor]:
-    """The weighted sum of a divergence over positions, and its value at each; no tensor of N x V ever exists.
+    """The weighted sum of a divergence over positions, and its value at each; memory for N x V logits is never taken.
 
     Args:
         hidden: student's hidden states, [N, H], fp32 or bf16; bf16 rounds the logits, as the model's own head does.

@@ -337,13 +337,13 @@ def positions(dtype: torch.dtype = torch.float64) -> Case:
 def cut_up(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Blocks of 5 ids, the divergence of 3 positions at once; memory for the logits of ``chunk`` positions.
 
-    The first 8 (HIDDEN) have their logits in the gradient of a trained weight; ``chunk`` cuts what is left.
+    Up to 8 (HIDDEN), the first 8 have their logits in the gradient of a trained weight; ``chunk`` cuts what is left.
     """
     for name, value in (("LOGITS", chunk * V), ("BLOCK", 3 * V), ("PART", 5)):
         monkeypatch.setattr(losses, name, value)
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 5, 14])
+@pytest.mark.parametrize("chunk", [1, 4, 5, 9, 14])
 @pytest.mark.parametrize("name", [*LOSSES, *(f"bucketed {name}" for name in LOSSES)])
 def test_fused_equals_plain_autograd(name: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With bias, soft-capping, temperature and two padding rows of the vocabulary."""
