@@ -7,10 +7,11 @@ stage ``train`` as it is, in micro-batches of at most ``--tokens``; TRL's its tr
 environment of its own (benchmarks/loss_head.py makes it). Forward KL: both train on the same answers, of up to
 ``--limit`` tokens, in the same batches; TRL's trainer is given them where it
 would generate, and has its teacher live, ours reads targets from the store. Reverse KL: each samples a batch, then
-trains on it; ours in stages ``rollouts`` and ``train``, TRL's as it comes. Each measurement is a process of its own,
-the sides alternating. A measurement has ``--steps`` steps, of which the first warms up; time is processor time of a
-step (sampling included, loading a model not), memory the highest resident set after the first step. ``OUT`` has every
-measurement, medians and ratios; the same command again adds to it.
+trains on it; ours in stages ``rollouts`` and ``train``, TRL's as it comes. "round" samples for all steps at once, as
+in a round of so many. Each measurement is a process of its own, the sides alternating. A measurement has ``--steps``
+steps, of which the first warms up; time is processor time of a step (sampling included, loading a model not), memory
+the highest resident set after the first step. ``OUT`` has every measurement, medians and ratios; the same command
+again adds to it.
 """
 
 import argparse
@@ -27,9 +28,13 @@ from typing import Any
 from benchmarks.loss_head import ROOT, peer, resident
 from benchmarks.machine import machine, versions
 
-SIDES = ("paced forward", "trl forward", "paced reverse", "trl reverse")
-# ours / TRL's: least tokens a second, most memory
-BARS: dict[str, tuple[float, float | None]] = {"forward": (1.5, 0.7), "reverse": (1.3, None)}
+SIDES = ("paced forward", "trl forward", "paced reverse", "paced round", "trl reverse")
+# ours -> TRL's, and of the ratio between them: least tokens a second, most memory
+BARS: dict[str, tuple[str, float, float | None]] = {
+    "paced forward": ("trl forward", 1.5, 0.7),
+    "paced reverse": ("trl reverse", 1.3, None),
+    "paced round": ("trl reverse", 1.3, None),
+}
 
 
 class Meter:
@@ -113,6 +118,15 @@ class Ours:
 
     def reverse(self, seed: int) -> list[dict[str, float]]:
         """Batches are sampled one after the other (``part_problems``), as if each step had a round of its own."""
+        return self._on_policy(seed)
+
+    def round(self, seed: int) -> list[dict[str, float]]:
+        """The batches of all steps are sampled at once, as in a round of so many steps; a step is told its share."""
+        runtime = self.recipe.runtime.model_copy(update={"part_problems": self.recipe.data.problems})
+        self.run = self.run.model_copy(update={"recipe": self.recipe.model_copy(update={"runtime": runtime})})
+        return self._on_policy(seed)
+
+    def _on_policy(self, seed: int) -> list[dict[str, float]]:
         from paced.engines.transformers import TransformersEngine
         from tasks.rollouts import on_policy_samples
         from tasks.train import train_reverse
@@ -132,9 +146,11 @@ class Ours:
         steps = self._train(
             train_reverse, seed, start=0, draw_start=0, samples=samples, teacher=self.model, **self.base
         )
-        for sampled, step in zip(sampling.steps, steps, strict=True):
-            step |= {name: sampled[name] + step[name] for name in ("seconds", "wall")}
-            step["sampling"] = sampled["seconds"]
+        calls = len(sampling.steps)
+        for i, step in enumerate(steps):
+            sampled, shared = sampling.steps[i * calls // len(steps)], len(steps) // calls
+            step |= {name: sampled[name] / shared + step[name] for name in ("seconds", "wall")}
+            step["sampling"] = sampled["seconds"] / shared
             step["peak"] = max(sampled["peak"], step["peak"])
         return steps
 
@@ -205,18 +221,17 @@ def result(steps: list[dict[str, float]], names: Sequence[str]) -> dict[str, Any
 
 
 def summary(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    def ratios(objective: str, field: str) -> dict[str, Any]:
-        pairs = zip(measured.get(f"paced {objective}", []), measured.get(f"trl {objective}", []), strict=False)
-        values = [ours[field] / trl[field] for ours, trl in pairs]
+    def ratios(ours: str, trl: str, field: str) -> dict[str, Any]:
+        values = [a[field] / b[field] for a, b in zip(measured.get(ours, []), measured.get(trl, []), strict=False)]
         return {"median": statistics.median(values), "low": min(values), "high": max(values)} if values else {}
 
     fields = ("tokens_per_second", "tokens_per_wall_second", "memory")
     return {
         "medians": {s: {f: statistics.median(r[f] for r in runs) for f in fields} for s, runs in measured.items()},
         "ratios": {
-            objective: {"tokens_per_second": ratios(objective, fields[0]), "bar": bar}
-            | {"memory": ratios(objective, "memory"), "memory_bar": memory_bar}
-            for objective, (bar, memory_bar) in BARS.items()
+            f"{ours} to {trl}": {"tokens_per_second": ratios(ours, trl, fields[0]), "bar": bar}
+            | {"memory": ratios(ours, trl, "memory"), "memory_bar": memory_bar}
+            for ours, (trl, bar, memory_bar) in BARS.items()
         },
         "measured": measured,
     }
@@ -269,7 +284,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     (work / "data.jsonl").write_text(problems(a.steps * a.batch))
     ours, python = Ours(a.model.absolute(), work, **sizes), peer(a.peers.absolute())
-    first = 1 + max([0, *map(len, measured.values())])  # not the seed that rollouts were drawn by
+    first = 1 + max([0, *(len(measured.get(side, [])) for side in a.sides)])  # 0 is the seed of rollouts
     for seed in range(first, first + a.repeats):
         sequences = ours.sequences(seed)
         (work / f"sequences-{seed}.json").write_text(json.dumps(sequences))
