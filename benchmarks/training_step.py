@@ -124,7 +124,7 @@ class Ours:
         """The batches of all steps are sampled at once, as in a round of so many steps; a step is told its share."""
         runtime = self.recipe.runtime.model_copy(update={"part_problems": self.recipe.data.problems})
         self.run = self.run.model_copy(update={"recipe": self.recipe.model_copy(update={"runtime": runtime})})
-        return self._on_policy(seed)
+        return self._on_policy(1000 + seed)  # what ``reverse`` drew is in the store
 
     def _on_policy(self, seed: int) -> list[dict[str, float]]:
         from paced.engines.transformers import TransformersEngine
