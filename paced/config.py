@@ -292,8 +292,9 @@ class Answers(Section):
     samples: PositiveInt = 1
     sampling: Sampling = Sampling(temperature=0.7)
     keep: Literal["correct", "all"] = "correct"
-    mass: float = Field(default=0.999, gt=0, le=1, description="Probability mass that the stored entries reach.")
-    max_entries: int = Field(default=64, ge=2, description="Most entries stored for a position.")
+    floor: float = Field(
+        default=0.001, ge=1e-6, lt=0.5, description="Ids that the teacher gives this probability or more are stored."
+    )
 
 
 class Training(Section):

@@ -1,9 +1,7 @@
 """What sparse targets lose against the teacher's whole distributions, and what they cost (``paced cache report``).
 
-The bucketed loss does not look at how the tail's mass is spread, so its gradient in the student's logits is that of the
-full KL with the tail spread as the student's own: q - c with c = p inside S and p_tail q / q_tail outside (method
-section 6). So c says all: KL(p || c) = KL(p || q) - bucketed KL(p || q) is the divergence that the loss cannot see, and
-||c - p|| / ||q - p|| is the gradient's relative error, at the logits.
+The loss is formed from what is stored, and from the teacher's whole distribution. The difference of the divergences is
+what the loss cannot see; that of the gradients, relative to the exact one, is the gradient's error, at the logits.
 
 Shapes: N positions, V ids the tokenizer knows, K stored entries (padded).
 """
@@ -27,11 +25,12 @@ from transformers import PreTrainedModel
 from paced.config import Recipe
 from paced.errors import ConfigError
 from paced.identity import model_identity
+from paced.losses import bucketed, exact, forward_kl
 from paced.models import Tokenizer, device_of, load_model, projection, response_hidden
 from paced.report import read
 from paced.store import Collection, write_table
 from paced.tables import TARGETS
-from paced.targets import Sparse, decode, encode
+from paced.targets import Sparse, decode, sparse
 
 COLUMNS: dict[str, Any] = {
     "entry_count": np.int32,
@@ -39,10 +38,15 @@ COLUMNS: dict[str, Any] = {
     "entry_logprobs": np.float16,
     "tail_logprob": np.float16,
 }
-CHUNK = 64  # positions whose distributions exist at once, in float64
+CHUNK = 64  # positions whose distributions exist at once
 
-Encoding = Callable[[Tensor, Tensor, Sparse], Sparse]
-"""(teacher's logits [N, V], tokens taken [N], what is stored of them) -> targets."""
+
+class Encoding(NamedTuple):
+    """A way to store distributions, and the most that any probability outside S has in it."""
+
+    encode: Callable[[Tensor, Tensor, Sparse], Sparse]
+    """(teacher's logits [N, V], tokens taken [N], what is stored of them) -> targets."""
+    floor: float = 1.0
 
 
 class Fidelity(NamedTuple):
@@ -51,9 +55,9 @@ class Fidelity(NamedTuple):
     positions: int = 0
     entries: int = 0
     mass: float = 0.0  # the teacher's, inside S
-    unseen: float = 0.0  # KL(p || c), nats
-    error: float = 0.0  # ||c - p||^2
-    gradient: float = 0.0  # ||q - p||^2
+    unseen: float = 0.0  # exact minus bucketed KL, nats
+    error: float = 0.0  # squared norm of the difference of the gradients
+    gradient: float = 0.0  # and of the exact one
 
     def plus(self, other: "Fidelity") -> "Fidelity":
         sums: list[Any] = [a + b for a, b in zip(self, other, strict=True)]
@@ -65,32 +69,16 @@ class Fidelity(NamedTuple):
         return (self.error / self.gradient) ** 0.5 if self.gradient else 0.0
 
 
-def completed(log_q: Tensor, ids: Tensor, logprobs: Tensor, tail_logprob: Tensor) -> Tensor:
-    """log c, [N, V]: the stored entries, and the tail's mass spread as the student's.
-
-    Args:
-        log_q: student, [N, V].
-        ids, logprobs, tail_logprob: as ``paced.targets.decode`` gives them, [N, K] twice and [N].
-    """
-    rest = log_q.scatter(-1, ids, -torch.inf)
-    outside = rest > -torch.inf
-    spread = torch.where(outside, log_q - rest.logsumexp(-1, keepdim=True) + tail_logprob[:, None], -torch.inf)
-    # Padding repeats the first id: it must not overwrite what that id has.
-    padding = logprobs == -torch.inf
-    return spread.scatter(-1, ids, torch.where(padding, logprobs[:, :1].expand_as(logprobs), logprobs))
-
-
-def fidelity(logits: Tensor, teacher_logits: Tensor, sparse: Sparse) -> Fidelity:
-    """Compare targets with the distributions they stand for, [N, V] of student and teacher; in float64."""
-    log_q, log_p = logits.double().log_softmax(-1), teacher_logits.double().log_softmax(-1)
-    ids, logprobs, tail = decode(sparse, logits.device, torch.float64)
-    log_c = completed(log_q, ids, logprobs, tail)
-    p, c, q = log_p.exp(), log_c.exp(), log_q.exp()
-    inside = torch.zeros_like(p).scatter(-1, ids, 1.0)
+def fidelity(logits: Tensor, teacher_logits: Tensor, targets: Sparse, floor: float) -> Fidelity:
+    """Compare targets with the distributions they stand for, [N, V] of student and teacher."""
+    stored = decode(targets, logits.device, logits.dtype)
+    bucketed_gradient, gradient = logits.clone(), logits.clone()
+    unseen = -bucketed(forward_kl, bucketed_gradient, *stored, floor)
+    unseen += exact(forward_kl, gradient, teacher_logits)
+    inside = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, stored[0], True)
     return Fidelity(
-        len(p), int(sparse.counts.sum()), float((p * inside).sum()),
-        float(torch.where(p > 0, p * (log_p - log_c), 0).sum()), float((c - p).square().sum()),
-        float((q - p).square().sum()),
+        len(logits), int(targets.counts.sum()), float((teacher_logits.softmax(-1) * inside).sum()), float(unseen.sum()),
+        float((bucketed_gradient - gradient).square().sum()), float(gradient.square().sum()),
     )  # fmt: skip
 
 
@@ -148,16 +136,22 @@ def compare(
             q, p = (head.logits(states[rows]).float() for states, head in hidden)
             taken = torch.tensor(sample.response[rows], device=p.device)
             for name, encoding in encodings.items():
-                pieces[name].append(encoding(p, taken, kept))
-                sums[name] = sums[name].plus(fidelity(q, p, pieces[name][-1]))
+                pieces[name].append(encoding.encode(p, taken, kept))
+                sums[name] = sums[name].plus(fidelity(q, p, pieces[name][-1], encoding.floor))
         for name, cut in pieces.items():
             coded[name].append(Sparse(*(np.concatenate(field) for field in zip(*cut, strict=True))))
     return [Line(name, sums[name], size(coded[name])) for name in encodings]
 
 
 def fixed(k: int) -> Encoding:
-    """The k likeliest ids, the one taken among them, and a tail bucket."""
-    return lambda logits, taken, kept: encode(logits, taken, 2.0, k)
+    """The k likeliest ids and a tail bucket, log-probabilities rounded to fp16 alone."""
+
+    def encode(logits: Tensor, taken: Tensor, kept: Sparse) -> Sparse:
+        logp = logits.float().log_softmax(-1)
+        top = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, logp.topk(min(k, logp.shape[-1])).indices, True)
+        return sparse(logp, top, logp[top])
+
+    return Encoding(encode)
 
 
 class Report(NamedTuple):
@@ -174,7 +168,7 @@ class Report(NamedTuple):
 def report(run: Path, tokens: int) -> Report:
     """Compare what a run's first teacher stage stored with the teacher itself, as the base student is trained on it.
 
-    Beside it stand a fixed top-k of as many entries, and one of ``max_entries``.
+    Beside it stand a fixed top-k of as many entries, and a fixed top-128.
 
     Args:
         tokens: how many positions, at least, are sampled for it, by whole answers.
@@ -209,9 +203,9 @@ def report(run: Path, tokens: int) -> Report:
         for row in collection.rows(pairs, ["problem_id", "prompt_ids", "response_ids", *COLUMNS])
     ]  # fmt: skip
     mean = sum(len(s.targets.ids) for s in samples) / sum(len(s.targets.counts) for s in samples)
-    most = int(about["max_entries"])
-    encodings: dict[str, Encoding] = {f"stored: mass {about['mass']:g}, at most {most}": lambda p, taken, kept: kept}
-    encodings |= {f"fixed top-{k}": fixed(k) for k in sorted({max(1, round(mean)), most})}
+    floor = float(about["floor"])
+    encodings = {f"stored: floor {floor:g}": Encoding(lambda logits, taken, kept: kept, floor)}
+    encodings |= {f"fixed top-{k}": fixed(k) for k in sorted({max(1, round(mean)), 128})}
     device = device_of(recipe.runtime)
     models = [load_model(Path(model.path), model, device) for model in (student, teacher)]
     lines = compare(models[0], models[1], tokenizer.size, samples, encodings)

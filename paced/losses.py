@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 LOGITS = 40_000_000  # that are given room at once: 263 positions of a vocabulary of 152k, 160 MB in fp32
+FAINT = 1e-30  # of a sum of exponentials, the largest of them 1 or gone: fp32 has few digits below
 BLOCK = 2_000_000  # of them that the divergence is formed from at once: what stays in a processor's cache
 PART = 4096  # ids whose products are formed at once, for the same reason
 
@@ -81,7 +82,9 @@ def exact(loss: Loss, logits: Tensor, teacher_logits: Tensor) -> Tensor:
     return value
 
 
-def bucketed(loss: Loss, logits: Tensor, ids: Tensor, logprobs: Tensor, tail_logprob: Tensor) -> Tensor:
+def bucketed(
+    loss: Loss, logits: Tensor, ids: Tensor, logprobs: Tensor, tail_logprob: Tensor, floor: float = 1.0
+) -> Tensor:
     """The loss over the partition {each stored id, everything else} (method section 6), from sparse targets.
 
     log q_tail is a log-sum-exp over the complement of S. Of the forward, reverse or Jensen-Shannon divergence it is
@@ -89,11 +92,17 @@ def bucketed(loss: Loss, logits: Tensor, ids: Tensor, logprobs: Tensor, tail_log
     The gradient in the tail's one logit is spread over its ids in proportion to q; for forward KL that is
     q_j - p_j inside S and q_j (1 - p_tail / q_tail) outside.
 
+    It is the least loss of all teachers that have these entries and this mass outside: of the one whose tail is the
+    student's, times p_tail / q_tail. That may give an id more than ``floor``, which the teacher does not. Such ids join
+    S with the probability ``floor`` and the tail loses as much: the least loss of all teachers that give them no more,
+    so a closer bound of the exact one.
+
     Args:
         logits: student, [C, V]; overwritten with the gradient.
         ids: stored ids, [C, K]; a row with fewer entries repeats its first id with log-probability -inf.
         logprobs: log p of the ids, [C, K]; with ``tail_logprob`` they sum to 1.
         tail_logprob: log of the mass outside S, [C]; -inf when S is everything.
+        floor: the teacher gives no id outside S more.
 
     Returns:
         values, [C].
@@ -103,6 +112,9 @@ def bucketed(loss: Loss, logits: Tensor, ids: Tensor, logprobs: Tensor, tail_log
     logits.scatter_(-1, ids, -torch.inf)
     top = logits.amax(-1, keepdim=True).clamp_min_(lowest)  # -inf if S is everything
     rest = logits.sub_(top).exp_()
+    if floor < 1:
+        ids, u, logprobs, tail_logprob = _held(rest, top, ids, u, logprobs, tail_logprob, floor)
+        missing = logprobs == -torch.inf
     total = rest.sum(-1, keepdim=True)
     # Not a difference of two log-sum-exps of the logits: that loses the digits of how far the logits lie from 0.
     peak = torch.maximum(u.amax(-1, keepdim=True), top)
@@ -110,9 +122,40 @@ def bucketed(loss: Loss, logits: Tensor, ids: Tensor, logprobs: Tensor, tail_log
     # An outcome without mass has the lowest number for -inf: its exponential is 0, and 0 times it is 0.
     log_p = torch.cat([logprobs, tail_logprob[:, None]], -1)
     value, gradient = loss(log_q.clamp_min_(lowest), log_p.clamp_min_(lowest))
-    rest.mul_(gradient[:, -1:] / total.clamp_min_(1))  # at least 1 unless S is everything
+    rest.mul_(gradient[:, -1:] / total.where(total > 0, 1))  # 0 if S is everything
     logits.scatter_(-1, ids, gradient[:, :-1].where(~missing, gradient[:, :1]))
     return value
+
+
+def _held(
+    rest: Tensor, top: Tensor, ids: Tensor, u: Tensor, log_p: Tensor, tail: Tensor, floor: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Entries and tail with the ids that would get more of its mass than ``floor``, held there.
+
+    Args:
+        rest: exponentials of the student's logits less ``top`` [C, 1], 0 inside S, [C, V]; 0 is written to what is held.
+        ids, u, log_p: entries, the student's logits and the teacher's log-probabilities, [C, K].
+        tail: log of the teacher's mass outside S, [C].
+    """
+    mass, outside = tail.exp(), rest.shape[-1] - (log_p > -torch.inf).sum(-1)
+    # Half of the ids outside S stay in the tail, whatever rounding did to its mass.
+    most = (2 * mass / outside.clamp_min(1)).clamp_min(floor)
+    rows, columns = (rest > (most / mass * rest.sum(-1))[:, None]).nonzero(as_tuple=True)
+    found = rest[rows, columns]
+    rest[rows, columns] = 0
+    faint = (rest.sum(-1) < FAINT)[rows]  # nothing could be told of what is left: these stay where they were
+    rest[rows, columns] = found * faint
+    rows, columns, found = rows[~faint], columns[~faint], found[~faint]
+
+    count = torch.bincount(rows, minlength=len(rest))
+    slots = torch.arange(len(rows), device=rows.device) - (count.cumsum(0) - count)[rows]
+    wide = len(rest), int(slots.max()) + 1 if len(slots) else 0
+    more = [ids[:, :1].repeat(1, wide[1]), u.new_full(wide, -torch.inf), u.new_full(wide, -torch.inf)]
+    for padded, numbers in zip(more, (columns, found.log() + top[rows, 0], most.log()[rows]), strict=True):
+        padded[rows, slots] = numbers
+    ids, u, log_p = (torch.cat(pair, -1) for pair in zip((ids, u, log_p), more, strict=True))
+    share = (count * most / mass).nan_to_num_().clamp_max_(1 - torch.finfo(u.dtype).eps)
+    return ids, u, log_p, tail + share.neg_().log1p_()
 
 
 class Projection(NamedTuple):

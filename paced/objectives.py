@@ -79,7 +79,7 @@ class Forward:
         self._answers = [answers[i] for i in self.ids]
         self._prompts = [tokenizer.prompt(rows[i]["prompt"]) for i in self.ids]
         self._weights = [weights[i] for i in self.ids]
-        self._loss, self._device, self._size = loss, device, tokenizer.size
+        self._loss, self._floor, self._device, self._size = loss, about["floor"], device, tokenizer.size
         self.population = len(self.ids)
 
     def has(self, item: int) -> bool:
@@ -92,7 +92,7 @@ class Forward:
     def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
         ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)
         ids = (ids + shift) % self._size
-        return lambda logits, rows: bucketed(self._loss, logits, ids[rows], logprobs[rows], tail[rows])
+        return lambda logits, rows: bucketed(self._loss, logits, ids[rows], logprobs[rows], tail[rows], self._floor)
 
 
 class Teacher(nn.Module):

@@ -1,9 +1,11 @@
 """Sparse teacher targets: what is kept of a next-token distribution, and how it is read back (method section 6).
 
-Shapes: N positions, V ids the tokenizer knows, K most entries a position. Entries are stored flat, with a count a
-position; log-probabilities in fp16, so reading them back renormalises entries and tail to sum to 1 again.
+Shapes: N positions, V ids the tokenizer knows, K most entries a position. Entries are stored flat, ids ascending in a
+position, with a count a position; log-probabilities in fp16 and rounded, so reading them back renormalises entries and
+tail to sum to 1 again.
 """
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,31 +25,32 @@ class Sparse(NamedTuple):
     tail: NDArray[np.float16]
 
 
-def encode(logits: Tensor, taken: Tensor, mass: float, max_entries: int) -> Sparse:
-    """Keep the smallest set of ids that reaches ``mass``, at most ``max_entries``, always the one taken.
+def encode(logits: Tensor, taken: Tensor, floor: float) -> Sparse:
+    """Keep the ids of probability ``floor`` or more, and the one taken.
+
+    Of all sets of so many entries, over all positions, this one leaves the least sum of squares outside. Probabilities
+    are rounded to multiples of half the floor, which is less than leaving ids out may miss: so log-probabilities take
+    few values, and compress.
 
     Args:
         logits: teacher, [N, V].
         taken: the response's token at each position, [N].
+        floor: in (0, 1).
     """
     logp = logits.float().log_softmax(-1)
-    k = min(max_entries, logp.shape[-1])
-    top, ids = logp.topk(k, -1)
-    count = ((top.exp().cumsum(-1) < mass).sum(-1) + 1).clamp_max(k)
-    slots = torch.arange(k, device=logits.device)
-    absent = ~((ids == taken[:, None]) & (slots < count[:, None])).any(-1)
-    place = torch.where(count < k, count, k - 1)[:, None]
-    ids = torch.where(absent[:, None] & (slots == place), taken[:, None], ids)
-    count = torch.where(absent, (count + 1).clamp_max(k), count)
-    kept = slots < count[:, None]
-    logprobs = logp.gather(-1, ids)
-    first = ids[:, :1].expand_as(ids)
-    tail = logp.scatter(-1, torch.where(kept, ids, first), -torch.inf).logsumexp(-1)
+    least, step = math.log(floor), floor / 2
+    kept = (logp >= least).scatter(-1, taken[:, None], True)
+    stored = logp[kept]
+    return sparse(logp, kept, stored.where(stored < least, (stored.exp() / step).round_().mul_(step).log_()))
+
+
+def sparse(logp: Tensor, kept: Tensor, stored: Tensor) -> Sparse:
+    """The entries ``kept`` [N, V] of distributions ``logp`` [N, V], ``stored`` as these numbers [sum of kept]."""
     return Sparse(
-        count.to(torch.int32).cpu().numpy(),
-        ids[kept].to(torch.int32).cpu().numpy(),
-        logprobs[kept].half().cpu().numpy(),
-        tail.half().cpu().numpy(),
+        kept.sum(-1, dtype=torch.int32).cpu().numpy(),
+        kept.nonzero()[:, 1].to(torch.int32).cpu().numpy(),
+        stored.half().cpu().numpy(),
+        logp.masked_fill(kept, -torch.inf).logsumexp(-1).half().cpu().numpy(),
     )
 
 

@@ -46,8 +46,7 @@ class Scorer:
             "model": sampler.about["model"],
             "dtype": config.dtype,
             "tokens": sampler.about["tokens"],
-            "mass": config.answers.mass,
-            "max_entries": config.answers.max_entries,
+            "floor": config.answers.floor,
         }
         self.collection = Collection(job.home, "targets", self.about, TARGETS, sampler.tokenizer.token_map)
 
@@ -73,12 +72,7 @@ class Scorer:
             rows = [missing[keys[i]] for i in batch]
             taken = torch.tensor([t for r in rows for t in r["response_ids"]], device=hidden.device)
             pieces = [
-                encode(
-                    head.logits(chunk)[: len(taken[some])],
-                    taken[some],
-                    self.answers.mass,
-                    self.answers.max_entries,
-                )
+                encode(head.logits(chunk)[: len(taken[some])], taken[some], self.answers.floor)
                 for some, chunk in chunks(hidden)
             ]
             flat = Sparse(*(np.concatenate(field) for field in zip(*pieces, strict=True)))

@@ -44,7 +44,7 @@ def test_what_the_stored_targets_lose(first_run: Finished) -> None:
     assert outcome.out.startswith(f"{answers:,} answers, ")
     few, stored, everything = (
         float(next(line.split()[-1] for line in outcome.out.splitlines() if line.startswith(name)))
-        for name in ("fixed top-1 ", "stored: mass 0.999, at most 64", "fixed top-64")
+        for name in ("fixed top-1 ", "stored: floor 0.001", "fixed top-128")
     )
     assert 0 < everything < stored <= few < 0.1  # the gradient's error; no more than 27 ids are to be had
 

@@ -55,8 +55,8 @@ class Teacher:
         if kind != "bucketed":
             return lambda z, rows: exact(LOSSES[loss], z, logits[rows])
         taken = torch.cat([self.taken[s.place] for s in samples])
-        ids, logprobs, tail = decode(encode(logits, taken, 0.8, 8), torch.device("cpu"), logits.dtype)
-        return lambda z, rows: bucketed(LOSSES[loss], z, ids[rows], logprobs[rows], tail[rows])
+        ids, logprobs, tail = decode(encode(logits, taken, 0.02), torch.device("cpu"), logits.dtype)
+        return lambda z, rows: bucketed(LOSSES[loss], z, ids[rows], logprobs[rows], tail[rows], 0.02)
 
 
 def gradient(model: PreTrainedModel) -> Tensor:

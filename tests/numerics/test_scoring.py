@@ -33,7 +33,7 @@ def targets(model: PreTrainedModel, size: int, pairs: list[Pair]) -> list[tuple[
         whole, start = log_normaliser(hidden, head), 0
         for i in batch:
             rows = slice(start, start + len(pairs[i][1]))
-            result[i] = encode(logits[rows], torch.tensor(pairs[i][1]), 0.999, 16), whole[rows].clone()
+            result[i] = encode(logits[rows], torch.tensor(pairs[i][1]), 0.001), whole[rows].clone()
             start = rows.stop
     return [result[i] for i in range(len(pairs))]
 
