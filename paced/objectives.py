@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from paced.config import Model, Precision
-from paced.data.problems import problems_of
 from paced.errors import DataError, EngineError
 from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, exact, fused_loss
 from paced.models import DTYPES, Tokenizer, load_model, projection, response_hidden, same_tokens
@@ -74,10 +73,11 @@ class Forward:
         answers: dict[str, list[int]] = {}
         for place, problem_id in enumerate(order["problem_id"]):
             answers.setdefault(problem_id, []).append(place)
-        rows = {p["problem_id"]: p for p in problems_of(job.input("problems"))}
+        asked = job.table("problems", "problems.parquet", ["problem_id", "prompt"])
+        prompts = dict(zip(asked["problem_id"], asked["prompt"], strict=True))
         self.ids: list[str] = list(dict.fromkeys(table["problem_id"]))
         self._answers = [answers[i] for i in self.ids]
-        self._prompts = [tokenizer.prompt(rows[i]["prompt"]) for i in self.ids]
+        self._prompts, self._tokenizer = [prompts[i] for i in self.ids], tokenizer
         self._weights = [weights[i] for i in self.ids]
         self._loss, self._floor, self._device, self._size = loss, about["floor"], device, tokenizer.size
         self.population = len(self.ids)
@@ -87,7 +87,8 @@ class Forward:
 
     def sample(self, item: int, epoch: int) -> Sample:
         place = self._answers[item][epoch % len(self._answers[item])]
-        return Sample(self._prompts[item], self._packed.response(place), self._weights[item], place)
+        prompt = self._tokenizer.prompt(self._prompts[item])
+        return Sample(prompt, self._packed.response(place), self._weights[item], place)
 
     def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
         ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)

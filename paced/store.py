@@ -10,6 +10,7 @@ write the same file or two files.
 import hashlib
 import itertools
 import json
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,12 @@ class Collection:
 
     def refresh(self) -> dict[str, str]:
         """key -> part name, over all committed parts; reads only parts not seen before, and only their keys."""
-        for note in sorted(self.folder.glob("*.json")):
-            name = note.stem
-            if name == "collection" or name in self._indexed:
-                continue
+        try:
+            files = os.listdir(self.folder)
+        except FileNotFoundError:
+            return self._index
+        notes = {file.removesuffix(".json") for file in files if file.endswith(".json")}
+        for name in sorted(notes - self._indexed - {"collection"}):
             for key in self._open(name).read([KEY]).column(KEY).to_pylist():
                 self._index.setdefault(key, name)
             self._indexed.add(name)

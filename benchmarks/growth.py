@@ -1,0 +1,212 @@
+"""Time and peak memory of the stages that read or write the whole data set, against the number of problems.
+
+    python -m benchmarks.growth OUT.json [--problems 2000 20000] [--stages prepare weights write read] [--repeats 1]
+
+The problems are synthetic, in the layout of GSM8K; so are rollouts (8 a problem) and targets (one answer of 24 tokens,
+12 entries a token). They are written by this script as artifacts and parts of earlier stages; what is measured is the
+stages' own code, each in a process of its own: ``prepare`` and ``weights`` are the stages, ``write`` commits targets to
+the store part by part as stage teacher does, ``read`` opens them as training does and goes through 64 batches. Time is
+processor time of the process and its children, memory its peak resident set. Measurements are added to what OUT has.
+"""
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from paced.artifacts import Ref, describe
+from paced.config import Data, Decontamination, Runtime, Weights
+from paced.data.problems import prepare_spec
+from paced.stage import Job, Spec, execute
+from paced.store import Collection
+from paced.tables import ANSWERS, PROBLEMS, ROLLOUTS, TARGETS
+
+SAMPLES, TOKENS, ENTRIES, PART = 8, 24, 12, 256
+VOCABULARY, BATCHES, BATCH = 27, 64, 8
+ROOT = Path(__file__).parent.parent
+MODEL = ROOT / "paced" / "tiny" / "student"
+TELL: Callable[[dict[str, Any]], None] = lambda event: None  # noqa: E731
+RUNTIME = Runtime(device="cpu", threads=1, processes=1)
+
+
+def finished(home: Path, stage: str, files: dict[str, pa.Table], **also: dict[str, Any]) -> Ref:
+    """An artifact of an earlier stage."""
+    job = Job(Spec(stage=stage, home=str(home), config={"synthetic": True}), TELL)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    for name, table in files.items():
+        pq.write_table(table, job.folder / name, compression="zstd")
+        job.files.append(describe(job.folder / name, name, len(table)))
+    for name, value in also.items():
+        job.write_json(f"{name}.json", value)
+    return job.finish()
+
+
+def column(table: dict[str, Any], schema: pa.Schema) -> pa.Table:
+    """A table of the schema; columns that are not given are null."""
+    rows = len(next(iter(table.values())))
+    return pa.table({f.name: pa.array(table.get(f.name, [None] * rows), f.type) for f in schema}, schema=schema)
+
+
+def names(n: int) -> list[str]:
+    return [f"problem-{i:07d}" for i in range(n)]
+
+
+def target(i: int) -> dict[str, Any]:
+    random = np.random.default_rng(i)
+    ids = random.integers(0, VOCABULARY, (TOKENS, ENTRIES), dtype=np.int32)
+    return {
+        "sample_key": f"{i:032x}", "problem_id": f"problem-{i:07d}", "sample_index": 0, "response": "x" * TOKENS,
+        "prompt_ids": ids[0], "response_ids": ids[:, 0], "entry_count": np.full(TOKENS, ENTRIES, np.int32),
+        "entry_ids": ids.ravel(), "entry_logprobs": np.full(ids.size, -3.0, np.float16),
+        "tail_logprob": np.full(TOKENS, -3.0, np.float16),
+    }  # fmt: skip
+
+
+def collection(home: Path, tokens: str) -> Collection:
+    return Collection(home, "targets", {"floor": 0.001}, TARGETS, tokens)
+
+
+def prepare(home: Path, n: int) -> Spec:
+    data = home / "train.jsonl"
+    with data.open("w") as file:
+        for i in range(n):
+            question = f"Farm {i} has {i % 97 + 2} hens that lay {i % 13 + 1} eggs a day. How many eggs come in a week?"
+            answer = 7 * (i % 97 + 2) * (i % 13 + 1)
+            file.write(json.dumps({"question": question, "answer": f"They lay {answer}.\n#### {answer}"}) + "\n")
+    other = column({"question": [f"What is {i} plus {i} apples and {i} pears worth today?" for i in range(500)]},
+                   pa.schema({"question": pa.string()}))  # fmt: skip
+    exclude = {"test": finished(home, "prepare", {"questions.parquet": other})}
+    settings = Data(source="gsm8k", path=str(data))
+    return prepare_spec(str(home), settings, 0, "train", exclude, Decontamination(), RUNTIME)
+
+
+def weights(home: Path, n: int) -> Spec:
+    verdicts = np.random.default_rng(0).choice(["correct", "wrong", "unknown"], n * SAMPLES, p=[0.4, 0.55, 0.05])
+    table = {
+        "problem_id": np.repeat(names(n), SAMPLES), "sample_index": np.tile(np.arange(SAMPLES), n),
+        "verdict": verdicts, "finish": np.full(n * SAMPLES, "stop"),
+    }  # fmt: skip
+    made = finished(home, "rollouts", {"rollouts.parquet": column(table, ROLLOUTS)})
+    config = {"scheme": "beta", "weights": Weights().read_by(["beta"])}
+    return Spec(stage="weights", home=str(home), config=config, inputs={"rollouts": made}, runtime=RUNTIME)
+
+
+def write(home: Path, n: int, tokens: str) -> None:
+    store = collection(home, tokens)
+    for start in range(0, n, PART):
+        rows = [target(i) for i in range(start, min(start + PART, n))]
+        index = store.refresh()
+        store.write([row for row in rows if row["sample_key"] not in index])
+        index = store.refresh()
+        assert all(row["sample_key"] in index for row in rows)
+
+
+def answers(home: Path, n: int) -> Spec:
+    from paced.models import Tokenizer
+
+    tokens = Tokenizer(MODEL).token_map
+    write(home, n, tokens)
+    parts = collection(home, tokens).refresh()
+    keys = [f"{i:032x}" for i in range(n)]
+    table = {
+        "problem_id": names(n), "sample_index": [0] * n, "sample_key": keys, "target_key": keys,
+        "part": [parts[k] for k in keys], "tokens": [TOKENS] * n, "verdict": ["correct"] * n,
+    }  # fmt: skip
+    prompts = [json.dumps([{"role": "user", "content": f"{i} + {i % 7} ="}]) for i in range(n)]
+    problems = {"problem_id": names(n), "question": prompts, "prompt": prompts, "gold": ["1"] * n}
+    inputs = {
+        "answers": finished(home, "teacher", {"answers.parquet": column(table, ANSWERS)}, targets={"floor": 0.001}),
+        "problems": finished(home, "prepare", {"problems.parquet": column(problems, PROBLEMS)}),
+    }
+    return Spec(stage="train", home=str(home), inputs=inputs, runtime=RUNTIME)
+
+
+def read(home: Path, n: int, spec: Spec) -> None:
+    import torch
+
+    from paced.losses import forward_kl
+    from paced.models import Tokenizer
+    from paced.objectives import Forward
+
+    weight = dict.fromkeys(names(n), 1.0)
+    forward = Forward(Job(spec, TELL), forward_kl, Tokenizer(MODEL), weight, torch.device("cpu"), home / "scratch")
+    for step in range(BATCHES):
+        drawn = np.random.default_rng(step).integers(0, n, BATCH)
+        forward.divergence([forward.sample(int(i), 0) for i in drawn])
+
+
+# What a stage finds, written in another process, and the stage.
+STAGES: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path, int, Any], Any]]] = {
+    "prepare": (prepare, lambda home, n, spec: execute(spec, TELL)),
+    "weights": (weights, lambda home, n, spec: execute(spec, TELL)),
+    "write": (lambda home, n: "", write),
+    "read": (answers, read),
+}
+
+
+# What is imported before the time is taken.
+IMPORTS = {"prepare": "paced.verify", "weights": "paced.weights", "write": "paced.store", "read": "paced.objectives"}
+
+
+def setup(stage: str, home: Path, n: int) -> Any:
+    return STAGES[stage][0](home, n)
+
+
+def measure(stage: str, n: int, home: Path) -> None:
+    """Run a stage in this process, and print what it took."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as other:
+        found = other.submit(setup, stage, home, n).result()
+    importlib.import_module(IMPORTS[stage])
+    before, began = sum(os.times()[:4]), time.perf_counter()
+    STAGES[stage][1](home, n, found)
+    taken = {"processor_seconds": sum(os.times()[:4]) - before, "seconds": time.perf_counter() - began}
+    print(json.dumps(taken | {"peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--problems", type=int, nargs=2, default=[2000, 20000])
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.measure:
+        return measure(a.measure[0], int(a.measure[1]), Path(a.measure[2]))
+    record: dict[str, Any] = json.loads(a.out.read_text()) if a.out.exists() else {"measured": {}}
+    for _ in range(a.repeats):
+        for stage in a.stages:
+            for n in a.problems:
+                with tempfile.TemporaryDirectory() as home:
+                    command = [sys.executable, "-m", "benchmarks.growth", "-", "--measure", stage, str(n), home]
+                    out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
+                row = json.loads(out.splitlines()[-1])
+                record["measured"].setdefault(stage, {}).setdefault(str(n), []).append(row)
+                print(f"{stage:<8} {n:>8,} problems", {k: round(v, 2) for k, v in row.items()}, flush=True)
+            few, many = (record["measured"][stage][str(n)] for n in a.problems)
+            record.setdefault("ratios", {})[f"{stage}, {a.problems[1]} to {a.problems[0]}"] = {
+                unit: statistics.median(r[unit] for r in many) / statistics.median(r[unit] for r in few)
+                for unit in ("processor_seconds", "peak_memory")
+            }
+            record["machine"] = {"processor": platform.machine(), "python": platform.python_version()}
+            a.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
