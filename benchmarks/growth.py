@@ -14,7 +14,6 @@ import importlib
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -30,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.machine import machine, versions
 from paced.artifacts import Ref, describe
 from paced.config import Data, Decontamination, Runtime, Weights
 from paced.data.problems import prepare_spec
@@ -204,7 +204,7 @@ def main() -> None:
                 unit: statistics.median(r[unit] for r in many) / statistics.median(r[unit] for r in few)
                 for unit in ("processor_seconds", "peak_memory")
             }
-            record["machine"] = {"processor": platform.machine(), "python": platform.python_version()}
+            record |= {"machine": machine(), "versions": versions("pandas", "pyarrow")}
             a.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
