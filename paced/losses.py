@@ -133,7 +133,7 @@ def _held(
     """Entries and tail with the ids that would get more of its mass than ``floor``, held there.
 
     Args:
-        rest: exponentials of the student's logits less ``top`` [C, 1], 0 inside S, [C, V]; 0 is written to what is held.
+        rest: exponentials of the student's logits less ``top`` [C, 1], 0 inside S, [C, V]; what is held becomes 0.
         ids, u, log_p: entries, the student's logits and the teacher's log-probabilities, [C, K].
         tail: log of the teacher's mass outside S, [C].
     """
