@@ -25,6 +25,7 @@ from benchmarks.machine import machine, versions
 
 ROOT = Path(__file__).parent.parent
 HIDDEN, TEACHER_HIDDEN, VOCABULARY, ENTRIES = 1024, 1280, 151_936, 32
+FLOOR = 0.001  # of the stored probabilities, as recipes have it
 PEER = ("torch==2.13.0", "trl==1.16.0")
 SIDES = (
     "floor float32", "sparse forward_kl float32", "trl forward_kl float32", "exact reverse_kl float32",
@@ -72,7 +73,7 @@ def prepare(side: str, tokens: int, size: int, device: str) -> Call:
         p = torch.randn(tokens, ENTRIES + 1, device=device).log_softmax(-1)
         return lambda: fused_loss(
             hidden, Projection(weight, size), shares,
-            lambda z, rows: bucketed(LOSSES[loss[0]], z, ids[rows], p[rows, :-1], p[rows, -1]),
+            lambda z, rows: bucketed(LOSSES[loss[0]], z, ids[rows], p[rows, :-1], p[rows, -1], FLOOR),
         )[0].backward()  # fmt: skip
     states = random(tokens, TEACHER_HIDDEN)
     teacher = TeacherLogits(states, Projection(random(size, TEACHER_HIDDEN, scale=0.02), size))

@@ -53,7 +53,8 @@ def test_two_processes_give_the_losses_of_one(chain: Chain, stage: str, tokens: 
     assert log == (["resuming at step 2 of 6"] if stage == "train_forward" else [])
     steps = [e for e in events if e["event"] == "metric"]
     assert len(steps) == (4 if log else 6)  # told once, not by each process
-    one = chain.refs[stage]
+    # With the same micro-batches: another split rounds otherwise, and AdamW's first step magnifies that near g = 0.
+    one = execute(elsewhere(chain, stage, tmp_path / "one", tokens), lambda event: None)
     for mine, theirs in zip(lines(two), lines(one), strict=True):
         assert mine == pytest.approx(theirs, rel=2e-5, abs=1e-9)
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=5e-6)
@@ -62,9 +63,9 @@ def test_two_processes_give_the_losses_of_one(chain: Chain, stage: str, tokens: 
             ours, expected = load_file(two.folder / name), load_file(one.folder / name)
             assert ours.keys() == expected.keys()
             assert all(ours[k].shape == expected[k].shape for k in ours)
-            # Sums in another order: a hundredth of the least step that AdamW makes at full learning rate.
+            # Sums in another order: a five-hundredth of the least step that AdamW makes at full learning rate.
             worst = max((ours[k].double() - expected[k].double()).abs().max().item() for k in ours)
-            assert worst < 0.01 * spec.config["training"]["learning_rate"]
+            assert worst < 0.002 * spec.config["training"]["learning_rate"]
     assert (two.folder / "model" / "config.json").read_bytes() == (one.folder / "model" / "config.json").read_bytes()
 
 
