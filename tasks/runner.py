@@ -53,7 +53,7 @@ def detached() -> Generator[None]:
         sys.modules["__main__"] = main
 
 
-def stop_all(grace: float = 8.0) -> None:
+def stop_all(grace: float = 4.0) -> None:
     """Stop every stage of this process: politely, then for good; no stage starts after it."""
     _stopping.set()
     with _lock:

@@ -1,5 +1,6 @@
 """What the integration, fault and UI tests share: a small recipe, the ``paced`` command as a process, deadlines."""
 
+import contextlib
 import copy
 import functools
 import importlib
@@ -145,6 +146,16 @@ class Command:
     def finish(self, within: float = 300) -> Outcome:
         self.process.wait(within)
         return Outcome(self.process.returncode, self._out.read_text(), self.err)
+
+
+def end_worker(worker: subprocess.Popen[Any]) -> None:
+    """Stop a worker: Prefect's can hang when it is told so just as a run ends, and takes a second signal as a kill."""
+    for _ in range(2):
+        worker.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.wait(20)
+            return
+    raise AssertionError("the worker does not end")
 
 
 def paced(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:

@@ -28,6 +28,7 @@ from harness import (
     Outcome,
     Server,
     commits_since,
+    end_worker,
     environment,
     eventually,
     gone,
@@ -300,7 +301,7 @@ def scheduled(world: World) -> Iterator[None]:
             going = {"flow_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}}}
             eventually(lambda: not world.api("/flow_runs/count", going), 120, "the last run ends")
         finally:
-            worker.terminate()
+            end_worker(worker)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import itertools
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 import urllib.error
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from compose import services
-from harness import BIN, ROOT, SMALL, TINY, Server, environment, eventually, free_port, gone
+from harness import BIN, ROOT, SMALL, TINY, Server, end_worker, environment, eventually, free_port, gone
 from platforms import PATIENCE
 
 from paced.config import load_recipe
@@ -134,8 +133,7 @@ def worker(team: Team) -> Iterator[None]:
 
     eventually(healthy, PATIENCE, "the worker is healthy")
     yield
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(60)
+    end_worker(process)
 
 
 @pytest.fixture(scope="module")
