@@ -12,7 +12,6 @@ those of the processor, so that a machine which others use too tells little else
 import argparse
 import functools
 import json
-import statistics
 import tempfile
 import time
 from collections import Counter
@@ -24,7 +23,7 @@ import torch
 
 import paced.objectives
 import paced.train
-from benchmarks.machine import machine, versions
+from benchmarks.machine import machine, spread, versions
 from benchmarks.memory import problems_file
 from paced.artifacts import Ref
 from paced.config import Recipe, load_recipe
@@ -151,10 +150,6 @@ def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, st
         paced.train.Forward, paced.train.canary = Forward, original
     reads = timer.seconds["reading"]
     return {"reading": reads, "steps": (began[-1] - began[0]) * steps / (steps - 1), "stage": whole}
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import machine, versions
+from benchmarks.machine import machine, ratios, versions
 
 ROOT = Path(__file__).parent.parent
 HIDDEN, TEACHER_HIDDEN, VOCABULARY, ENTRIES = 1024, 1280, 151_936, 32
@@ -126,18 +126,14 @@ def peer(folder: Path) -> Path:
 def summary(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Medians by side, and the ratios that the bars are about."""
 
-    def ratios(a: str, b: str, field: str) -> dict[str, Any]:
-        values = [x[field] / y[field] for x, y in zip(measured.get(a, []), measured.get(b, []), strict=False)]
-        return {"median": statistics.median(values), "low": min(values), "high": max(values)} if values else {}
-
     return {
         "medians": {
             side: {field: statistics.median(r[field] for r in runs) for field in ("seconds", "wall", "memory")}
             for side, runs in measured.items()
         },
         "ratios": {
-            name: {"time": ratios(a, b, "seconds"), "time_bar": time_bar}
-            | ({} if memory_bar is None else {"memory": ratios(a, b, "memory"), "memory_bar": memory_bar})
+            name: {"time": ratios(measured, a, b, "seconds"), "time_bar": time_bar}
+            | ({} if memory_bar is None else {"memory": ratios(measured, a, b, "memory"), "memory_bar": memory_bar})
             for name, (a, b, time_bar, memory_bar) in BARS.items()
         },
         "measured": measured,

@@ -2,6 +2,8 @@
 
 import os
 import platform
+import statistics
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,3 +29,13 @@ def versions(*names: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median and range of what was measured several times; nothing of nothing."""
+    return {"median": statistics.median(values), "low": min(values), "high": max(values)} if values else {}
+
+
+def ratios(measured: Mapping[str, Sequence[Mapping[str, Any]]], a: str, b: str, field: str) -> dict[str, float]:
+    """Of side ``a`` to side ``b``, repeat by repeat."""
+    return spread([x[field] / y[field] for x, y in zip(measured.get(a, []), measured.get(b, []), strict=False)])

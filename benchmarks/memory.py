@@ -99,13 +99,14 @@ def measure(recipe: Path, changes: tuple[str, ...], home: Path) -> Iterator[dict
 
 
 def problems_file(path: Path, number: int, first: int = 0) -> Path:
-    """Write word problems of GSM8K's kind, with their solutions."""
+    """Write word problems as GSM8K has them, with their solutions; the recipe adds the instruction."""
     lines: list[str] = []
     for i in range(first, first + number):
         hens, eggs, weeks = 3 + i, 2 + i % 5, 2 + i % 7
         total = hens * eggs * weeks - 12 * weeks
         answer = f"{hens} * {eggs} * {weeks} - 12 * {weeks} = {total}\n#### {total}"
-        lines.append(json.dumps({"question": QUESTION.format(hens, eggs, weeks), "answer": answer}) + "\n")
+        question = QUESTION.format(hens, eggs, weeks).partition("\n\n")[0]
+        lines.append(json.dumps({"question": question, "answer": answer}) + "\n")
     path.write_text("".join(lines))
     return path
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.loss_head import ROOT, peer, resident
-from benchmarks.machine import machine, versions
+from benchmarks.machine import machine, ratios, versions
 
 SIDES = ("paced forward", "trl forward", "paced reverse", "paced round", "trl reverse")
 # ours -> TRL's, and of the ratio between them: least tokens a second, most memory
@@ -221,32 +221,16 @@ def result(steps: list[dict[str, float]], names: Sequence[str]) -> dict[str, Any
 
 
 def summary(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    def ratios(ours: str, trl: str, field: str) -> dict[str, Any]:
-        values = [a[field] / b[field] for a, b in zip(measured.get(ours, []), measured.get(trl, []), strict=False)]
-        return {"median": statistics.median(values), "low": min(values), "high": max(values)} if values else {}
-
     fields = ("tokens_per_second", "tokens_per_wall_second", "memory")
     return {
         "medians": {s: {f: statistics.median(r[f] for r in runs) for f in fields} for s, runs in measured.items()},
         "ratios": {
-            f"{ours} to {trl}": {"tokens_per_second": ratios(ours, trl, fields[0]), "bar": bar}
-            | {"memory": ratios(ours, trl, "memory"), "memory_bar": memory_bar}
+            f"{ours} to {trl}": {"tokens_per_second": ratios(measured, ours, trl, fields[0]), "bar": bar}
+            | {"memory": ratios(measured, ours, trl, "memory"), "memory_bar": memory_bar}
             for ours, (trl, bar, memory_bar) in BARS.items()
         },
         "measured": measured,
     }
-
-
-def problems(number: int) -> str:
-    """Lines as GSM8K has them."""
-    from benchmarks.sampling import QUESTION
-
-    lines: list[str] = []
-    for i in range(number):
-        hens, eggs, weeks = 3 + i, 2 + i % 5, 2 + i % 7
-        question = QUESTION.format(hens, eggs, weeks).partition("\n\n")[0]
-        lines.append(json.dumps({"question": question, "answer": f"#### {hens * eggs * weeks - 12 * weeks}"}))
-    return "\n".join(lines) + "\n"
 
 
 def main() -> None:
@@ -277,12 +261,14 @@ def main() -> None:
             steps, names = getattr(ours, objective)(a.seed), ("torch", "transformers")
         print(json.dumps(result(steps, names)))
         return
+    from benchmarks.memory import problems_file  # not in TRL's environment
+
     record: dict[str, Any] = {"measured": {}}
     if a.out.exists():
         record = json.loads(a.out.read_text())
     measured = record["measured"]
     work.mkdir(parents=True, exist_ok=True)
-    (work / "data.jsonl").write_text(problems(a.steps * a.batch))
+    problems_file(work / "data.jsonl", a.steps * a.batch)
     ours, python = Ours(a.model.absolute(), work, **sizes), peer(a.peers.absolute())
     first = 1 + max([0, *(len(measured.get(side, [])) for side in a.sides)])  # 0 is the seed of rollouts
     for seed in range(first, first + a.repeats):

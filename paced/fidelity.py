@@ -30,14 +30,9 @@ from paced.models import Tokenizer, device_of, load_model, projection, response_
 from paced.report import read
 from paced.store import Collection, write_table
 from paced.tables import TARGETS
-from paced.targets import Sparse, decode, sparse
+from paced.targets import FLAT, Sparse, decode, sparse
 
-COLUMNS: dict[str, Any] = {
-    "entry_count": np.int32,
-    "entry_ids": np.int32,
-    "entry_logprobs": np.float16,
-    "tail_logprob": np.float16,
-}
+COLUMNS: dict[str, Any] = {name: kind for name, kind in FLAT.items() if name != "response_ids"}
 CHUNK = 64  # positions whose distributions exist at once
 
 

@@ -24,7 +24,7 @@ from paced.sharding import shard
 from paced.stage import Job
 from paced.store import Collection
 from paced.tables import SAMPLES, TARGETS
-from paced.targets import Packed, decode
+from paced.targets import FLAT, Packed, decode
 
 
 class Sample(NamedTuple):
@@ -67,9 +67,8 @@ class Forward:
         collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
         # In storage order, so that each part is opened once.
         order = table.sort_values(["part", "problem_id", "sample_index"], kind="stable")
-        columns = ["response_ids", "entry_count", "entry_ids", "entry_logprobs", "tail_logprob"]
         pairs = list(zip(order["target_key"], order["part"], strict=True))
-        self._packed = Packed(scratch, collection.rows(pairs, columns))
+        self._packed = Packed(scratch, collection.rows(pairs, list(FLAT)))
         answers: dict[str, list[int]] = {}
         for place, problem_id in enumerate(order["problem_id"]):
             answers.setdefault(problem_id, []).append(place)

@@ -153,7 +153,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
     def training(stage: str, runs: int, steps: int, cut: int, resident: bool, more: bool) -> None:
         each, lora = steps * recipe.training.batch, recipe.training.lora_rank
         tokens = each * (a.prompt + a.response * cut)
-        times = (8 if recipe.training.gradient_checkpointing else 6) - (2 if recipe.training.lora_rank else 0)
+        times = (8 if recipe.training.gradient_checkpointing else 6) - (2 if lora else 0)
         work = tokens * times * student.multiplied
         if resident:
             work += tokens * 2 * teacher.multiplied
@@ -245,14 +245,14 @@ def told(planned: Plan) -> str:
     ]
     usable, wanted = device.memory - RESERVED, dict[str, list[str]]()
     for row in planned.rows:
-        need = sum(on_device(row.memory).values())
+        items = on_device(row.memory)
+        need = sum(items.values())
         fits = "" if need <= usable else "  does not fit"
         lines.append(
             f"{row.stage:<32} {row.runs:>4} {amount(row.tokens, ''):>8} {amount(row.operations, ''):>8} "
             f"{row.seconds / 3600:>8.2f} {amount(row.stored, 'B'):>8} {amount(need, 'B'):>13}{fits}"
         )
         if fits:
-            items = on_device(row.memory)
             largest = max(items, key=lambda item: items[item])
             line = (
                 f"{amount(need, 'B')} on a {planned.gpu} that has {amount(usable, 'B')} to use; most of it: {largest}, "

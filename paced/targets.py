@@ -69,7 +69,8 @@ def decode(sparse: Sparse, device: torch.device, dtype: torch.dtype = torch.floa
     return ids.to(device), (logprobs - log_z[:, None]).to(device), (tail - log_z).to(device)
 
 
-_FLAT = {
+# What a row of targets holds, flat, and as which numbers it is read.
+FLAT: dict[str, Any] = {
     "response_ids": np.int32,
     "entry_count": np.int32,
     "tail_logprob": np.float16,
@@ -86,17 +87,17 @@ class Packed:
 
     def __init__(self, folder: Path, rows: Iterable[dict[str, Any]]):
         folder.mkdir(parents=True, exist_ok=True)
-        files = {name: (folder / f"{name}.bin").open("wb") for name in _FLAT}
+        files = {name: (folder / f"{name}.bin").open("wb") for name in FLAT}
         positions, entries = [0], [0]
         for row in rows:
             for name, file in files.items():
-                file.write(np.asarray(row[name], dtype=_FLAT[name]).tobytes())
+                file.write(np.asarray(row[name], dtype=FLAT[name]).tobytes())
             positions.append(positions[-1] + len(row["entry_count"]))
             entries.append(entries[-1] + len(row["entry_ids"]))
         for file in files.values():
             file.close()
         self._positions, self._entries = np.array(positions), np.array(entries)
-        self._flat = {name: np.memmap(folder / f"{name}.bin", dtype=kind, mode="r") for name, kind in _FLAT.items()}
+        self._flat = {name: np.memmap(folder / f"{name}.bin", dtype=kind, mode="r") for name, kind in FLAT.items()}
 
     def response(self, sample: int) -> list[int]:
         a, b = self._positions[sample], self._positions[sample + 1]

@@ -23,6 +23,7 @@ from paced import __version__ as paced_version
 from paced.artifacts import Ref
 from paced.identity import commit_of, file_digest
 from paced.stage import Spec, execute
+from tasks.runner import detached
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -253,6 +254,15 @@ def die_at(spec: str, place: str, call: int) -> None:
 
     setattr(owner, last, dying)
     execute(Spec.model_validate_json(spec), lambda event: None)
+
+
+def kill_at(context: Any, spec: Spec, place: str, call: int) -> None:
+    """Run a stage in a process that ``context`` starts, and see it die (``die_at``)."""
+    with detached():
+        process = context.Process(target=die_at, args=(spec.model_dump_json(), place, call))
+        process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
 
 
 class Server:

@@ -15,11 +15,11 @@ from harness import (
     Command,
     Finished,
     contents,
-    die_at,
     environment,
     eventually,
     finished,
     gone,
+    kill_at,
     parts,
     run_arguments,
     stages_of,
@@ -27,7 +27,6 @@ from harness import (
 
 from paced.artifacts import read_manifest
 from paced.stage import STAGES, execute
-from tasks.runner import detached
 
 # Each place leaves another kind of half-done work; the number is the call that does not happen any more.
 PLACES = {
@@ -64,11 +63,7 @@ def test_a_killed_stage_resumes_to_the_same_bits(
     spec = chain.specs[stage].model_copy(update={"home": str(tmp_path)})
     if stage.startswith(("train", "diagnose")):  # reads what earlier stages stored
         shutil.copytree(chain.home / "store", tmp_path / "store")
-    with detached():
-        process = context.Process(target=die_at, args=(spec.model_dump_json(), place, call))
-        process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
+    kill_at(context, spec, place, call)
     assert not (spec.folder / "manifest.json").exists()
 
     events: list[dict[str, Any]] = []

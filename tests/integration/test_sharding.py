@@ -2,17 +2,15 @@
 
 import json
 import shutil
-import signal
 from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from harness import ROOT, Chain, die_at
+from harness import ROOT, Chain, kill_at
 from safetensors.torch import load_file
 
 from paced.artifacts import Ref
 from paced.stage import Spec, execute
-from tasks.runner import detached
 
 CONFIGURATION = str(ROOT / "recipes" / "accelerate" / "fsdp_2cpu.yaml")
 
@@ -38,13 +36,7 @@ def test_two_processes_give_the_losses_of_one(chain: Chain, stage: str, tokens: 
     """With 64 tokens a micro-batch their number is often odd; with 4096 one process has none of its own."""
     spec = elsewhere(chain, stage, tmp_path, tokens)
     if stage == "train_forward":  # it also goes on from a checkpoint of one process
-        with detached():
-            process = get_context("spawn").Process(
-                target=die_at, args=(spec.model_dump_json(), "paced.train:save_checkpoint", 2)
-            )
-            process.start()
-        process.join(120)
-        assert process.exitcode == -signal.SIGKILL
+        kill_at(get_context("spawn"), spec, "paced.train:save_checkpoint", 2)
     events: list[dict[str, object]] = []
 
     two = execute(sharded(spec), events.append)
