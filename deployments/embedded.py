@@ -103,6 +103,9 @@ def main(descriptor: int) -> None:
     from prefect.server.api.server import create_app
     from prefect.server.database import provide_database_interface
 
+    from deployments.prefect_server import take_turns
+
+    take_turns()
     # Every statement goes to another thread and back. On one CPU that is cheap; across two, making the database took
     # 28 s instead of 6 on a virtual machine (docs/log.md).
     cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()

@@ -112,7 +112,10 @@ def services(home: Path, settings: Settings) -> list[Service]:
     return [
         Service(
             "prefect",
-            [*server, prefect, str(BIN / "prefect"), "server", "start", "--host", host, "--port", prefect],
+            [
+                *server, prefect, sys.executable, "-m", "deployments.prefect_server", "server", "start",
+                "--host", host, "--port", prefect,
+            ],
             settings.prefect, f"{settings.prefect}/api/ready",
         ),
         Service(

@@ -103,6 +103,7 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     page.screenshot(path=tmp_path / "form.png", full_page=True)
     with page.expect_response(lambda response: response.url.endswith("/create_flow_run")) as submitted:
         page.get_by_role("button", name="Submit").click()
+    assert submitted.value.status == 201, submitted.value.text()
     run = submitted.value.json()["id"]
     assert platform.reaches(run, *ENDED) == "COMPLETED"
 
