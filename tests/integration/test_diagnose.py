@@ -1,5 +1,6 @@
 """The diagnosis on the tiny world: gradients are those that training takes, whatever they are computed beside."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -29,23 +30,44 @@ def test_gradients_do_not_depend_on_parts(spec: Spec, chain: Chain, tmp_path: Pa
     assert contents(again.folder) == contents(chain.refs["diagnose"].folder)
 
 
-def test_gradients_sum_to_that_of_a_training_step(spec: Spec) -> None:
+def learning_from_rollouts(chain: Chain) -> Spec:
+    """The diagnosis of an arm that begins with reverse KL."""
+    spec = chain.specs["diagnose"]
+    inputs = {name: ref for name, ref in spec.inputs.items() if name != "answers"}
+    inputs |= {"rollouts": chain.refs["rollouts"], "teacher": chain.specs["train_reverse"].inputs["teacher"]}
+    return spec.model_copy(update={"config": spec.config | {"objective": "reverse"}, "inputs": inputs})
+
+
+def test_every_sampled_problem_has_a_gradient_of_reverse_kl(chain: Chain, tmp_path: Path) -> None:
+    shutil.copytree(chain.home / "store", tmp_path / "store")
+    spec = learning_from_rollouts(chain).model_copy(update={"home": str(tmp_path)})
+    found = execute(spec, lambda event: None)
+    table = pd.read_parquet(found.folder / "gradients.parquet")
+    weighed = pd.read_parquet(spec.inputs["weights"].folder / "pass_rates.parquet")
+    assert set(table["problem_id"]) == set(weighed["problem_id"][weighed["weight"] > 0])
+    assert (table["loss"] > 0).all() and (table["norm"] > 0).all()
+    assert json.loads((found.folder / "diagnosis.json").read_text())["objective"] == "reverse"
+
+
+@pytest.mark.parametrize("objective", ["forward", "reverse"])
+def test_gradients_sum_to_that_of_a_training_step(chain: Chain, objective: str) -> None:
     """Sixteen problems in two padded micro-batches, as a step takes them, and one by one."""
+    spec = chain.specs["diagnose"] if objective == "forward" else learning_from_rollouts(chain)
     config, job = Config.model_validate(spec.config), Job(spec, lambda event: None)
     folder = spec.inputs["model"].folder
     tokenizer, device = Tokenizer(folder), torch.device("cpu")
     model = load_model(folder, Model(path=str(folder)), device)
     student = Student(model, tokenizer.size, "float32")
     ids = job.table("weights", "pass_rates.parquet")["problem_id"]
-    objective = objective_of(job, config, tokenizer, dict.fromkeys(ids, 1.0), device)
+    source = objective_of(job, config, tokenizer, dict.fromkeys(ids, 1.0), device)
     sketch = Sketch(512, 0)
-    alone = [gradient(student, objective, item, "sequence", sketch) for item in range(16)]
+    alone = [gradient(student, source, item, "sequence", sketch) for item in range(16)]
 
-    samples = [objective.sample(item, 0) for item in range(16)]
+    samples = [source.sample(item, 0) for item in range(16)]
     whole = denominator(samples, "sequence")
     for batch in (samples[:9], samples[9:]):
         shares = torch.tensor(coefficients(batch, whole, "sequence"))
-        student(batch, shares, objective.divergence(batch))[0].backward()
+        student(batch, shares, source.divergence(batch))[0].backward()
     step = sketch([p.grad for p in model.parameters() if p.grad is not None])
     torch.testing.assert_close(torch.stack([g for g, _ in alone]).mean(0), step, atol=1e-6, rtol=1e-4)
 
