@@ -313,6 +313,10 @@ class Training(Section):
     gradient_checkpointing: bool = Field(
         default=False, description="Compute activations twice instead of keeping them: a third slower, far less memory."
     )
+    compile: bool = Field(
+        default=False,
+        description="Compile the student's layers (torch.compile): minutes at the first step, for faster ones on a GPU.",
+    )
     lora_rank: int = Field(default=0, ge=0, description="Of LoRA adapters on all linear layers; 0 trains all weights.")
     lora_alpha: float | None = Field(
         default=None, gt=0, description="Adapters count alpha / lora_rank; twice the rank if not set."

@@ -208,6 +208,12 @@ def right_pad(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
 
 
+def layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The blocks that a model repeats."""
+    names = set(model._no_split_modules or ())  # pyright: ignore[reportPrivateUsage]
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
 def response_hidden(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
 ) -> Tensor:

@@ -5,6 +5,7 @@ Reads configurations, tokenizers and the headers of weight files; no weights.
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -152,9 +153,22 @@ def check_disk(home: Path, needed: float) -> None:
         )
 
 
+def check_compiler() -> None:
+    """That torch.compile finds the compiler it calls: C++ for a CPU, C for a GPU.
+
+    Raises:
+        EngineError: there is none.
+    """
+    known = (os.environ.get("CXX"), os.environ.get("CC"), "g++", "clang++", "gcc", "clang")
+    if not any(shutil.which(name) for name in known if name):
+        raise EngineError("training.compile needs a C++ compiler and none is on PATH: install g++, or set CXX")
+
+
 def preflight(job: Job) -> None:
     """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
     recipe = Recipe.model_validate(job.spec.config["recipe"] | {"runtime": job.runtime.model_dump()})
+    if recipe.training.compile:
+        check_compiler()
     folders = {role: model_folder(job.input(role)) for role in ("student", "teacher")}
     trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
     tokenizers: dict[str, Tokenizer] = {}

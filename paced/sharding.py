@@ -23,6 +23,7 @@ from transformers import PreTrainedModel
 
 from paced.artifacts import write_json
 from paced.errors import ERRORS, EngineError
+from paced.models import layers
 from paced.stage import Job, Spec, emit, peak_memory
 
 
@@ -43,9 +44,8 @@ def shard(module: nn.Module, model: PreTrainedModel, gather_once: bool) -> None:
     """
     if processes() == 1:
         return
-    layers = set(model._no_split_modules or ())  # pyright: ignore[reportPrivateUsage]
-    for child in [m for m in model.modules() if type(m).__name__ in layers]:
-        fully_shard(child)
+    for layer in layers(model):
+        fully_shard(layer)
     fully_shard(module, reshard_after_forward=False if gather_once else None)
     for child in module.modules():
         if isinstance(child, FSDPModule):

@@ -27,7 +27,7 @@ from paced.batching import draws, micro_batches
 from paced.config import Loss, Model, Precision, Training
 from paced.errors import EngineError
 from paced.losses import LOSSES, jsd
-from paced.models import DTYPES, Tokenizer, device_of, load_model
+from paced.models import DTYPES, Tokenizer, device_of, layers, load_model
 from paced.objectives import Forward, Objective, Reverse, Student, canary, coefficients, denominator
 from paced.samples import model_folder
 from paced.stage import Job
@@ -180,6 +180,9 @@ def train(job: Job) -> None:
         model = load_model(folder, full, device)
     if training.gradient_checkpointing:
         recompute_activations(model)
+    if training.compile:
+        for layer in layers(model):
+            layer.compile(dynamic=True)  # for every length at once: what a run computes does not depend on a resume
     student = Student(model, tokenizer.size, config.dtype, config.temperature)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(

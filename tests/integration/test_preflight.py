@@ -171,3 +171,14 @@ def test_few_problems_are_told(prepared: Prepared) -> None:
     assert [e["message"] for e in events if e["event"] == "log"] == [
         "seed 0: 100 problems, fewer than training.batch (128): a step draws some of them more than once"
     ]
+
+
+def test_compiled_training_asks_for_a_compiler(
+    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(TINY, (*SMALL, "training.compile=true"))
+    for name in ("CXX", "CC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(EngineError, match="training.compile needs a C\\+\\+ compiler"):
+        check(prepared, recipe)
