@@ -315,7 +315,7 @@ class Training(Section):
     )
     compile: bool = Field(
         default=False,
-        description="Compile the student's layers (torch.compile): minutes at the first step, for faster ones on a GPU.",
+        description="Compile the student's layers (torch.compile): minutes at first, for faster steps on a GPU.",
     )
     lora_rank: int = Field(default=0, ge=0, description="Of LoRA adapters on all linear layers; 0 trains all weights.")
     lora_alpha: float | None = Field(
