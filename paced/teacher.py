@@ -7,7 +7,6 @@ with the student's tokenizer, whose token->id map must be the teacher's.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
@@ -19,9 +18,9 @@ from paced.rollouts import kept_problems
 from paced.samples import Sampler, Wanted, by_problem, model_folder
 from paced.scoring import chunks, scored
 from paced.stage import Job
-from paced.store import Collection, sample_key
+from paced.store import Collection, Writer, sample_key
 from paced.tables import ANSWERS, TARGETS
-from paced.targets import Sparse, encode
+from paced.targets import encode, joined
 
 
 class Config(BaseModel):
@@ -49,17 +48,24 @@ class Scorer:
             "floor": config.answers.floor,
         }
         self.collection = Collection(job.home, "targets", self.about, TARGETS, sampler.tokenizer.token_map)
+        self.writer, self.scored = Writer(self.collection), set[str]()
+        job.resources.callback(self.writer.close)
 
     def key(self, row: dict[str, Any]) -> str:
         return sample_key(**self.about, prompt=row["prompt_ids"], response=row["response_ids"])
 
-    def ensure(self, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[str]:
-        """The part that holds each sample's targets; ``rows`` are graded samples with their token ids."""
+    def ensure(self, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+        """Score what is not there; ``rows`` are graded samples with their token ids."""
         index = self.collection.refresh()
-        if not all(key in index for key in keys):
-            missing = {k: r for k, r in zip(keys, rows, strict=True) if k not in index}
-            self.collection.write(self._score(missing))
-        return [self.collection.refresh()[key] for key in keys]
+        missing = {k: r for k, r in zip(keys, rows, strict=True) if k not in index and k not in self.scored}
+        if missing:
+            self.writer.write(self._score(missing))
+            self.scored |= missing.keys()
+
+    def places(self) -> dict[str, str]:
+        """key -> part name, all that was scored being committed."""
+        self.writer.wait()
+        return self.collection.refresh()
 
     @torch.inference_mode()
     def _score(self, missing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -71,11 +77,12 @@ class Scorer:
         for batch, hidden in scored(model, sequences):
             rows = [missing[keys[i]] for i in batch]
             taken = torch.tensor([t for r in rows for t in r["response_ids"]], device=hidden.device)
-            pieces = [
-                encode(head.logits(chunk)[: len(taken[some])], taken[some], self.answers.floor)
-                for some, chunk in chunks(hidden)
-            ]
-            flat = Sparse(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
+            flat = joined(
+                [
+                    encode(head.logits(chunk)[: len(taken[some])], taken[some], self.answers.floor)
+                    for some, chunk in chunks(hidden)
+                ]
+            )
             position = entry = 0
             for i, row in zip(batch, rows, strict=True):
                 n = len(row["response_ids"])
@@ -125,12 +132,9 @@ def teacher(job: Job) -> None:
         generated += sum(r["tokens"] for r in graded)
         kept = [r for r in graded if r["finish"] != "error" and (answers.keep == "all" or r["verdict"] == "correct")]
         keys = [scorer.key(r) for r in kept]
-        parts = scorer.ensure(kept, keys) if kept else []
-        for row, key, name in zip(kept, keys, parts, strict=True):
-            table.append(
-                {n: row[n] for n in ("problem_id", "sample_index", "sample_key", "tokens", "verdict")}
-                | {"target_key": key, "part": name}
-            )
+        scorer.ensure(kept, keys)
+        names = ("problem_id", "sample_index", "sample_key", "tokens", "verdict")
+        table += [{n: row[n] for n in names} | {"target_key": key} for row, key in zip(kept, keys, strict=True)]
         done += len(part)
         job.progress(done, len(wanted), "teacher targets")
     if not table:
@@ -138,7 +142,8 @@ def teacher(job: Job) -> None:
             f"the teacher answered none of {len(wanted)} samples correctly, so nothing is left to learn from: use a "
             "stronger teacher, longer answers.sampling.max_new_tokens, or answers.keep: all"
         )
-    job.write("answers.parquet", table, ANSWERS)
+    index = scorer.places()
+    job.write("answers.parquet", [row | {"part": index[row["target_key"]]} for row in table], ANSWERS)
     job.write_json("targets.json", scorer.about)
     positions = sum(r["tokens"] for r in table)
     job.counts |= {

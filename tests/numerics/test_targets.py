@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from paced.losses import bucketed, forward_kl
-from paced.targets import Packed, Sparse, decode, encode
+from paced.losses import BLOCK, bucketed, forward_kl
+from paced.tables import TARGETS
+from paced.targets import Packed, Sparse, decode, encode, joined
 
 HALF = 2.0**-11  # relative rounding of fp16
 
@@ -112,6 +114,7 @@ def test_packed_returns_what_was_written(tmp_path: Path) -> None:
         tail[0] = -np.inf
         written.append(
             {
+                "prompt_ids": rng.integers(0, 150_000, 2 * length).tolist(),
                 "response_ids": rng.integers(0, 150_000, length).tolist(),
                 "entry_count": counts.tolist(),
                 "entry_ids": rng.integers(0, 150_000, entries).tolist(),
@@ -119,10 +122,23 @@ def test_packed_returns_what_was_written(tmp_path: Path) -> None:
                 "tail_logprob": tail.tolist(),
             }
         )
+    table = pa.Table.from_pylist(written, schema=pa.schema([TARGETS.field(name) for name in written[0]]))
     for _ in range(2):  # building over an older one replaces it
-        packed = Packed(tmp_path / "packed", iter(written))
+        packed = Packed(tmp_path / "packed", iter([table[:2], table[2:4].take([0, 1]), table[4:]]))
     for order in ([0, 1, 2, 3, 4], [4, 0, 3], [2], [1, 1, 0]):
         sparse = packed.sparse(order)
         for values, name in zip(sparse, ("entry_count", "entry_ids", "entry_logprobs", "tail_logprob"), strict=True):
             assert values.tolist() == [x for s in order for x in written[s][name]]
-    assert [packed.response(s) for s in range(5)] == [w["response_ids"] for w in written]
+    for name in ("prompt_ids", "response_ids"):
+        assert [packed.ids(name, s) for s in range(5)] == [w[name] for w in written]
+
+
+@pytest.mark.parametrize("v", [3 * BLOCK // 100, BLOCK + 1])
+def test_blocks_of_positions_give_the_same_bits(v: int) -> None:
+    """Of a large vocabulary 33 positions are encoded at once, or one."""
+    n = 3 * max(1, BLOCK // v) - 1
+    logits, taken = random(n, v, 4.0)
+    together = encode(logits, taken, 0.001)
+    pieces = [encode(logits[i : i + 1], taken[i : i + 1], 0.001) for i in range(n)]
+    for whole, one in zip(together, joined(pieces), strict=True):
+        assert (whole == one).all()
