@@ -6,6 +6,7 @@ tail to sum to 1 again.
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -41,29 +42,68 @@ def encode(logits: Tensor, taken: Tensor, floor: float) -> Sparse:
         taken: the response's token at each position, [N].
         floor: in (0, 1).
     """
-    least, step = math.log(floor), floor / 2
-
-    def rounded(stored: Tensor) -> Tensor:
-        return stored.where(stored < least, (stored.exp() / step).round_().mul_(step).log_())
-
     pieces: list[Sparse] = []
     size = BLOCK // logits.shape[-1] or 1 if logits.is_cpu else len(logits)
     for own, token in zip(logits.split(size), taken.split(size), strict=True):
         logp = own.float().log_softmax(-1)
-        pieces.append(sparse(logp, (logp >= least).scatter_(-1, token[:, None], True), rounded))
+        kept = (logp >= math.log(floor)).scatter_(-1, token[:, None], True)
+        pieces.append(sparse(logp, kept, functools.partial(rounded, floor=floor)))
     return joined(pieces)
 
 
-def sparse(logp: Tensor, kept: Tensor, rounded: Callable[[Tensor], Tensor] = lambda entries: entries) -> Sparse:
-    """The entries ``kept`` [N, V], as ``rounded``, of distributions ``logp`` [N, V], which is overwritten."""
+def rounded(entries: Tensor, floor: float) -> Tensor:
+    """Log-probabilities with the probabilities of ``floor`` or more rounded to multiples of half of it."""
+    step = floor / 2
+    return entries.where(entries < math.log(floor), (entries.exp() / step).round_().mul_(step).log_())
+
+
+def sparse(logp: Tensor, kept: Tensor, stored: Callable[[Tensor], Tensor] = lambda entries: entries) -> Sparse:
+    """The entries ``kept`` [N, V], as ``stored``, of distributions ``logp`` [N, V], which is overwritten."""
     rows, ids = kept.nonzero(as_tuple=True)
-    entries = rounded(logp[rows, ids])
+    entries = stored(logp[rows, ids])
     logp[rows, ids] = -torch.inf
     return Sparse(
         rows.bincount(minlength=len(logp)).int().cpu().numpy(),
         ids.int().cpu().numpy(),
         entries.half().cpu().numpy(),
         logp.logsumexp(-1).half().cpu().numpy(),
+    )
+
+
+def encode_likeliest(
+    ids: NDArray[np.int64], logp: NDArray[np.float64], floor: float, known: int, size: int
+) -> Sparse | None:
+    """The same as ``encode`` from the likeliest ids alone, or None where these do not settle it.
+
+    They do if the last of them lies below the floor: all that reach it are then among them. What they leave of 1 is
+    known to rounding only, so no more of it is believed than if each id left out were as likely as the last one.
+
+    Args:
+        ids: at each position the one taken, and then the K likeliest by falling probability, [N, 1 + K].
+        logp: theirs, over all the ``size`` ids of the model, [N, 1 + K].
+        known: ids from here on are padding rows. Their mass is left out as far as it is seen, and is otherwise in the
+            tail; one that reaches the floor settles nothing.
+    """
+    kept = logp >= math.log(floor)
+    missing = size - (ids.shape[1] - 1)
+    if (missing and kept[:, -1].any()) or (kept & (ids >= known)).any():
+        return None
+    kept[:, 0] = True
+    double = np.zeros_like(kept)
+    double[:, 1:] = ids[:, 1:] == ids[:, :1]
+    kept &= ~double
+    p = np.where(double, 0, np.exp(logp))
+    unseen = np.clip(1 - p.sum(1), 0, missing * np.exp(logp[:, -1]))
+    with np.errstate(divide="ignore"):
+        tail = np.log(unseen + np.where(kept | (ids >= known), 0, p).sum(1))
+    order = np.argsort(np.where(kept, ids, size), 1)
+    ascending = np.take_along_axis(kept, order, 1)
+    entries = torch.from_numpy(np.take_along_axis(logp, order, 1)[ascending]).float()
+    return Sparse(
+        kept.sum(1, dtype=np.int32),
+        np.take_along_axis(ids, order, 1)[ascending].astype(np.int32),
+        rounded(entries, floor).half().numpy(),
+        tail.astype(np.float16),
     )
 
 

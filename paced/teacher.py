@@ -20,7 +20,7 @@ from paced.scoring import chunks, scored
 from paced.stage import Job
 from paced.store import Collection, Writer, sample_key
 from paced.tables import ANSWERS, TARGETS
-from paced.targets import encode, joined
+from paced.targets import ENTRIES, Sparse, encode, joined
 
 
 class Config(BaseModel):
@@ -37,7 +37,11 @@ class Config(BaseModel):
 
 
 class Scorer:
-    """Sparse distributions of one teacher at the positions of given responses, kept in the store."""
+    """Sparse distributions of one teacher at the positions of given responses, kept in the store.
+
+    They are captured while the responses are drawn, where the recipe wants that and the engine can tell them; the rest
+    is scored in a forward pass.
+    """
 
     def __init__(self, job: Job, sampler: Sampler, config: Config):
         self.job, self.sampler, self.answers = job, sampler, config.answers
@@ -47,6 +51,9 @@ class Scorer:
             "tokens": sampler.about["tokens"],
             "floor": config.answers.floor,
         }
+        if config.answers.capture:  # the engine's kernels round otherwise
+            self.about["capture"] = sampler.config.engine.kind
+            sampler.capture = self.capture
         self.collection = Collection(job.home, "targets", self.about, TARGETS, sampler.tokenizer.token_map)
         self.writer, self.scored = Writer(self.collection), set[str]()
         job.resources.callback(self.writer.close)
@@ -61,6 +68,12 @@ class Scorer:
         if missing:
             self.writer.write(self._score(missing))
             self.scored |= missing.keys()
+
+    def capture(self, rows: list[dict[str, Any]], targets: list[Sparse | None]) -> None:
+        """Commit what the engine told of samples that it has just drawn."""
+        known = {self.key(r): (r, t) for r, t in zip(rows, targets, strict=True) if t is not None}
+        if known:
+            self.collection.write([row_of(key, row, sparse) for key, (row, sparse) in known.items()])
 
     def places(self) -> dict[str, str]:
         """key -> part name, all that was scored being committed."""
@@ -88,19 +101,17 @@ class Scorer:
                 n = len(row["response_ids"])
                 count = flat.counts[position : position + n]
                 entries = slice(entry, entry + int(count.sum()))
-                result[keys[i]] = {
-                    "sample_key": keys[i],
-                    **{
-                        name: row[name]
-                        for name in ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")
-                    },
-                    "entry_count": count,
-                    "entry_ids": flat.ids[entries],
-                    "entry_logprobs": flat.logprobs[entries],
-                    "tail_logprob": flat.tail[position : position + n],
-                }
+                own = slice(position, position + n)
+                sparse = Sparse(count, flat.ids[entries], flat.logprobs[entries], flat.tail[own])
+                result[keys[i]] = row_of(keys[i], row, sparse)
                 position, entry = position + n, entries.stop
         return [result[key] for key in keys]
+
+
+def row_of(key: str, sample: dict[str, Any], sparse: Sparse) -> dict[str, Any]:
+    """The row of the target store for a sample."""
+    names = ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")
+    return {"sample_key": key, **{name: sample[name] for name in names}, **dict(zip(ENTRIES, sparse, strict=True))}
 
 
 def teacher(job: Job) -> None:
@@ -116,7 +127,9 @@ def teacher(job: Job) -> None:
     tokenizer = Tokenizer(model_folder(job.input("student")), config.student_trust_remote_code, config.thinking)
     same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
     model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
-    sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed)
+    floor = answers.floor if answers.capture else None
+    sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed, floor)
+    scorer = Scorer(job, sampler, config)
 
     wanted: list[Wanted] = []
     for problem in kept_problems(job):
@@ -124,7 +137,6 @@ def teacher(job: Job) -> None:
         wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(answers.samples)]
     places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
 
-    scorer = Scorer(job, sampler, config)
     table: list[dict[str, Any]] = []
     generated = done = 0
     for part in by_problem(wanted, job.runtime.part_problems):
@@ -152,5 +164,6 @@ def teacher(job: Job) -> None:
         "teacher_tokens": generated,
         "tokens": positions,
         "wrong": len(wanted) - len(table),
+        "scored": len(scorer.scored),
     }
     job.log(f"{len(table)} of {len(wanted)} answers kept, {positions} target positions")
