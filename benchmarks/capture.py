@@ -2,11 +2,11 @@
 
     python -m benchmarks.capture OUT.json [--smollm2 FOLDER] [--repeats 3]
 
-``capture``: the teacher's forward pass over answers, output projection included, alone and with everything that the
-stage does to store the targets (paced/teacher.py), alternating. ``wait``: real training stages on stored targets, and
-in them the time in which a step reads its samples and decodes their targets, the copy that training makes of them
-first apart. Both in the tiny world, and with ``--smollm2`` for SmolLM2-135M-Instruct (``make smollm2``). Seconds are
-those of the processor, so that a machine which others use too tells little else; ratios are medians over the repeats.
+``capture``: scoring answers and storing their targets (paced/teacher.py), and in it the teacher's forward pass with its
+output projection. ``wait``: real training stages on stored targets, and in them the time in which a step reads its
+samples and decodes their targets, the copy that training makes of them first apart. Both in the tiny world, and with
+``--smollm2`` for SmolLM2-135M-Instruct (``make smollm2``). Seconds are those of the processor, of all threads, so that
+a machine which others use too tells little else; ratios are medians over the repeats.
 """
 
 import argparse
@@ -19,17 +19,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import paced.objectives
+import paced.scoring
 import paced.train
 from benchmarks.machine import machine, spread, versions
 from benchmarks.memory import problems_file
 from paced.artifacts import Ref
 from paced.config import Recipe, load_recipe
-from paced.models import projection
-from paced.samples import Sampler
-from paced.scoring import chunks, scored
+from paced.losses import Projection
 from paced.stage import execute
 from paced.store import Collection
 from paced.teacher import Scorer
@@ -43,7 +40,7 @@ from tasks.weights import weights
 ROOT = Path(__file__).parent.parent
 ARM = "arms=[{name: uniform, scheme: uniform, schedule: forward}]"
 TINY = (
-    "data.problems=256", "rollouts.samples=4", "training.steps=30", "training.warmup=2", "runtime.threads=1", ARM,
+    "data.problems=1024", "rollouts.samples=4", "training.steps=30", "training.warmup=2", "runtime.threads=1", ARM,
 )  # fmt: skip
 SMOLLM2 = (
     "data.problems=8", "rollouts.samples=4", "training.steps=3", "training.batch=4", "training.warmup=1",
@@ -78,28 +75,22 @@ def measure(recipe: Recipe, home: Path, repeats: int) -> dict[str, Any]:
     def made(name: str, task: Any, **arguments: Any) -> Ref:
         return execute(task.cache_policy.build(run, name, **arguments), lambda event: None)
 
-    def alone(sampler: Sampler, missing: dict[str, dict[str, Any]]) -> None:
-        model = sampler.model
-        head = projection(model, sampler.tokenizer.size)
-        with torch.inference_mode():
-            for _, hidden in scored(model, [(row["prompt_ids"], row["response_ids"]) for row in missing.values()]):
-                for _, chunk in chunks(hidden):
-                    head.logits(chunk)
-
     score, write = Scorer._score, Collection.write  # pyright: ignore[reportPrivateUsage]
+    forward, logits = paced.scoring.hidden_states, Projection.logits
 
-    def compared(scorer: Scorer, missing: dict[str, dict[str, Any]]) -> Any:
-        """Score the same rows with and without storing, alternating; the last result is the stage's."""
-        result: Any = None
-        alone(scorer.sampler, missing)  # warms up
+    def measured(scorer: Scorer, missing: dict[str, dict[str, Any]]) -> Any:
+        """Score the same rows and store them, several times; the last result is the stage's."""
+        result: Any = score(scorer, missing)  # warms up
         with tempfile.TemporaryDirectory() as scratch:
             for _ in range(repeats):
                 timer = Timer()
-                timer.around("alone", alone)(scorer.sampler, missing)
-                result = timer.around("captured", score)(scorer, missing)
+                paced.scoring.hidden_states = timer.around("model", forward)
+                Projection.logits = timer.around("model", logits)
+                result = timer.around("whole", score)(scorer, missing)
                 other = Collection(Path(scratch), "targets", scorer.about, scorer.collection.schema, "")
-                timer.around("captured", write)(other, result)
+                timer.around("whole", write)(other, result)
                 captures.append(dict(timer.seconds))
+        paced.scoring.hidden_states, Projection.logits = forward, logits
         return result
 
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
@@ -107,13 +98,13 @@ def measure(recipe: Recipe, home: Path, repeats: int) -> dict[str, Any]:
     sampled = made("rollouts", rollouts, seed=0, problems=problems, model=student)
     weighed = made("weights", weights, scheme="uniform", rollouts=sampled, settings=recipe.weights)
     base = {"problems": problems, "weights": weighed}
-    Scorer._score = compared  # pyright: ignore[reportPrivateUsage]
+    Scorer._score = measured  # pyright: ignore[reportPrivateUsage]
     try:
         answers = made("teacher", teacher_answers, seed=0, teacher=teacher, student=student, **base)
     finally:
         Scorer._score = score  # pyright: ignore[reportPrivateUsage]
     waits = [waited(run, recipe.arms[0], seed, base, answers, student) for seed in range(repeats)]
-    ratios = [c["captured"] / c["alone"] - 1 for c in captures]
+    ratios = [c["whole"] / c["model"] - 1 for c in captures]
     shares = [w["reading"] / w["steps"] for w in waits]
     return {
         "positions": json.loads((answers.folder / "manifest.json").read_text())["counts"]["tokens"],

@@ -295,6 +295,10 @@ class Answers(Section):
     floor: float = Field(
         default=0.001, ge=1e-6, lt=0.5, description="Ids that the teacher gives this probability or more are stored."
     )
+    capture: bool = Field(
+        default=False,
+        description="Take the distributions from vLLM while it draws the answers, without a forward pass over them.",
+    )
 
 
 class Training(Section):
@@ -498,6 +502,13 @@ class Recipe(Section):
             )
         if self.teacher.engine != Engine() and all(a.schedule == "reverse" for a in self.arms):
             raise ValueError("teacher.engine has no effect: with schedule 'reverse' the teacher only scores")
+        if self.answers.capture and all(a.schedule == "reverse" for a in self.arms):
+            raise ValueError("answers.capture has no effect: with schedule 'reverse' the teacher only scores")
+        if self.answers.capture and self.teacher_model.engine.kind != "vllm":
+            raise ValueError(
+                f"answers.capture: engine '{self.teacher_model.engine.kind}' gives no distributions: set the teacher's "
+                "engine.kind to vllm, or remove it"
+            )
         if self.data.source == "mmlu":
             raise ValueError("data: source 'mmlu' has no responses to learn from; it is a benchmark")
         if self.data.generated and self.decontamination.changed("enabled", "words", "share"):

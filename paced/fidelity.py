@@ -30,9 +30,8 @@ from paced.models import Tokenizer, device_of, load_model, projection, response_
 from paced.report import read
 from paced.store import Collection, write_table
 from paced.tables import TARGETS
-from paced.targets import FLAT, Sparse, decode, sparse
+from paced.targets import ENTRIES, Sparse, decode, joined, sparse
 
-COLUMNS: dict[str, Any] = {name: kind for name, kind in FLAT.items() if name != "response_ids"}
 CHUNK = 64  # positions whose distributions exist at once
 
 
@@ -79,8 +78,8 @@ def fidelity(logits: Tensor, teacher_logits: Tensor, targets: Sparse, floor: flo
 
 def size(rows: Sequence[Sparse]) -> int:
     """Bytes of the entries of several samples, as a part of the store holds them."""
-    schema = pa.schema([TARGETS.field(name) for name in COLUMNS])
-    table = pa.Table.from_pylist([dict(zip(COLUMNS, row, strict=True)) for row in rows], schema=schema)
+    schema = pa.schema([TARGETS.field(name) for name in ENTRIES])
+    table = pa.Table.from_pylist([dict(zip(ENTRIES, row, strict=True)) for row in rows], schema=schema)
     sink = io.BytesIO()
     write_table(pa.PythonFile(sink, "w"), table)
     return len(sink.getvalue())
@@ -134,7 +133,7 @@ def compare(
                 pieces[name].append(encoding.encode(p, taken, kept))
                 sums[name] = sums[name].plus(fidelity(q, p, pieces[name][-1], encoding.floor))
         for name, cut in pieces.items():
-            coded[name].append(Sparse(*(np.concatenate(field) for field in zip(*cut, strict=True))))
+            coded[name].append(joined(cut))
     return [Line(name, sums[name], size(coded[name])) for name in encodings]
 
 
@@ -144,7 +143,7 @@ def fixed(k: int) -> Encoding:
     def encode(logits: Tensor, taken: Tensor, kept: Sparse) -> Sparse:
         logp = logits.float().log_softmax(-1)
         top = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, logp.topk(min(k, logp.shape[-1])).indices, True)
-        return sparse(logp, top, logp[top])
+        return sparse(logp, top)
 
     return Encoding(encode)
 
@@ -193,9 +192,9 @@ def report(run: Path, tokens: int) -> Report:
     samples = [
         Sample(
             tokenizer.prompt(prompts[row["problem_id"]]), row["prompt_ids"], row["response_ids"],
-            Sparse(*(np.asarray(row[name], kind) for name, kind in COLUMNS.items())),
+            Sparse(*(np.asarray(row[name], kind) for name, kind in ENTRIES.items())),
         )
-        for row in collection.rows(pairs, ["problem_id", "prompt_ids", "response_ids", *COLUMNS])
+        for row in collection.rows(pairs, ["problem_id", "prompt_ids", "response_ids", *ENTRIES])
     ]  # fmt: skip
     mean = sum(len(s.targets.ids) for s in samples) / sum(len(s.targets.counts) for s in samples)
     floor = float(about["floor"])

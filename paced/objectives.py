@@ -6,10 +6,11 @@ for the optimizer step, so splitting a step differently gives the same gradient 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import pyarrow as pa
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -68,15 +69,22 @@ class Forward:
         # In storage order, so that each part is opened once.
         order = table.sort_values(["part", "problem_id", "sample_index"], kind="stable")
         pairs = list(zip(order["target_key"], order["part"], strict=True))
-        self._packed = Packed(scratch, collection.rows(pairs, list(FLAT)))
+        asked = job.table("problems", "problems.parquet", ["problem_id", "prompt"])
+        prompts = dict(zip(asked["problem_id"], asked["prompt"], strict=True))
+
+        def read() -> Iterator[pa.Table]:
+            for rows in collection.tables(pairs, ["problem_id", *FLAT]):
+                # The store has the teacher's context; the student may read less.
+                own = [tokenizer.prompt(prompts[i]) for i in rows["problem_id"].to_pylist()]
+                field = TARGETS.field("prompt_ids")
+                yield rows.set_column(rows.schema.get_field_index(field.name), field, [pa.array(own, field.type)])
+
+        self._packed = Packed(scratch, read())
         answers: dict[str, list[int]] = {}
         for place, problem_id in enumerate(order["problem_id"]):
             answers.setdefault(problem_id, []).append(place)
-        asked = job.table("problems", "problems.parquet", ["problem_id", "prompt"])
-        prompts = dict(zip(asked["problem_id"], asked["prompt"], strict=True))
         self.ids: list[str] = list(dict.fromkeys(table["problem_id"]))
         self._answers = [answers[i] for i in self.ids]
-        self._prompts, self._tokenizer = [prompts[i] for i in self.ids], tokenizer
         self._weights = [weights[i] for i in self.ids]
         self._loss, self._floor, self._device, self._size = loss, about["floor"], device, tokenizer.size
         self.population = len(self.ids)
@@ -86,8 +94,8 @@ class Forward:
 
     def sample(self, item: int, epoch: int) -> Sample:
         place = self._answers[item][epoch % len(self._answers[item])]
-        prompt = self._tokenizer.prompt(self._prompts[item])
-        return Sample(prompt, self._packed.response(place), self._weights[item], place)
+        prompt, response = (self._packed.ids(name, place) for name in ("prompt_ids", "response_ids"))
+        return Sample(prompt, response, self._weights[item], place)
 
     def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
         ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)

@@ -26,10 +26,13 @@ from paced.models import (
 from paced.stage import Job
 from paced.store import Collection, sample_key
 from paced.tables import SAMPLES
+from paced.targets import Sparse
 from paced.verify import Sample, Verifier
 
 GRADED_TOGETHER = 512  # responses in memory while their verdicts are awaited
 T = TypeVar("T")
+# Rows of samples about to be committed, and what is known of each one's distributions.
+Capture = Callable[[list[dict[str, Any]], list[Sparse | None]], None]
 
 
 class Wanted(NamedTuple):
@@ -42,12 +45,19 @@ class Wanted(NamedTuple):
 
 
 class Sampler:
-    """Responses of one model under one set of sampling parameters, kept in the store."""
+    """Responses of one model under one set of sampling parameters, kept in the store.
 
-    def __init__(self, job: Job, ref: Ref, config: Model, tokenizer: Tokenizer, sampling: Sampling, seed: int):
+    Given a ``floor``, the engine is asked for the distributions that they are drawn from, too, and ``capture`` gets
+    them before a response is committed: a response in the store never lacks them.
+    """
+
+    def __init__(
+        self, job: Job, ref: Ref, config: Model, tokenizer: Tokenizer, sampling: Sampling, seed: int,
+        floor: float | None = None,
+    ):  # fmt: skip
         self.job, self.folder, self.sampling, self.tokenizer = job, model_folder(ref), sampling, tokenizer
         self.config = config.model_copy(update={"engine": job.spec.engine})
-        self.about = {
+        self.about: dict[str, Any] = {
             "model": model_identity(self.folder),
             "dtype": config.dtype,
             "tokens": tokenizer.token_map,
@@ -56,6 +66,10 @@ class Sampler:
         }
         if self.config.engine.kind != "transformers":  # its kernels round otherwise: another distribution, if barely
             self.about["engine"] = self.config.engine.kind
+        self.floor = floor
+        self.capture: Capture = lambda rows, targets: None
+        if floor is not None:
+            self.about["capture"] = floor
         self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
         self._engine: Engine | None = None
 
@@ -124,22 +138,22 @@ class Sampler:
             self.job.resources.callback(self._engine.close)
         requests = [Request(w.prompt_ids, int(w.key, 16)) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
-        self.collection.write(
-            [
-                {
-                    "sample_key": w.key,
-                    "problem_id": w.problem["problem_id"],
-                    "sample_index": w.number,
-                    "prompt_ids": w.prompt_ids,
-                    "response_ids": r.ids,
-                    "response": self.tokenizer.text(r.ids),
-                    "tokens": len(r.ids),
-                    "finish": r.finish,
-                    "engine": self._engine.name,
-                }
-                for w, r in zip(part, responses, strict=True)
-            ]
-        )
+        rows = [
+            {
+                "sample_key": w.key,
+                "problem_id": w.problem["problem_id"],
+                "sample_index": w.number,
+                "prompt_ids": w.prompt_ids,
+                "response_ids": r.ids,
+                "response": self.tokenizer.text(r.ids),
+                "tokens": len(r.ids),
+                "finish": r.finish,
+                "engine": self._engine.name,
+            }
+            for w, r in zip(part, responses, strict=True)
+        ]
+        self.capture(rows, [r.targets for r in responses])
+        self.collection.write(rows)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -163,7 +177,7 @@ def _vllm(sampler: Sampler) -> Engine:
     from paced.engines.vllm import VllmEngine
 
     job = sampler.job
-    return VllmEngine(sampler.folder, sampler.config, _limits(sampler), job.runtime, job.log)
+    return VllmEngine(sampler.folder, sampler.config, _limits(sampler), job.runtime, job.log, sampler.floor)
 
 
 def _server(sampler: Sampler) -> Engine:

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,11 @@ class Collection:
         return self._open(name).read(columns)
 
     def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[dict[str, Any]]:
-        """The rows of ``(key, part)`` pairs in their order; one part is in memory at a time, few rows as objects."""
+        """The rows of ``(key, part)`` pairs in their order, few of them as objects at a time."""
+        return itertools.chain.from_iterable(table.to_pylist() for table in self.tables(wanted, columns))
+
+    def tables(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[pa.Table]:
+        """The rows of ``(key, part)`` pairs in their order, as tables of few rows; one part is in memory at a time."""
         for name, pairs in itertools.groupby(wanted, key=lambda pair: pair[1]):
             table = self.part(name, [KEY, *[c for c in columns if c != KEY]])
             position = {key: i for i, key in enumerate(table.column(KEY).to_pylist())}
@@ -109,7 +114,7 @@ class Collection:
                         f"{self.folder / name}.parquet lacks sample {key}: run 'paced cache verify --delete'"
                     )
             for start in range(0, len(keys), 256):
-                yield from table.take([position[key] for key in keys[start : start + 256]]).to_pylist()
+                yield table.take([position[key] for key in keys[start : start + 256]])
 
     def _open(self, name: str) -> pq.ParquetFile:
         path = self.folder / f"{name}.parquet"
@@ -132,6 +137,27 @@ class Collection:
             )
         check_file(path, note["sha256"])
         return pq.ParquetFile(path)
+
+
+class Writer:
+    """Commits a collection's parts in a thread of its own, each while the rows of the next one are computed."""
+
+    def __init__(self, collection: Collection):
+        self._collection, self._thread = collection, ThreadPoolExecutor(1)
+        self._pending: Future[str] | None = None
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take a part; returns when the one before is committed, or raises what went wrong with it."""
+        self.wait()
+        self._pending = self._thread.submit(self._collection.write, rows)
+
+    def wait(self) -> None:
+        """Returns when all parts are committed, or raises what went wrong."""
+        if self._pending:
+            self._pending.result()
+
+    def close(self) -> None:
+        self._thread.shutdown()
 
 
 def write_table(path: Path | pa.NativeFile, table: pa.Table) -> None:

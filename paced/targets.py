@@ -5,15 +5,20 @@ position, with a count a position; log-probabilities in fp16 and rounded, so rea
 tail to sum to 1 again.
 """
 
+import contextlib
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from paced.losses import BLOCK
 
 
 class Sparse(NamedTuple):
@@ -37,21 +42,74 @@ def encode(logits: Tensor, taken: Tensor, floor: float) -> Sparse:
         taken: the response's token at each position, [N].
         floor: in (0, 1).
     """
-    logp = logits.float().log_softmax(-1)
-    least, step = math.log(floor), floor / 2
-    kept = (logp >= least).scatter(-1, taken[:, None], True)
-    stored = logp[kept]
-    return sparse(logp, kept, stored.where(stored < least, (stored.exp() / step).round_().mul_(step).log_()))
+    pieces: list[Sparse] = []
+    size = BLOCK // logits.shape[-1] or 1 if logits.is_cpu else len(logits)
+    for own, token in zip(logits.split(size), taken.split(size), strict=True):
+        logp = own.float().log_softmax(-1)
+        kept = (logp >= math.log(floor)).scatter_(-1, token[:, None], True)
+        pieces.append(sparse(logp, kept, functools.partial(rounded, floor=floor)))
+    return joined(pieces)
 
 
-def sparse(logp: Tensor, kept: Tensor, stored: Tensor) -> Sparse:
-    """The entries ``kept`` [N, V] of distributions ``logp`` [N, V], ``stored`` as these numbers [sum of kept]."""
+def rounded(entries: Tensor, floor: float) -> Tensor:
+    """Log-probabilities with the probabilities of ``floor`` or more rounded to multiples of half of it."""
+    step = floor / 2
+    return entries.where(entries < math.log(floor), (entries.exp() / step).round_().mul_(step).log_())
+
+
+def sparse(logp: Tensor, kept: Tensor, stored: Callable[[Tensor], Tensor] = lambda entries: entries) -> Sparse:
+    """The entries ``kept`` [N, V], as ``stored``, of distributions ``logp`` [N, V], which is overwritten."""
+    rows, ids = kept.nonzero(as_tuple=True)
+    entries = stored(logp[rows, ids])
+    logp[rows, ids] = -torch.inf
     return Sparse(
-        kept.sum(-1, dtype=torch.int32).cpu().numpy(),
-        kept.nonzero()[:, 1].to(torch.int32).cpu().numpy(),
-        stored.half().cpu().numpy(),
-        logp.masked_fill(kept, -torch.inf).logsumexp(-1).half().cpu().numpy(),
+        rows.bincount(minlength=len(logp)).int().cpu().numpy(),
+        ids.int().cpu().numpy(),
+        entries.half().cpu().numpy(),
+        logp.logsumexp(-1).half().cpu().numpy(),
     )
+
+
+def encode_likeliest(
+    ids: NDArray[np.int64], logp: NDArray[np.float64], floor: float, known: int, size: int
+) -> Sparse | None:
+    """The same as ``encode`` from the likeliest ids alone, or None where these do not settle it.
+
+    They do if the last of them lies below the floor: all that reach it are then among them. What they leave of 1 is
+    known to rounding only, so no more of it is believed than if each id left out were as likely as the last one.
+
+    Args:
+        ids: at each position the one taken, and then the K likeliest by falling probability, [N, 1 + K].
+        logp: theirs, over all the ``size`` ids of the model, [N, 1 + K].
+        known: ids from here on are padding rows. Their mass is left out as far as it is seen, and is otherwise in the
+            tail; one that reaches the floor settles nothing.
+    """
+    kept = logp >= math.log(floor)
+    missing = size - (ids.shape[1] - 1)
+    if (missing and kept[:, -1].any()) or (kept & (ids >= known)).any():
+        return None
+    kept[:, 0] = True
+    double = np.zeros_like(kept)
+    double[:, 1:] = ids[:, 1:] == ids[:, :1]
+    kept &= ~double
+    p = np.where(double, 0, np.exp(logp))
+    unseen = np.clip(1 - p.sum(1), 0, missing * np.exp(logp[:, -1]))
+    with np.errstate(divide="ignore"):
+        tail = np.log(unseen + np.where(kept | (ids >= known), 0, p).sum(1))
+    order = np.argsort(np.where(kept, ids, size), 1)
+    ascending = np.take_along_axis(kept, order, 1)
+    entries = torch.from_numpy(np.take_along_axis(logp, order, 1)[ascending]).float()
+    return Sparse(
+        kept.sum(1, dtype=np.int32),
+        np.take_along_axis(ids, order, 1)[ascending].astype(np.int32),
+        rounded(entries, floor).half().numpy(),
+        tail.astype(np.float16),
+    )
+
+
+def joined(pieces: Sequence[Sparse]) -> Sparse:
+    """Position after position."""
+    return Sparse(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
 
 
 def decode(sparse: Sparse, device: torch.device, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
@@ -69,50 +127,43 @@ def decode(sparse: Sparse, device: torch.device, dtype: torch.dtype = torch.floa
     return ids.to(device), (logprobs - log_z[:, None]).to(device), (tail - log_z).to(device)
 
 
-# What a row of targets holds, flat, and as which numbers it is read.
-FLAT: dict[str, Any] = {
-    "response_ids": np.int32,
+# The flat lists that a row of targets holds, and as which numbers they are read; last those of a Sparse, in its order.
+ENTRIES: dict[str, Any] = {
     "entry_count": np.int32,
-    "tail_logprob": np.float16,
     "entry_ids": np.int32,
     "entry_logprobs": np.float16,
+    "tail_logprob": np.float16,
 }
+FLAT: dict[str, Any] = {"prompt_ids": np.int32, "response_ids": np.int32, **ENTRIES}
 
 
 class Packed:
     """Targets of many samples as memory-mapped flat files: any sample at once, memory bounded by the page cache.
 
-    Built in one pass over table rows, so that the order of training is free of the order of storage.
+    Built in one pass over tables of such rows, so that the order of training is free of the order of storage.
     """
 
-    def __init__(self, folder: Path, rows: Iterable[dict[str, Any]]):
+    def __init__(self, folder: Path, tables: Iterable[pa.Table]):
         folder.mkdir(parents=True, exist_ok=True)
-        files = {name: (folder / f"{name}.bin").open("wb") for name in FLAT}
-        positions, entries = [0], [0]
-        for row in rows:
-            for name, file in files.items():
-                file.write(np.asarray(row[name], dtype=FLAT[name]).tobytes())
-            positions.append(positions[-1] + len(row["entry_count"]))
-            entries.append(entries[-1] + len(row["entry_ids"]))
-        for file in files.values():
-            file.close()
-        self._positions, self._entries = np.array(positions), np.array(entries)
+        lengths: dict[str, list[NDArray[np.int32]]] = {name: [] for name in FLAT}
+        with contextlib.ExitStack() as stack:
+            files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in FLAT}
+            for table in tables:
+                for name, file in files.items():
+                    column: Any = table.column(name).combine_chunks()
+                    lengths[name].append(np.diff(column.offsets))
+                    file.write(column.flatten().to_numpy().data)
+        self._ends = {name: np.cumsum([0, *np.concatenate(each)]) for name, each in lengths.items()}
         self._flat = {name: np.memmap(folder / f"{name}.bin", dtype=kind, mode="r") for name, kind in FLAT.items()}
 
-    def response(self, sample: int) -> list[int]:
-        a, b = self._positions[sample], self._positions[sample + 1]
-        return self._flat["response_ids"][a:b].tolist()
+    def ids(self, name: str, sample: int) -> list[int]:
+        """``prompt_ids`` or ``response_ids`` of a sample."""
+        return self._part(name, sample).tolist()
 
     def sparse(self, samples: Iterable[int]) -> Sparse:
         """The entries of several samples, position after position."""
-        samples = list(samples)
+        return joined([Sparse(*(self._part(name, sample) for name in ENTRIES)) for sample in samples])
 
-        def gather(name: str, offsets: NDArray[np.int64]) -> Any:
-            return np.concatenate([self._flat[name][offsets[s] : offsets[s + 1]] for s in samples])
-
-        return Sparse(
-            gather("entry_count", self._positions),
-            gather("entry_ids", self._entries),
-            gather("entry_logprobs", self._entries),
-            gather("tail_logprob", self._positions),
-        )
+    def _part(self, name: str, sample: int) -> NDArray[Any]:
+        ends = self._ends[name]
+        return self._flat[name][ends[sample] : ends[sample + 1]]

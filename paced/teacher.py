@@ -7,7 +7,6 @@ with the student's tokenizer, whose token->id map must be the teacher's.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict
 
@@ -19,9 +18,9 @@ from paced.rollouts import kept_problems
 from paced.samples import Sampler, Wanted, by_problem, model_folder
 from paced.scoring import chunks, scored
 from paced.stage import Job
-from paced.store import Collection, sample_key
+from paced.store import Collection, Writer, sample_key
 from paced.tables import ANSWERS, TARGETS
-from paced.targets import Sparse, encode
+from paced.targets import ENTRIES, Sparse, encode, joined
 
 
 class Config(BaseModel):
@@ -38,7 +37,11 @@ class Config(BaseModel):
 
 
 class Scorer:
-    """Sparse distributions of one teacher at the positions of given responses, kept in the store."""
+    """Sparse distributions of one teacher at the positions of given responses, kept in the store.
+
+    They are captured while the responses are drawn, where the recipe wants that and the engine can tell them; the rest
+    is scored in a forward pass.
+    """
 
     def __init__(self, job: Job, sampler: Sampler, config: Config):
         self.job, self.sampler, self.answers = job, sampler, config.answers
@@ -48,18 +51,34 @@ class Scorer:
             "tokens": sampler.about["tokens"],
             "floor": config.answers.floor,
         }
+        if config.answers.capture:  # the engine's kernels round otherwise
+            self.about["capture"] = sampler.config.engine.kind
+            sampler.capture = self.capture
         self.collection = Collection(job.home, "targets", self.about, TARGETS, sampler.tokenizer.token_map)
+        self.writer, self.scored = Writer(self.collection), set[str]()
+        job.resources.callback(self.writer.close)
 
     def key(self, row: dict[str, Any]) -> str:
         return sample_key(**self.about, prompt=row["prompt_ids"], response=row["response_ids"])
 
-    def ensure(self, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> list[str]:
-        """The part that holds each sample's targets; ``rows`` are graded samples with their token ids."""
+    def ensure(self, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+        """Score what is not there; ``rows`` are graded samples with their token ids."""
         index = self.collection.refresh()
-        if not all(key in index for key in keys):
-            missing = {k: r for k, r in zip(keys, rows, strict=True) if k not in index}
-            self.collection.write(self._score(missing))
-        return [self.collection.refresh()[key] for key in keys]
+        missing = {k: r for k, r in zip(keys, rows, strict=True) if k not in index and k not in self.scored}
+        if missing:
+            self.writer.write(self._score(missing))
+            self.scored |= missing.keys()
+
+    def capture(self, rows: list[dict[str, Any]], targets: list[Sparse | None]) -> None:
+        """Commit what the engine told of samples that it has just drawn."""
+        known = {self.key(r): (r, t) for r, t in zip(rows, targets, strict=True) if t is not None}
+        if known:
+            self.collection.write([row_of(key, row, sparse) for key, (row, sparse) in known.items()])
+
+    def places(self) -> dict[str, str]:
+        """key -> part name, all that was scored being committed."""
+        self.writer.wait()
+        return self.collection.refresh()
 
     @torch.inference_mode()
     def _score(self, missing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -71,29 +90,28 @@ class Scorer:
         for batch, hidden in scored(model, sequences):
             rows = [missing[keys[i]] for i in batch]
             taken = torch.tensor([t for r in rows for t in r["response_ids"]], device=hidden.device)
-            pieces = [
-                encode(head.logits(chunk)[: len(taken[some])], taken[some], self.answers.floor)
-                for some, chunk in chunks(hidden)
-            ]
-            flat = Sparse(*(np.concatenate(field) for field in zip(*pieces, strict=True)))
+            flat = joined(
+                [
+                    encode(head.logits(chunk)[: len(taken[some])], taken[some], self.answers.floor)
+                    for some, chunk in chunks(hidden)
+                ]
+            )
             position = entry = 0
             for i, row in zip(batch, rows, strict=True):
                 n = len(row["response_ids"])
                 count = flat.counts[position : position + n]
                 entries = slice(entry, entry + int(count.sum()))
-                result[keys[i]] = {
-                    "sample_key": keys[i],
-                    **{
-                        name: row[name]
-                        for name in ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")
-                    },
-                    "entry_count": count,
-                    "entry_ids": flat.ids[entries],
-                    "entry_logprobs": flat.logprobs[entries],
-                    "tail_logprob": flat.tail[position : position + n],
-                }
+                own = slice(position, position + n)
+                sparse = Sparse(count, flat.ids[entries], flat.logprobs[entries], flat.tail[own])
+                result[keys[i]] = row_of(keys[i], row, sparse)
                 position, entry = position + n, entries.stop
         return [result[key] for key in keys]
+
+
+def row_of(key: str, sample: dict[str, Any], sparse: Sparse) -> dict[str, Any]:
+    """The row of the target store for a sample."""
+    names = ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")
+    return {"sample_key": key, **{name: sample[name] for name in names}, **dict(zip(ENTRIES, sparse, strict=True))}
 
 
 def teacher(job: Job) -> None:
@@ -109,7 +127,9 @@ def teacher(job: Job) -> None:
     tokenizer = Tokenizer(model_folder(job.input("student")), config.student_trust_remote_code, config.thinking)
     same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
     model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
-    sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed)
+    floor = answers.floor if answers.capture else None
+    sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed, floor)
+    scorer = Scorer(job, sampler, config)
 
     wanted: list[Wanted] = []
     for problem in kept_problems(job):
@@ -117,7 +137,6 @@ def teacher(job: Job) -> None:
         wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(answers.samples)]
     places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
 
-    scorer = Scorer(job, sampler, config)
     table: list[dict[str, Any]] = []
     generated = done = 0
     for part in by_problem(wanted, job.runtime.part_problems):
@@ -125,12 +144,9 @@ def teacher(job: Job) -> None:
         generated += sum(r["tokens"] for r in graded)
         kept = [r for r in graded if r["finish"] != "error" and (answers.keep == "all" or r["verdict"] == "correct")]
         keys = [scorer.key(r) for r in kept]
-        parts = scorer.ensure(kept, keys) if kept else []
-        for row, key, name in zip(kept, keys, parts, strict=True):
-            table.append(
-                {n: row[n] for n in ("problem_id", "sample_index", "sample_key", "tokens", "verdict")}
-                | {"target_key": key, "part": name}
-            )
+        scorer.ensure(kept, keys)
+        names = ("problem_id", "sample_index", "sample_key", "tokens", "verdict")
+        table += [{n: row[n] for n in names} | {"target_key": key} for row, key in zip(kept, keys, strict=True)]
         done += len(part)
         job.progress(done, len(wanted), "teacher targets")
     if not table:
@@ -138,7 +154,8 @@ def teacher(job: Job) -> None:
             f"the teacher answered none of {len(wanted)} samples correctly, so nothing is left to learn from: use a "
             "stronger teacher, longer answers.sampling.max_new_tokens, or answers.keep: all"
         )
-    job.write("answers.parquet", table, ANSWERS)
+    index = scorer.places()
+    job.write("answers.parquet", [row | {"part": index[row["target_key"]]} for row in table], ANSWERS)
     job.write_json("targets.json", scorer.about)
     positions = sum(r["tokens"] for r in table)
     job.counts |= {
@@ -147,5 +164,6 @@ def teacher(job: Job) -> None:
         "teacher_tokens": generated,
         "tokens": positions,
         "wrong": len(wanted) - len(table),
+        "scored": len(scorer.scored),
     }
     job.log(f"{len(table)} of {len(wanted)} answers kept, {positions} target positions")

@@ -31,7 +31,7 @@ GROUPS = {
     "retraining": ("test_retrain",),
     "platform": ("test_platform",),
     "faults": ("test_platform_faults",),
-    "models": ("test_vllm", "test_smollm2", "test_benchmarks"),
+    "models": ("test_vllm", "test_capture", "test_smollm2", "test_benchmarks"),
     "engines": ("test_engines",),
     "commands": ("test_bad_input",),
 }

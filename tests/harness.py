@@ -256,12 +256,12 @@ def die_at(spec: str, place: str, call: int) -> None:
     execute(Spec.model_validate_json(spec), lambda event: None)
 
 
-def kill_at(context: Any, spec: Spec, place: str, call: int) -> None:
+def kill_at(context: Any, spec: Spec, place: str, call: int, within: float = 120) -> None:
     """Run a stage in a process that ``context`` starts, and see it die (``die_at``)."""
     with detached():
         process = context.Process(target=die_at, args=(spec.model_dump_json(), place, call))
         process.start()
-    process.join(120)
+    process.join(within)
     assert process.exitcode == -signal.SIGKILL
 
 

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 
 from paced.config import Sampling
 from paced.errors import EngineError
+from paced.targets import Sparse
 
 COLUMNS = 64  # tokens of each sequence that the transformers engine's cache grows by
 
@@ -17,10 +18,15 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """``ids`` ends with the end-of-sequence token if ``finish`` is 'stop'; 'length' was cut by the limit."""
+    """``ids`` ends with the end-of-sequence token if ``finish`` is 'stop'; 'length' was cut by the limit.
+
+    ``targets``: the distributions that the ids were drawn from, at temperature 1, if the engine was asked for them and
+    could tell.
+    """
 
     ids: list[int]
     finish: str
+    targets: Sparse | None = None
 
 
 class Limits(NamedTuple):

@@ -5,6 +5,7 @@ requests as JSON lines and reads responses the same way; the functions below run
 ends with whatever reads their output, however that ends. Token ids go in and come out, so no tokenizer takes part.
 """
 
+import base64
 import contextlib
 import importlib
 import importlib.util
@@ -20,13 +21,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from paced.config import Model, Runtime, Sampling
 from paced.engines.base import Limits, Request, Response
 from paced.errors import ConfigError, EngineError
+from paced.targets import ENTRIES, Sparse, encode_likeliest
 
 ATTEMPTS = 3  # at one part; each with half as many sequences at once as the one before
 LENGTH = 256  # of prompt and response, at least; then powers of two
 BATCHED_TOKENS = 8192  # in one forward pass
+LIKELIEST = 128  # ids whose log-probabilities are asked for, to capture targets
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the scheduler in the engine's own process: one start instead of two
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # of the workers that tensor parallelism needs
@@ -47,6 +52,8 @@ class VllmEngine:
     Args:
         rows: sequences sampled at once, by all copies together.
         log: told of restarts.
+        floor: responses come with their targets down to this probability (paced/targets.py), where the likeliest ids
+            settle these.
 
     Raises:
         ConfigError: vLLM is not installed.
@@ -54,11 +61,14 @@ class VllmEngine:
 
     name = "vllm"
 
-    def __init__(self, folder: Path, model: Model, limits: Limits, runtime: Runtime, log: Callable[[str], None]):
+    def __init__(
+        self, folder: Path, model: Model, limits: Limits, runtime: Runtime, log: Callable[[str], None],
+        floor: float | None = None,
+    ):  # fmt: skip
         if importlib.util.find_spec("vllm") is None:
             raise ConfigError("engine.kind: vllm is not installed: pip install 'paced[vllm]', or use kind transformers")
         self.folder, self.model, self.limits, self.runtime, self.log = folder, model, limits, runtime, log
-        self.rows = runtime.sample_rows
+        self.rows, self.floor = runtime.sample_rows, floor
         self._length = self._halvings = 0
         self._copies: list[Copy] = []
 
@@ -73,8 +83,7 @@ class VllmEngine:
         tries = 0
         while True:
             try:
-                ids = self._ask(requests, sampling, tick)
-                return [self.limits.response(i, sampling, self.name) for i in ids]
+                return self._ask(requests, sampling, tick)
             except Died as error:
                 self.close()
                 tries += 1
@@ -92,7 +101,7 @@ class VllmEngine:
             copy.close()
         self._copies = []
 
-    def _ask(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[list[int]]:
+    def _ask(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:
         if not self._copies:
             self._start()
         # All samples of a prompt go to one copy, whose cache then holds the prompt.
@@ -103,19 +112,21 @@ class VllmEngine:
         for copy, share in zip(self._copies, shares, strict=True):
             asked = [(i, requests[i].prompt_ids, requests[i].seed % (1 << 63)) for i in share]
             copy.send({"sampling": sampling.model_dump(), "requests": asked})
-        results: list[list[int]] = [[] for _ in requests]
-        for done, (i, ids) in enumerate(self._answers(len(requests)), 1):
-            results[i] = ids
-            tick(done)
-        return results
+        results: dict[int, Response] = {}
+        for event in self._answers(len(requests)):
+            response = self.limits.response(event["ids"], sampling, self.name)
+            targets = event["targets"]
+            results[event["i"]] = response._replace(targets=targets and received(targets))
+            tick(len(results))
+        return [results[i] for i in range(len(requests))]
 
-    def _answers(self, number: int) -> Iterator[tuple[int, list[int]]]:
+    def _answers(self, number: int) -> Iterator[dict[str, Any]]:
         while number:
             copy, event = self._events.get()
             if event is None:
                 raise Died(f"ended ({copy.ending()})")
             if "ids" in event:
-                yield event["i"], event["ids"]
+                yield event
                 number -= 1
             elif "ready" in event:
                 self.name = f"vllm {event['ready']}"
@@ -136,12 +147,15 @@ class VllmEngine:
             "max_num_batched_tokens": max(BATCHED_TOKENS >> self._halvings, self.rows),
             "tensor_parallel_size": engine.tensor_parallel,
             "gpu_memory_utilization": engine.memory_share,
+            "max_logprobs": LIKELIEST,
+            "logprobs_mode": "raw_logprobs",  # before temperature, top-p and top-k
         }
         order = {
             "settings": settings,
             "device": self.runtime.device,
             "stops": self.limits.stops,
             "padding": [self.limits.known, self.limits.vocabulary],
+            "floor": self.floor,
         }
         width = engine.tensor_parallel
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -201,6 +215,19 @@ class Copy:
         with contextlib.suppress(BrokenPipeError):  # what it has not read any more
             self.process.stdin.close()
         self.process.stdout.close()
+
+
+def sent(targets: Sparse) -> list[str]:
+    """Targets as JSON."""
+    return [base64.b64encode(field.tobytes()).decode() for field in targets]
+
+
+def received(fields: list[str]) -> Sparse:
+    """Targets that were ``sent``."""
+    flat: list[Any] = [
+        np.frombuffer(base64.b64decode(f), kind) for f, kind in zip(fields, ENTRIES.values(), strict=True)
+    ]
+    return Sparse(*flat)
 
 
 # What follows runs in the engine's process.
@@ -302,18 +329,24 @@ def finished(engine: Any) -> Iterator[Any]:
 def serve(engine: Any, order: dict[str, Any], task: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
     """Sample the requests of a task; each has a seed of its own and shares its prompt's cache with its likes."""
     vllm, kind = library(), library("vllm.sampling_params").RequestOutputKind.FINAL_ONLY
-    sampling = Sampling.model_validate(task["sampling"])
+    sampling, floor, (known, size) = Sampling.model_validate(task["sampling"]), order["floor"], order["padding"]
+    likeliest = min(LIKELIEST, size)
     for i, prompt_ids, seed in task["requests"]:
         params = vllm.SamplingParams(
             temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
             max_tokens=sampling.max_new_tokens, seed=seed,
             ignore_eos=True, stop_token_ids=order["stops"],  # else it adds those of config.json
-            logit_bias={t: float("-inf") for t in range(*order["padding"])} or None,
-            detokenize=False, output_kind=kind,
+            logit_bias={t: float("-inf") for t in range(known, size)} or None,
+            detokenize=False, output_kind=kind, logprobs=likeliest if floor else None, flat_logprobs=True,
         )  # fmt: skip
         engine.add_request(str(i), {"prompt_token_ids": prompt_ids}, params)
     for output in finished(engine):
-        tell({"i": int(output.request_id), "ids": list(output.outputs[0].token_ids)})
+        [drawn], targets = output.outputs, None
+        if floor:
+            columns = (drawn.logprobs.token_ids, drawn.logprobs.logprobs)
+            ids, logp = (np.array(column).reshape(len(drawn.token_ids), -1) for column in columns)
+            targets = encode_likeliest(ids, logp, floor, known, size)
+        tell({"i": int(output.request_id), "ids": list(drawn.token_ids), "targets": targets and sent(targets)})
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from harness import TINY, Chain, contents, environment, need, paced, run_argumen
 from deployments import cli
 from paced.__main__ import run
 from paced.artifacts import Ref, read_manifest
+from paced.errors import EngineError
 from paced.identity import file_digest, model_identity
 from paced.stage import Job, Spec, execute
+from paced.store import Collection
 from paced.tables import ROLLOUTS
 
 
@@ -237,6 +239,33 @@ def test_another_schema(chain: Chain, tmp_path: Path) -> None:
     assert run(spec.model_dump_json, events.append) == 1
     assert says in events[-1]["message"]
     assert json.loads(manifest.read_text())["schema"] == 99
+
+
+def test_targets_that_cannot_be_written(chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are written in a thread: its error ends the stage, which goes on later from what was committed."""
+    spec = chain.specs["teacher"].model_copy(update={"home": str(tmp_path)})
+    write, full = Collection.write, EngineError("the disk is full while writing targets")
+    names: list[str] = []
+
+    def failing(collection: Collection, rows: Any) -> str:
+        if collection.folder.parent.name == "samples":
+            return write(collection, rows)
+        if len(names) == 2:
+            raise full
+        names.append(write(collection, rows))
+        return names[-1]
+
+    events: list[dict[str, Any]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "write", failing)
+        assert run(spec.model_dump_json, events.append) == 1
+    assert events[-1]["message"] == str(full)
+    [folder] = tmp_path.glob("store/targets/*")
+    assert {file.stem for file in folder.glob("*.parquet")} == set(names)
+
+    execute(spec, events.append)
+    assert contents(spec.folder) == contents(chain.refs["teacher"].folder)
+    assert contents(folder) == contents(chain.home / folder.relative_to(tmp_path))
 
 
 def test_a_full_disk(chain: Chain, tmp_path: Path) -> None:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from paced.losses import bucketed, forward_kl
-from paced.targets import Packed, Sparse, decode, encode
+from paced.losses import BLOCK, bucketed, forward_kl
+from paced.tables import TARGETS
+from paced.targets import Packed, Sparse, decode, encode, encode_likeliest, joined
 
 HALF = 2.0**-11  # relative rounding of fp16
 
@@ -112,6 +114,7 @@ def test_packed_returns_what_was_written(tmp_path: Path) -> None:
         tail[0] = -np.inf
         written.append(
             {
+                "prompt_ids": rng.integers(0, 150_000, 2 * length).tolist(),
                 "response_ids": rng.integers(0, 150_000, length).tolist(),
                 "entry_count": counts.tolist(),
                 "entry_ids": rng.integers(0, 150_000, entries).tolist(),
@@ -119,10 +122,68 @@ def test_packed_returns_what_was_written(tmp_path: Path) -> None:
                 "tail_logprob": tail.tolist(),
             }
         )
+    table = pa.Table.from_pylist(written, schema=pa.schema([TARGETS.field(name) for name in written[0]]))
     for _ in range(2):  # building over an older one replaces it
-        packed = Packed(tmp_path / "packed", iter(written))
+        packed = Packed(tmp_path / "packed", iter([table[:2], table[2:4].take([0, 1]), table[4:]]))
     for order in ([0, 1, 2, 3, 4], [4, 0, 3], [2], [1, 1, 0]):
         sparse = packed.sparse(order)
         for values, name in zip(sparse, ("entry_count", "entry_ids", "entry_logprobs", "tail_logprob"), strict=True):
             assert values.tolist() == [x for s in order for x in written[s][name]]
-    assert [packed.response(s) for s in range(5)] == [w["response_ids"] for w in written]
+    for name in ("prompt_ids", "response_ids"):
+        assert [packed.ids(name, s) for s in range(5)] == [w[name] for w in written]
+
+
+@pytest.mark.parametrize("v", [3 * BLOCK // 100, BLOCK + 1])
+def test_blocks_of_positions_give_the_same_bits(v: int) -> None:
+    """Of a large vocabulary 33 positions are encoded at once, or one."""
+    n = 3 * max(1, BLOCK // v) - 1
+    logits, taken = random(n, v, 4.0)
+    together = encode(logits, taken, 0.001)
+    pieces = [encode(logits[i : i + 1], taken[i : i + 1], 0.001) for i in range(n)]
+    for whole, one in zip(together, joined(pieces), strict=True):
+        assert (whole == one).all()
+
+
+def likeliest(logits: torch.Tensor, taken: torch.Tensor, k: int) -> tuple[Any, Any]:
+    """As an engine tells them: the token taken and the k likeliest, by falling probability, over all the ids."""
+    logp = logits.double().log_softmax(-1)
+    top = logp.topk(k)
+    ids = torch.cat([taken[:, None], top.indices], 1)
+    return ids.numpy(), torch.cat([logp.gather(1, taken[:, None]), top.values], 1).numpy()
+
+
+@pytest.mark.parametrize(("v", "k", "padding"), [(30, 30, 0), (2000, 128, 0), (2000, 128, 10)])
+@pytest.mark.parametrize("floor", [0.003, 0.02])
+def test_targets_from_the_likeliest_ids(v: int, k: int, padding: int, floor: float) -> None:
+    """Where these settle them they are the same; padding rows have next to no mass here."""
+    logits, taken = random(60, v, 3.0)
+    logits[:, v - padding :] = -20
+    taken %= v - padding
+    found = encode_likeliest(*likeliest(logits, taken, k), floor, v - padding, v)
+    assert found is not None
+    for ours, theirs in zip(found, encode(logits[:, : v - padding], taken, floor), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours.astype(float), theirs.astype(float), rtol=2 * HALF, atol=1e-6)
+
+
+def test_what_the_likeliest_ids_do_not_settle() -> None:
+    logits, taken = random(9, 400, 1.0)
+    p = logits.softmax(-1)
+    k = int((p >= 0.004).sum(-1).max())
+    assert encode_likeliest(*likeliest(logits, taken, k), 0.004, 400, 400) is None  # there may be one more
+    assert encode_likeliest(*likeliest(logits, taken, k + 1), 0.004, 400, 400) is not None
+    top = int(p[3].argmax())
+    assert encode_likeliest(*likeliest(logits, taken % top, k + 1), 0.004, top, 400) is None  # it is a padding row
+
+
+def test_little_is_left_of_one() -> None:
+    """1 - sum is rounding then: the tail is what is seen of it, and at most what the others could have."""
+    logits, taken = random(20, 500, 1.0)
+    logits[:, 7] += 60
+    ids, logp = likeliest(logits, taken, 100)
+    for error in (-1e-6, 0.0, 1e-6):
+        found = encode_likeliest(ids, logp + error, 0.001, 500, 500)
+        assert found is not None
+        truth = encode(logits, taken, 0.001).tail.astype(float)
+        assert np.isfinite(found.tail).all()
+        assert np.abs(found.tail.astype(float) - truth).max() < 2  # nats, of e^-55

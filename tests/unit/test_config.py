@@ -168,6 +168,18 @@ def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) ->
             ("arms=[{name: r, schedule: reverse}]", "teacher={path: t, engine: {kind: vllm}}"),
             "teacher.engine has no effect: with schedule 'reverse' the teacher only scores",
         ),
+        (
+            ("answers.capture=true",),
+            "answers.capture: engine 'transformers' gives no distributions: set the teacher's engine.kind to vllm",
+        ),
+        (
+            ("answers.capture=true", "teacher={path: t, engine: {kind: server, url: http://x/v1}}"),
+            "answers.capture: engine 'server' gives no distributions",
+        ),
+        (
+            ("arms=[{name: r, schedule: reverse}]", "answers.capture=true", "student.engine.kind=vllm"),
+            "answers.capture has no effect: with schedule 'reverse' the teacher only scores",
+        ),
         (("training.reduction=token", "weights.normalise=all"), "weights.normalise 'all' has no effect"),
         (
             ("arms=[{name: r, schedule: reverse}]", "consolidation.rounds=61"),

@@ -14,7 +14,7 @@ import pytest
 import paced.artifacts as artifacts
 from paced.errors import CacheError
 from paced.identity import digest
-from paced.store import Collection, sample_key
+from paced.store import Collection, Writer, sample_key
 
 SCHEMA = pa.schema(
     {"sample_key": pa.string(), "value": pa.int32(), "ids": pa.list_(pa.int32()), "halves": pa.list_(pa.float16())}
@@ -176,3 +176,24 @@ def test_parts_are_plain_parquet_with_the_same_bytes_for_the_same_rows(tmp_path:
     paths = [next((tmp_path / folder).rglob(f"{names[0]}.parquet")) for folder in ("x", "y")]
     assert paths[0].read_bytes() == paths[1].read_bytes()
     assert pq.read_table(paths[0]).to_pylist() == rows
+
+
+def test_a_writer_commits_what_it_is_given_or_says_why_not(tmp_path: Path) -> None:
+    """What went wrong with a part stops whoever writes the next one, or asks whether all are there."""
+    store = collection(tmp_path)
+    writer = Writer(store)
+    for key in "abc":
+        writer.write([row(key)])
+    writer.wait()
+    assert store.refresh().keys() == collection(tmp_path).refresh().keys() == set("abc")
+
+    for folder in store.folder.iterdir():
+        folder.unlink()
+    store.folder.rmdir()
+    store.folder.touch()
+    writer.write([row("d")])
+    with pytest.raises(FileExistsError):
+        writer.write([row("e")])
+    with pytest.raises(FileExistsError):
+        writer.wait()
+    writer.close()
