@@ -142,8 +142,9 @@ def read(home: Path, n: int, spec: Spec) -> None:
     from paced.models import Tokenizer
     from paced.objectives import Forward
 
-    weight = dict.fromkeys(map(identifier, range(n)), 1.0)
-    forward = Forward(Job(spec, TELL), forward_kl, Tokenizer(MODEL), weight, torch.device("cpu"), home / "scratch")
+    job = Job(spec, TELL)
+    weight = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
+    forward = Forward(job, forward_kl, Tokenizer(MODEL), weight, torch.device("cpu"), home / "scratch")
     for step in range(BATCHES):
         drawn = np.random.default_rng(step).integers(0, n, BATCH)
         forward.divergence([forward.sample(int(i), 0) for i in drawn])
@@ -159,7 +160,7 @@ STAGES: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path, int, Any], A
 
 
 # What is imported before the time is taken.
-IMPORTS = {"prepare": "paced.verify", "weights": "paced.weights", "write": "paced.store", "read": "paced.objectives"}
+IMPORTS = {"prepare": "paced.verify", "weights": "paced.weights", "write": "paced.teacher", "read": "paced.objectives"}
 
 
 def setup(stage: str, home: Path, n: int) -> Any:

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paced.ragged import Ragged
+
 
 class Sparse(NamedTuple):
     """Entries of N positions, flat: ``counts`` [N], ``ids`` and ``logprobs`` [sum of counts], ``tail`` [N]."""
@@ -80,39 +82,22 @@ FLAT: dict[str, Any] = {
 
 
 class Packed:
-    """Targets of many samples as memory-mapped flat files: any sample at once, memory bounded by the page cache.
+    """Targets of many samples on disk: any sample at once, in memory only where they stand.
 
     Built in one pass over table rows, so that the order of training is free of the order of storage.
     """
 
     def __init__(self, folder: Path, rows: Iterable[dict[str, Any]]):
-        folder.mkdir(parents=True, exist_ok=True)
-        files = {name: (folder / f"{name}.bin").open("wb") for name in FLAT}
-        positions, entries = [0], [0]
+        self._flat = {name: Ragged(folder / f"{name}.bin", kind) for name, kind in FLAT.items()}
         for row in rows:
-            for name, file in files.items():
-                file.write(np.asarray(row[name], dtype=FLAT[name]).tobytes())
-            positions.append(positions[-1] + len(row["entry_count"]))
-            entries.append(entries[-1] + len(row["entry_ids"]))
-        for file in files.values():
-            file.close()
-        self._positions, self._entries = np.array(positions), np.array(entries)
-        self._flat = {name: np.memmap(folder / f"{name}.bin", dtype=kind, mode="r") for name, kind in FLAT.items()}
+            for name, flat in self._flat.items():
+                flat.append(row[name])
 
     def response(self, sample: int) -> list[int]:
-        a, b = self._positions[sample], self._positions[sample + 1]
-        return self._flat["response_ids"][a:b].tolist()
+        return self._flat["response_ids"][sample].tolist()
 
     def sparse(self, samples: Iterable[int]) -> Sparse:
         """The entries of several samples, position after position."""
         samples = list(samples)
-
-        def gather(name: str, offsets: NDArray[np.int64]) -> Any:
-            return np.concatenate([self._flat[name][offsets[s] : offsets[s + 1]] for s in samples])
-
-        return Sparse(
-            gather("entry_count", self._positions),
-            gather("entry_ids", self._entries),
-            gather("entry_logprobs", self._entries),
-            gather("tail_logprob", self._positions),
-        )
+        names = ("entry_count", "entry_ids", "entry_logprobs", "tail_logprob")
+        return Sparse(*(np.concatenate([self._flat[name][s] for s in samples]) for name in names))

@@ -36,8 +36,8 @@ def test_gradients_sum_to_that_of_a_training_step(spec: Spec) -> None:
     tokenizer, device = Tokenizer(folder), torch.device("cpu")
     model = load_model(folder, Model(path=str(folder)), device)
     student = Student(model, tokenizer.size, "float32")
-    ids = job.table("weights", "pass_rates.parquet")["problem_id"]
-    objective = objective_of(job, config, tokenizer, dict.fromkeys(ids, 1.0), device)
+    weights = job.table("weights", "pass_rates.parquet").assign(weight=1.0)
+    objective = objective_of(job, config, tokenizer, weights, device)
     sketch = Sketch(512, 0)
     alone = [gradient(student, objective, item, "sequence", sketch) for item in range(16)]
 
