@@ -20,22 +20,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from benchmarks.machine import machine, versions
-from paced.artifacts import Ref, describe
+from paced.artifacts import Ref
 from paced.config import Data, Decontamination, Runtime, Weights
 from paced.data.problems import prepare_spec
 from paced.stage import Job, Spec, execute
 from paced.store import Collection
-from paced.tables import ANSWERS, PROBLEMS, ROLLOUTS, TARGETS
+from paced.tables import ANSWERS, PASS_RATES, PROBLEMS, QUESTIONS, ROLLOUTS, TARGETS
 
 SAMPLES, TOKENS, ENTRIES, PART = 8, 24, 12, 256
 VOCABULARY, BATCHES, BATCH = 27, 64, 8
@@ -45,33 +44,29 @@ TELL: Callable[[dict[str, Any]], None] = lambda event: None  # noqa: E731
 RUNTIME = Runtime(device="cpu", threads=1, processes=1)
 
 
-def finished(home: Path, stage: str, files: dict[str, pa.Table], **also: dict[str, Any]) -> Ref:
-    """An artifact of an earlier stage."""
+def finished(home: Path, stage: str, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema, **also: Any) -> Ref:
+    """An artifact of an earlier stage: one table, in which columns that are not given are null, and JSON files."""
     job = Job(Spec(stage=stage, home=str(home), config={"synthetic": True}), TELL)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    for name, table in files.items():
-        pq.write_table(table, job.folder / name, compression="zstd")
-        job.files.append(describe(job.folder / name, name, len(table)))
-    for name, value in also.items():
-        job.write_json(f"{name}.json", value)
+    job.write(name, rows, schema)
+    for file, value in also.items():
+        job.write_json(f"{file}.json", value)
     return job.finish()
 
 
-def column(table: dict[str, Any], schema: pa.Schema) -> pa.Table:
-    """A table of the schema; columns that are not given are null."""
-    rows = len(next(iter(table.values())))
-    return pa.table({f.name: pa.array(table.get(f.name, [None] * rows), f.type) for f in schema}, schema=schema)
+def identifier(i: int) -> str:
+    """As long as a problem's."""
+    return f"{i:024x}"
 
 
-def names(n: int) -> list[str]:
-    return [f"problem-{i:07d}" for i in range(n)]
+def key(i: int) -> str:
+    return f"{i:032x}"
 
 
 def target(i: int) -> dict[str, Any]:
     random = np.random.default_rng(i)
     ids = random.integers(0, VOCABULARY, (TOKENS, ENTRIES), dtype=np.int32)
     return {
-        "sample_key": f"{i:032x}", "problem_id": f"problem-{i:07d}", "sample_index": 0, "response": "x" * TOKENS,
+        "sample_key": key(i), "problem_id": identifier(i), "sample_index": 0, "response": "x" * TOKENS,
         "prompt_ids": ids[0], "response_ids": ids[:, 0], "entry_count": np.full(TOKENS, ENTRIES, np.int32),
         "entry_ids": ids.ravel(), "entry_logprobs": np.full(ids.size, -3.0, np.float16),
         "tail_logprob": np.full(TOKENS, -3.0, np.float16),
@@ -89,20 +84,19 @@ def prepare(home: Path, n: int) -> Spec:
             question = f"Farm {i} has {i % 97 + 2} hens that lay {i % 13 + 1} eggs a day. How many eggs come in a week?"
             answer = 7 * (i % 97 + 2) * (i % 13 + 1)
             file.write(json.dumps({"question": question, "answer": f"They lay {answer}.\n#### {answer}"}) + "\n")
-    other = column({"question": [f"What is {i} plus {i} apples and {i} pears worth today?" for i in range(500)]},
-                   pa.schema({"question": pa.string()}))  # fmt: skip
-    exclude = {"test": finished(home, "prepare", {"questions.parquet": other})}
+    other = ({"question": f"What is {i} plus {i} apples and {i} pears worth today?"} for i in range(500))
+    exclude = {"test": finished(home, "prepare", "questions.parquet", other, QUESTIONS)}
     settings = Data(source="gsm8k", path=str(data))
     return prepare_spec(str(home), settings, 0, "train", exclude, Decontamination(), RUNTIME)
 
 
 def weights(home: Path, n: int) -> Spec:
     verdicts = np.random.default_rng(0).choice(["correct", "wrong", "unknown"], n * SAMPLES, p=[0.4, 0.55, 0.05])
-    table = {
-        "problem_id": np.repeat(names(n), SAMPLES), "sample_index": np.tile(np.arange(SAMPLES), n),
-        "verdict": verdicts, "finish": np.full(n * SAMPLES, "stop"),
-    }  # fmt: skip
-    made = finished(home, "rollouts", {"rollouts.parquet": column(table, ROLLOUTS)})
+    rows = (
+        {"problem_id": identifier(i // SAMPLES), "sample_index": i % SAMPLES, "verdict": str(v), "finish": "stop"}
+        for i, v in enumerate(verdicts)
+    )
+    made = finished(home, "rollouts", "rollouts.parquet", rows, ROLLOUTS)
     config = {"scheme": "beta", "weights": Weights().read_by(["beta"])}
     return Spec(stage="weights", home=str(home), config=config, inputs={"rollouts": made}, runtime=RUNTIME)
 
@@ -123,16 +117,20 @@ def answers(home: Path, n: int) -> Spec:
     tokens = Tokenizer(MODEL).token_map
     write(home, n, tokens)
     parts = collection(home, tokens).refresh()
-    keys = [f"{i:032x}" for i in range(n)]
-    table = {
-        "problem_id": names(n), "sample_index": [0] * n, "sample_key": keys, "target_key": keys,
-        "part": [parts[k] for k in keys], "tokens": [TOKENS] * n, "verdict": ["correct"] * n,
-    }  # fmt: skip
-    prompts = [json.dumps([{"role": "user", "content": f"{i} + {i % 7} ="}]) for i in range(n)]
-    problems = {"problem_id": names(n), "question": prompts, "prompt": prompts, "gold": ["1"] * n}
+    selected = (
+        {
+            "problem_id": identifier(i), "sample_index": 0, "sample_key": key(i), "target_key": key(i),
+            "part": parts[key(i)], "tokens": TOKENS, "verdict": "correct",
+        }
+        for i in range(n)
+    )  # fmt: skip
+    prompts = (json.dumps([{"role": "user", "content": f"{i} + {i % 7} ="}]) for i in range(n))
+    problems = ({"problem_id": identifier(i), "prompt": prompt} for i, prompt in enumerate(prompts))
+    weighed = ({"problem_id": identifier(i), "weight": 1.0} for i in range(n))
     inputs = {
-        "answers": finished(home, "teacher", {"answers.parquet": column(table, ANSWERS)}, targets={"floor": 0.001}),
-        "problems": finished(home, "prepare", {"problems.parquet": column(problems, PROBLEMS)}),
+        "answers": finished(home, "teacher", "answers.parquet", selected, ANSWERS, targets={"floor": 0.001}),
+        "problems": finished(home, "prepare", "problems.parquet", problems, PROBLEMS),
+        "weights": finished(home, "weights", "pass_rates.parquet", weighed, PASS_RATES),
     }
     return Spec(stage="train", home=str(home), inputs=inputs, runtime=RUNTIME)
 
@@ -144,8 +142,9 @@ def read(home: Path, n: int, spec: Spec) -> None:
     from paced.models import Tokenizer
     from paced.objectives import Forward
 
-    weight = dict.fromkeys(names(n), 1.0)
-    forward = Forward(Job(spec, TELL), forward_kl, Tokenizer(MODEL), weight, torch.device("cpu"), home / "scratch")
+    job = Job(spec, TELL)
+    weight = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
+    forward = Forward(job, forward_kl, Tokenizer(MODEL), weight, torch.device("cpu"), home / "scratch")
     for step in range(BATCHES):
         drawn = np.random.default_rng(step).integers(0, n, BATCH)
         forward.divergence([forward.sample(int(i), 0) for i in drawn])
@@ -161,7 +160,7 @@ STAGES: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path, int, Any], A
 
 
 # What is imported before the time is taken.
-IMPORTS = {"prepare": "paced.verify", "weights": "paced.weights", "write": "paced.store", "read": "paced.objectives"}
+IMPORTS = {"prepare": "paced.verify", "weights": "paced.weights", "write": "paced.teacher", "read": "paced.objectives"}
 
 
 def setup(stage: str, home: Path, n: int) -> Any:

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,10 @@ class Manifest(BaseModel):
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether an error comes from a full disk or quota; safetensors only says so in its text."""
+    """Whether an error comes from a full disk or quota; safetensors only says so in its text, SQLite in its own way."""
     full = (errno.ENOSPC, errno.EDQUOT)
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return True
     return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
 
 
@@ -118,6 +120,18 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_list(path: Path, values: Iterable[Any]) -> None:
+    """The bytes of ``write_json`` of a list, written value by value."""
+    with replacing(path) as temporary, temporary.open("w") as file:
+        file.write("[")
+        end = "]"
+        for number, value in enumerate(values):
+            lines = json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
+            file.write(f"{',' if number else ''}\n {lines}")
+            end = "\n]"
+        file.write(end + "\n")
 
 
 def describe(path: Path, name: str | None = None, rows: int | None = None) -> File:

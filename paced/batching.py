@@ -1,8 +1,19 @@
-"""Which problems a step trains on, and how a step is split into forward passes."""
+"""Which problems a step trains on, how a step is split into forward passes, and anything into parts."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Runs of at most ``size`` items, in order."""
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 def draws(count: int, seed: int, start: int, number: int) -> list[tuple[int, int]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
@@ -93,8 +94,9 @@ def diagnose(job: Job) -> None:
     table = job.table("weights", "pass_rates.parquet", ["problem_id", "pass_rate"])
     table = table[table["pass_rate"].notna()]
     rates = dict(zip(table["problem_id"], table["pass_rate"], strict=True))
-    objective = objective_of(job, config, tokenizer, dict.fromkeys(rates, 1.0), device)
-    items = [i for i, problem in enumerate(objective.ids) if problem in rates and objective.has(i)]
+    objective = objective_of(job, config, tokenizer, table.assign(weight=1.0), device)
+    names = objective.ids
+    items = [i for i, problem in enumerate(names) if problem in rates and objective.has(i)]
     sketch = Sketch(config.dimensions, config.seed)
 
     parts: list[dict[str, Tensor]] = []
@@ -113,7 +115,7 @@ def diagnose(job: Job) -> None:
         parts.append({"gradients": torch.stack([g for g, _ in rows]), "loss": torch.tensor([x for _, x in rows])})
         keep(file, parts[-1])
     job.log(f"gradients: {reused} of {len(items)} were there, {len(items) - reused} computed")
-    ids = [objective.ids[i] for i in items]
+    ids = [names[i] for i in items]
     rate = np.array([rates[i] for i in ids], dtype=np.float64)
     bins = min(config.samples, MOST_BINS)
     if not len(ids) or np.bincount(bins_of(rate, bins)).max() < 2:
@@ -131,7 +133,7 @@ def diagnose(job: Job) -> None:
 
 
 def objective_of(
-    job: Job, config: Config, tokenizer: Tokenizer, weights: dict[str, float], device: torch.device
+    job: Job, config: Config, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device
 ) -> Forward | Reverse:
     """What a training step of this objective would read."""
     if config.objective == "forward":

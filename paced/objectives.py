@@ -8,22 +8,29 @@ for the optimizer step, so splitting a step differently gives the same gradient 
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from paced.artifacts import open_file
 from paced.config import Model, Precision
 from paced.errors import DataError, EngineError
 from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, exact, fused_loss
 from paced.models import DTYPES, Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.prompts import teacher_messages
+from paced.ragged import Ragged
 from paced.rollouts import kept_problems
 from paced.sharding import shard
 from paced.stage import Job
-from paced.store import Collection
+from paced.store import ROW_GROUP, Collection
 from paced.tables import SAMPLES, TARGETS
 from paced.targets import FLAT, Packed, decode
 
@@ -45,7 +52,9 @@ class Objective(Protocol):
     """
 
     population: int
-    ids: list[str]
+
+    @property
+    def ids(self) -> list[str]: ...
 
     def has(self, item: int) -> bool: ...
 
@@ -57,50 +66,77 @@ class Objective(Protocol):
 class Forward:
     """A loss along the teacher's answers, p from the cache (method section 3): KL(p || q) unless the arm says else.
 
-    Each epoch uses a problem's next answer.
+    Each epoch uses a problem's next answer. Targets and prompts lie on disk; in memory is a row of numbers a problem.
     """
 
     def __init__(
-        self, job: Job, loss: Loss, tokenizer: Tokenizer, weights: dict[str, float], device: torch.device, scratch: Path
+        self, job: Job, loss: Loss, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device, scratch: Path
     ):
-        table = job.table("answers", "answers.parquet")
+        columns = ["problem_id", "sample_index", "target_key", "part"]
+        file = open_file(job.input("answers"), "answers.parquet")
+        table = pq.read_table(file, columns=columns)
+        answered = table["problem_id"].combine_chunks().dictionary_encode()
         about = json.loads((job.input("answers").folder / "targets.json").read_text())
         collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
         # In storage order, so that each part is opened once.
-        order = table.sort_values(["part", "problem_id", "sample_index"], kind="stable")
-        pairs = list(zip(order["target_key"], order["part"], strict=True))
-        asked = job.table("problems", "problems.parquet", ["problem_id", "prompt"])
-        prompts = dict(zip(asked["problem_id"], asked["prompt"], strict=True))
+        by = [(name, "ascending") for name in ("part", "problem_id", "sample_index")]
+        table = table.append_column("item", answered.indices).sort_by(by).select(["target_key", "part", "item"])
+        pairs = ((r["target_key"], r["part"]) for b in table.to_batches(ROW_GROUP) for r in b.to_pylist())
+        items = table["item"].to_numpy()
+        self._ids: pa.StringArray = answered.dictionary
+        texts, asked = prompts(job, scratch / "prompts.bin")
+        asked = places(self._ids, asked)
 
         def read() -> Iterator[pa.Table]:
-            for rows in collection.tables(pairs, ["problem_id", *FLAT]):
-                # The store has the teacher's context; the student may read less.
-                own = [tokenizer.prompt(prompts[i]) for i in rows["problem_id"].to_pylist()]
-                field = TARGETS.field("prompt_ids")
+            """The targets' rows, with the prompt that the student reads: the teacher may have had more."""
+            field, done = TARGETS.field("prompt_ids"), 0
+            for rows in collection.tables(pairs, list(FLAT)):
+                own = [tokenizer.prompt(texts[int(asked[item])].tobytes().decode()) for item in items[done:][: len(rows)]]
+                done += len(rows)
                 yield rows.set_column(rows.schema.get_field_index(field.name), field, [pa.array(own, field.type)])
 
         self._packed = Packed(scratch, read())
-        answers: dict[str, list[int]] = {}
-        for place, problem_id in enumerate(order["problem_id"]):
-            answers.setdefault(problem_id, []).append(place)
-        self.ids: list[str] = list(dict.fromkeys(table["problem_id"]))
-        self._answers = [answers[i] for i in self.ids]
-        self._weights = [weights[i] for i in self.ids]
+        self.population = len(self._ids)
+        # An item's answers are _places[_ends[item] : _ends[item + 1]].
+        self._places = items.argsort(kind="stable")
+        self._ends = np.concatenate([[0], np.bincount(items).cumsum()])
+        self._weights = weights["weight"].to_numpy(float)[places(self._ids, weights["problem_id"])]
         self._loss, self._floor, self._device, self._size = loss, about["floor"], device, tokenizer.size
-        self.population = len(self.ids)
+
+    @property
+    def ids(self) -> list[str]:
+        return self._ids.to_pylist()
 
     def has(self, item: int) -> bool:
         return True
 
     def sample(self, item: int, epoch: int) -> Sample:
-        place = self._answers[item][epoch % len(self._answers[item])]
+        first, end = self._ends[item], self._ends[item + 1]
+        place = int(self._places[first + epoch % (end - first)])
         prompt, response = (self._packed.ids(name, place) for name in ("prompt_ids", "response_ids"))
-        return Sample(prompt, response, self._weights[item], place)
+        return Sample(prompt, response, float(self._weights[item]), place)
 
     def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
         ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)
         ids = (ids + shift) % self._size
         return lambda logits, rows: bucketed(self._loss, logits, ids[rows], logprobs[rows], tail[rows], self._floor)
+
+
+def prompts(job: Job, path: Path) -> tuple[Ragged, pa.ChunkedArray]:
+    """The prompts of all problems as UTF-8 on disk, and the problems' ids, in the order of their table."""
+    texts, ids = Ragged(path, np.uint8), list[pa.Array]()
+    for batch in job.batches("problems", "problems.parquet", ["problem_id", "prompt"]):
+        ids.append(batch["problem_id"])
+        encoded = [text.encode() for text in batch["prompt"].to_pylist()]
+        texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
+    return texts, pa.chunked_array(ids)
+
+
+def places(ids: pa.Array, among: Any) -> NDArray[np.int32]:
+    """Where each id stands among others; all of them do. [N]."""
+    found = pc.index_in(ids, value_set=pa.array(among))  # pyright: ignore[reportAttributeAccessIssue]
+    assert not found.null_count
+    return found.to_numpy()
 
 
 class Teacher(nn.Module):
@@ -129,7 +165,7 @@ class Reverse:
 
     def __init__(
         self, job: Job, loss: Loss, temperature: float, teacher: Model, privileged: bool, tokenizer: Tokenizer,
-        weights: dict[str, float], device: torch.device,
+        weights: pd.DataFrame, device: torch.device,
     ):  # fmt: skip
         folder = Path(teacher.path)
         same_tokens(tokenizer, Tokenizer(folder, teacher.trust_remote_code))
@@ -148,7 +184,8 @@ class Reverse:
         self._prompts = [tokenizer.prompt(p["prompt"]) if p else [] for p in drawn]
         self._contexts = [tokenizer.prompt(teacher_messages(p, privileged)) if p else [] for p in drawn]
         self.ids: list[str] = [p["problem_id"] for p in problems]
-        self._weights = [weights[i] for i in self.ids]
+        weight: dict[str, float] = dict(zip(weights["problem_id"], weights["weight"], strict=True))
+        self._weights = [weight[i] for i in self.ids]
         self.population = len(problems)
 
     def has(self, item: int) -> bool:

@@ -1,14 +1,14 @@
 """Samples on demand: which of the wanted responses exist, and the rest computed part by part."""
 
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
 
 from paced.artifacts import Ref
+from paced.batching import batched
 from paced.config import Model, Sampling
 from paced.engines.base import Engine, Limits, Request
 from paced.engines.transformers import TransformersEngine
@@ -30,7 +30,6 @@ from paced.targets import Sparse
 from paced.verify import Sample, Verifier
 
 GRADED_TOGETHER = 512  # responses in memory while their verdicts are awaited
-T = TypeVar("T")
 # Rows of samples about to be committed, and what is known of each one's distributions.
 Capture = Callable[[list[dict[str, Any]], list[Sparse | None]], None]
 
@@ -154,13 +153,6 @@ class Sampler:
         ]
         self.capture(rows, [r.targets for r in responses])
         self.collection.write(rows)
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Runs of at most ``size`` items, in order."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
 
 
 def _transformers(sampler: Sampler) -> Engine:

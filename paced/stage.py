@@ -12,19 +12,31 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from paced.artifacts import File, Ref, commit, describe, open_file, reference, replacing, stage_identity, write_json
+from paced.artifacts import (
+    File,
+    Ref,
+    commit,
+    describe,
+    open_file,
+    reference,
+    replacing,
+    stage_identity,
+    write_json,
+    write_list,
+)
 from paced.config import Engine, Runtime
 from paced.errors import CacheError
 from paced.identity import short
-from paced.store import write_table
+from paced.store import ROW_GROUP, write_rows
 
 
 class Stage(NamedTuple):
@@ -120,15 +132,25 @@ class Job:
         """A table of an input artifact, its digest checked."""
         return pd.read_parquet(open_file(self.input(name), file), columns=columns, dtype_backend="pyarrow")
 
-    def write(self, name: str, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-        """Write one table of the artifact."""
+    def batches(self, name: str, file: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """The same table part by part, for those whose memory is not to grow with it."""
+        with pq.ParquetFile(open_file(self.input(name), file)) as table:
+            yield from table.iter_batches(ROW_GROUP, columns=columns)
+
+    def write(self, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
+        """Write one table of the artifact, part by part as its rows come."""
         with replacing(self.folder / name) as temporary:
-            write_table(temporary, pa.Table.from_pylist(rows, schema=schema))
-        self.files.append(describe(self.folder / name, name, len(rows)))
+            count = write_rows(temporary, rows, schema)
+        self.files.append(describe(self.folder / name, name, count))
 
     def write_json(self, name: str, value: Any) -> None:
         """Write one JSON file of the artifact."""
         write_json(self.folder / name, value)
+        self.files.append(describe(self.folder / name, name))
+
+    def write_list(self, name: str, values: Iterable[Any]) -> None:
+        """Write one JSON file of the artifact, a list whose values are not all in memory."""
+        write_list(self.folder / name, values)
         self.files.append(describe(self.folder / name, name))
 
     def add(self, name: str) -> None:

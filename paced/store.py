@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from paced.artifacts import SCHEMA, check_file, replacing, write_json
+from paced.batching import batched
 from paced.errors import CacheError
 from paced.identity import digest, short
 
 KEY = "sample_key"
+ROW_GROUP = 8192  # rows of a table that are written, and can be read, at once
 
 
 def sample_key(**parts: Any) -> str:
@@ -162,6 +164,21 @@ class Writer:
 
 def write_table(path: Path | pa.NativeFile, table: pa.Table) -> None:
     """Write Parquet as the whole project does: zstd, readable by plain pandas, the same bytes for the same table."""
+    with _writer(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+    """The same of rows that come one by one, of which ROW_GROUP are in memory; returns how many came."""
+    count = 0
+    with _writer(path, schema) as writer:
+        for group in batched(rows, ROW_GROUP):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            count += len(group)
+    return count
+
+
+def _writer(path: Path | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
     # A dictionary's indices straddle bytes, so that zstd finds nothing in a list of ids.
-    single: Any = [field.name for field in table.schema if not pa.types.is_list(field.type)]
-    pq.write_table(table, path, compression="zstd", compression_level=9, use_dictionary=single)
+    single: Any = [field.name for field in schema if not pa.types.is_list(field.type)]
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=9, use_dictionary=single)

@@ -5,7 +5,6 @@ position, with a count a position; log-probabilities in fp16 and rounded, so rea
 tail to sum to 1 again.
 """
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paced.losses import BLOCK
+from paced.ragged import Ragged
 
 
 class Sparse(NamedTuple):
@@ -138,32 +138,22 @@ FLAT: dict[str, Any] = {"prompt_ids": np.int32, "response_ids": np.int32, **ENTR
 
 
 class Packed:
-    """Targets of many samples as memory-mapped flat files: any sample at once, memory bounded by the page cache.
+    """Targets of many samples on disk: any sample at once, in memory only where they stand.
 
     Built in one pass over tables of such rows, so that the order of training is free of the order of storage.
     """
 
     def __init__(self, folder: Path, tables: Iterable[pa.Table]):
-        folder.mkdir(parents=True, exist_ok=True)
-        lengths: dict[str, list[NDArray[np.int32]]] = {name: [] for name in FLAT}
-        with contextlib.ExitStack() as stack:
-            files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in FLAT}
-            for table in tables:
-                for name, file in files.items():
-                    column: Any = table.column(name).combine_chunks()
-                    lengths[name].append(np.diff(column.offsets))
-                    file.write(column.flatten().to_numpy().data)
-        self._ends = {name: np.cumsum([0, *np.concatenate(each)]) for name, each in lengths.items()}
-        self._flat = {name: np.memmap(folder / f"{name}.bin", dtype=kind, mode="r") for name, kind in FLAT.items()}
+        self._flat = {name: Ragged(folder / f"{name}.bin", kind) for name, kind in FLAT.items()}
+        for table in tables:
+            for name, flat in self._flat.items():
+                column: Any = table.column(name).combine_chunks()
+                flat.extend(column.flatten().to_numpy(), np.diff(column.offsets))
 
     def ids(self, name: str, sample: int) -> list[int]:
         """``prompt_ids`` or ``response_ids`` of a sample."""
-        return self._part(name, sample).tolist()
+        return self._flat[name][sample].tolist()
 
     def sparse(self, samples: Iterable[int]) -> Sparse:
         """The entries of several samples, position after position."""
-        return joined([Sparse(*(self._part(name, sample) for name in ENTRIES)) for sample in samples])
-
-    def _part(self, name: str, sample: int) -> NDArray[Any]:
-        ends = self._ends[name]
-        return self._flat[name][ends[sample] : ends[sample + 1]]
+        return joined([Sparse(*(self._flat[name][sample] for name in ENTRIES)) for sample in samples])

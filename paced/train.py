@@ -264,8 +264,7 @@ def train(job: Job) -> None:
 
 def make_objective(job: Job, config: Config, tokenizer: Tokenizer, device: torch.device) -> Objective:
     """The objective that the configuration names, over the problems of positive weight."""
-    table = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
-    weights = dict(zip(table["problem_id"], table["weight"], strict=True))
+    weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
     loss = LOSSES[config.loss] if config.jsd_share is None else functools.partial(jsd, share=config.jsd_share)
     if config.objective == "forward":
         return Forward(job, loss, tokenizer, weights, device, job.work / f"targets-{sharding.rank()}")

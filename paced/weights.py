@@ -5,10 +5,12 @@ student always or never succeeds; 0^0 = 1, so alpha = beta = 0 is uniform. Impor
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -94,62 +96,91 @@ def weights(job: Job) -> None:
         NothingToLearn: every weight is zero.
     """
     config = Config.model_validate(job.spec.config)
-    table = job.table("rollouts", "rollouts.parquet", ["problem_id", "finish", "verdict"])
-    counts = pass_counts(table)
-    correct, wrong = counts["correct"].to_numpy(float), counts["wrong"].to_numpy(float)
-    raw = raw_weights(correct, wrong, config)
-    known = correct + wrong
-    if not known.any():
+
+    def parts() -> Iterator[pd.DataFrame]:
+        return pass_counts(job.batches("rollouts", "rollouts.parquet", ["problem_id", "finish", "verdict"]))
+
+    # Twice through the rollouts: weights are scaled by a sum over all problems, of which only two numbers are kept.
+    raw, rate = (
+        np.concatenate(column)
+        for column in zip(
+            *((raw_weights(*verdicts(c), config), pass_rates(*verdicts(c))) for c in parts()), strict=True
+        )
+    )
+    known = rate[~np.isnan(rate)]
+    if not len(known):
         raise DataError(
             "no problem has a known verdict, the sampler or the verifier failed on every sample: see rollouts.parquet"
         )
     if not raw.sum() > 0:
-        raise NothingToLearn(nothing_left(correct, known, config))
+        raise NothingToLearn(nothing_left(known, config))
     weight = normalised(raw, config.weights.normalise)
-    low, high = wilson(correct, known)
-    rows: list[dict[str, Any]] = counts.to_dict("records")  # pyright: ignore[reportAssignmentType]
-    for i, row in enumerate(rows):
-        row |= {
-            "pass_rate": correct[i] / known[i] if known[i] else None,
-            "low": low[i],
-            "high": high[i],
-            "raw_weight": raw[i],
-            "weight": weight[i],
-        }
-    job.write("pass_rates.parquet", rows, PASS_RATES)
+    job.write("pass_rates.parquet", rows(parts(), raw, weight), PASS_RATES)
     summary = {
-        "problems": len(rows),
+        "problems": len(rate),
         "kept": int(np.count_nonzero(weight)),
-        "without_verdict": int(np.count_nonzero(known == 0)),
+        "without_verdict": len(rate) - len(known),
         "effective_sample_size": effective_sample_size(weight),
-        "mean_pass_rate": float((correct[known > 0] / known[known > 0]).mean()),
+        "mean_pass_rate": float(known.mean()),
         "normalise": config.weights.normalise,
     }
     job.write_json("weights.json", summary)
     job.counts |= {k: v for k, v in summary.items() if isinstance(v, int | float)}
     job.log(
-        f"{summary['kept']} of {len(rows)} problems kept, "
+        f"{summary['kept']} of {summary['problems']} problems kept, "
         f"effective sample size {summary['effective_sample_size']:.0f}, mean pass rate {summary['mean_pass_rate']:.3f}"
         + (f", {summary['without_verdict']} without a known verdict" if summary["without_verdict"] else "")
     )
 
 
-def pass_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """samples, correct, wrong, unknown and truncated a problem, in the order of first appearance."""
-    flags = pd.DataFrame(
-        {
-            "problem_id": table["problem_id"].astype(str),
-            "samples": 1,
-            **{v: (table["verdict"] == v).astype(int) for v in ("correct", "wrong", "unknown")},
-            "truncated": (table["finish"] == "length").astype(int),
-        }
-    )
-    return pd.DataFrame(flags.groupby("problem_id", sort=False, as_index=False).sum())
+def pass_counts(batches: Iterable[pa.RecordBatch]) -> Iterator[pd.DataFrame]:
+    """samples, correct, wrong, unknown and truncated a problem, part by part, in the order of the rollouts.
+
+    A problem's rows stand together, as stage 'rollouts' writes them, if not in one batch.
+    """
+    last = pd.DataFrame()
+    for batch in batches:
+        table = batch.to_pandas()
+        flags = pd.DataFrame(
+            {
+                "problem_id": table["problem_id"].astype(str),
+                "samples": 1,
+                **{v: (table["verdict"] == v).astype(int) for v in ("correct", "wrong", "unknown")},
+                "truncated": (table["finish"] == "length").astype(int),
+            }
+        )
+        counts = pd.DataFrame(pd.concat([last, flags]).groupby("problem_id", sort=False, as_index=False).sum())
+        last = counts.tail(1)  # the next batch may hold more of it
+        yield counts.iloc[:-1]
+    yield last
 
 
-def nothing_left(correct: Array, known: Array, config: Config) -> str:
-    """The message for a set in which no problem has positive weight: what was seen, what to change."""
-    rates = correct[known > 0] / known[known > 0]
+def verdicts(counts: pd.DataFrame) -> tuple[Array, Array]:
+    """How many correct and wrong verdicts each problem has, [N] each."""
+    return counts["correct"].to_numpy(float), counts["wrong"].to_numpy(float)
+
+
+def pass_rates(correct: Array, wrong: Array) -> Array:
+    """Correct of known verdicts, NaN where none is known. [N]."""
+    known = correct + wrong
+    return np.divide(correct, known, out=np.full_like(known, np.nan), where=known > 0)
+
+
+def rows(parts: Iterable[pd.DataFrame], raw: Array, weight: Array) -> Iterator[dict[str, Any]]:
+    """The table of pass rates; ``raw`` and ``weight`` are of all problems in the order of the parts."""
+    start = 0
+    for counts in parts:
+        correct, wrong = verdicts(counts)
+        low, high = wilson(correct, correct + wrong)
+        rate, here = pass_rates(correct, wrong), slice(start, start + len(counts))
+        start = here.stop
+        table = counts.assign(low=low, high=high, raw_weight=raw[here], weight=weight[here])
+        for row, value in zip(table.to_dict("records"), rate.tolist(), strict=True):
+            yield {**row, "pass_rate": None if math.isnan(value) else value}
+
+
+def nothing_left(rates: Array, config: Config) -> str:
+    """The message for a set in which no problem has positive weight: the pass rates seen, what to change."""
     seen = ", ".join(f"{int(n)} at {r:.3g}" for r, n in zip(*np.unique(rates, return_counts=True), strict=True))
     if config.scheme == "hard_filter":
         way_out = "widen weights.low and weights.high"

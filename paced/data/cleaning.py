@@ -7,13 +7,16 @@ questions, how many with conflicting golds) is counted before anything is left o
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence, Set
+from typing import Any
 
+from paced.batching import batched
 from paced.config import Data
-from paced.data.decontamination import Hit, Index, normal
+from paced.data.decontamination import Index
 from paced.data.layouts import Problem
+from paced.data.shelf import Shelf, Standing
+from paced.errors import DataError
+from paced.identity import digest
 from paced.verify import Sample, Verifier
 
 # Unicode's name of a letter begins with its script's; "drop_scripts" speaks of scripts by the keys.
@@ -25,16 +28,9 @@ SCRIPTS = {
 WRITTEN = 0.02  # share of a question's letters, LaTeX commands aside, from which it is written in a script
 _LATIN = re.compile(r"[\x00-\u036f]*")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
+PART = 1024  # problems in memory
 
 KINDS = ("empty", "benchmark", "script", "length", "conflict", "duplicate", "gold")
-
-
-class Cleaned(NamedTuple):
-    """What stays, in the order of the file; what does not, as ``where``, ``kind``, ``reason``; and the counts."""
-
-    kept: list[Problem]
-    rejected: list[dict[str, str]]
-    report: dict[str, Any]
 
 
 def scripts(question: str) -> dict[str, float]:
@@ -50,99 +46,106 @@ def scripts(question: str) -> dict[str, float]:
     return {script: count / len(letters) for script, count in found.items()}
 
 
-def same_gold(gold: str) -> str:
-    """Golds with the same text here are one: spaces and ``$`` dropped, numbers by value."""
-    plain = re.sub(r"[\s$]", "", gold)
-    try:
-        return str(Decimal(plain.replace(",", "")).normalize())
-    except InvalidOperation:
-        return plain
-
-
-def clean(problems: Iterable[Problem], data: Data, index: Index | None, unique: bool) -> Cleaned:
-    """Sort out what cannot or should not be used.
+def clean(shelf: Shelf, data: Data, index: Index | None, training: bool) -> dict[str, Any]:
+    """Sort out on the shelf what can be used and what not, and say why; returns the counts.
 
     Args:
         index: the benchmarks that training problems must not stand in.
-        unique: leave out repeats and conflicting golds. A benchmark keeps its repeats, for its score is over them all.
-    """
-    problems = list(problems)
-    groups: dict[str, list[Problem]] = {}
-    for problem in problems:
-        if not problem.fault:
-            groups.setdefault(normal(problem.question) + "\n".join(problem.choices), []).append(problem)
-    first = {g[0].where: key for key, g in groups.items()}
-    conflicts = {key: g for key, g in groups.items() if len({same_gold(p.gold) for p in g}) > 1}
-    written: Counter[str] = Counter()
-    hits: list[Hit] = []
-    contaminated: Counter[tuple[str, bool]] = Counter()
+        training: leave out repeats and conflicting golds. A benchmark keeps its repeats, for its score is over them
+            all; they are numbered.
 
-    def reason(problem: Problem) -> tuple[str, str] | None:
+    Raises:
+        DataError: two problems have one id.
+    """
+    cleaning = Cleaning(data, index, training)
+    kinds: Counter[str] = Counter()
+    repaired: list[dict[str, str]] = []
+    with Verifier() as verifier:
+        for part in batched(shelf, PART):
+            reasons = [cleaning.reason(standing) for standing in part]
+            doubtful = [s.problem for s, why in zip(part, reasons, strict=True) if not why and not s.problem.choices]
+            verified = {p.where for p, good in zip(doubtful, verifiable(verifier, data, doubtful), strict=True) if good}
+            for (place, problem, number, *_), why in zip(part, reasons, strict=True):
+                if why is None and not problem.choices and problem.where not in verified:
+                    why = "gold", f"verifier rejects gold {problem.gold!r}"
+                if why is None:
+                    key = f"{problem.key}\n#{number}" if number and not training else problem.key
+                    shelf.use(digest([data.seed, key]), place, key)
+                else:
+                    shelf.reject(place, *why)
+                    kinds[why[0]] += 1
+                if problem.repair:
+                    repaired.append({"where": problem.where, "reason": problem.repair})
+    return {
+        "source": data.source,
+        "rows": len(shelf),
+        "usable": shelf.usable,
+        "rejected": {kind: kinds[kind] for kind in KINDS},
+        "distinct": shelf.distinct,
+        "conflicting": list(shelf.conflicts()),
+        "written_in": dict(sorted(cleaning.written.items())),
+        "repaired": repaired,
+        "decontamination": index and overlaps(index, cleaning.hits, cleaning.contaminated),
+    }
+
+
+class Cleaning:
+    """Why problems are left out that need no verifier for it, and what has been seen of scripts and benchmarks."""
+
+    def __init__(self, data: Data, index: Index | None, training: bool):
+        self._data, self._index, self._training = data, index, training
+        self.written: Counter[str] = Counter()
+        self.hits: set[tuple[str, int, bool]] = set()  # benchmark, problem of it, exact
+        self.contaminated: Counter[tuple[str, bool]] = Counter()
+
+    def reason(self, standing: Standing) -> tuple[str, str] | None:
+        """The first of KINDS that applies, and what to say of it."""
+        problem, data = standing.problem, self._data
+        if standing.number and problem.key.startswith("id:"):
+            raise DataError(f"{problem.where}: duplicate id {problem.key[3:]!r}, first used at {standing.named}")
         if problem.fault:
             return "empty", problem.fault
         shares = scripts(problem.question)
-        written.update(shares.keys())
-        key = normal(problem.question) + "\n".join(problem.choices)
-        if index and (found := list(index.find(problem.question))):
-            hits.extend(found)
-            worst = max(found, key=lambda h: (h.exact, h.share))
-            exact = {h.benchmark for h in found if h.exact}
-            contaminated.update({(h.benchmark, h.benchmark in exact) for h in found})
-            how = "word for word" if worst.exact else f"{100 * worst.share:.0f}% of a problem's {index.words}-grams"
-            return "benchmark", f"stands in a benchmark: {worst.benchmark}, {how}"
+        self.written.update(shares.keys())
+        if found := self._in_benchmarks(problem.question):
+            return "benchmark", found
         for script in data.drop_scripts:
             if shares.get(script, 0) > WRITTEN:
                 return "script", f"written in {script}"
         if data.max_characters and len(problem.question) > data.max_characters:
             return "length", f"question of {len(problem.question)} characters"
-        if unique and key in conflicts:
-            return "conflict", f"conflicting golds: {', '.join(sorted({p.gold for p in conflicts[key]}))}"
-        if unique and problem.where not in first:
-            return "duplicate", f"repeats {groups[key][0].where}"
+        if self._training and standing.golds:
+            return "conflict", f"conflicting golds: {', '.join(standing.golds)}"
+        if self._training and problem.where != standing.asked:
+            return "duplicate", f"repeats {standing.asked}"
         return None
 
-    reasons = [reason(problem) for problem in problems]
-    doubtful = [p for p, why in zip(problems, reasons, strict=True) if why is None and not p.choices]
-    unverifiable = {p.where for p, good in zip(doubtful, verifiable(data.source, doubtful), strict=True) if not good}
-    kept: list[Problem] = []
-    rejected: list[dict[str, str]] = []
-    for problem, why in zip(problems, reasons, strict=True):
-        if why is None and problem.where in unverifiable:
-            why = "gold", f"verifier rejects gold {problem.gold!r}"
-        if why is None:
-            kept.append(problem)
-        else:
-            rejected.append({"where": problem.where, "kind": why[0], "reason": why[1]})
-    kinds = Counter(r["kind"] for r in rejected)
-    report = {
-        "source": data.source,
-        "rows": len(problems),
-        "usable": len(kept),
-        "rejected": {kind: kinds[kind] for kind in KINDS},
-        "distinct": len(groups),
-        "conflicting": [
-            {"golds": sorted({p.gold for p in g}), "where": [p.where for p in g]} for g in conflicts.values()
-        ],
-        "written_in": dict(sorted(written.items())),
-        "repaired": [{"where": p.where, "reason": p.repair} for p in problems if p.repair],
-        "decontamination": index and overlaps(index, hits, contaminated),
-    }
-    return Cleaned(kept, rejected, report)
+    def _in_benchmarks(self, question: str) -> str:
+        found = list(self._index.find(question)) if self._index else []
+        if not found or not self._index:
+            return ""
+        self.hits |= {(h.benchmark, h.problem, h.exact) for h in found}
+        worst = max(found, key=lambda h: (h.exact, h.share))
+        exact = {h.benchmark for h in found if h.exact}
+        self.contaminated.update({(h.benchmark, h.benchmark in exact) for h in found})
+        how = "word for word" if worst.exact else f"{100 * worst.share:.0f}% of a problem's {self._index.words}-grams"
+        return f"stands in a benchmark: {worst.benchmark}, {how}"
 
 
-def verifiable(source: str, problems: Sequence[Problem]) -> list[bool]:
+def verifiable(verifier: Verifier, data: Data, problems: Sequence[Problem]) -> list[bool]:
     """Whether each gold answer passes its own verifier; one that does not would make every sample wrong."""
-    with Verifier() as verifier:
-        verdicts = verifier.grade_golds([Sample(source, "", p.gold, p.question) for p in problems])
+    verdicts = verifier.grade_golds([Sample(data.source, "", p.gold, p.question) for p in problems])
     return [v.outcome == "correct" for v in verdicts]
 
 
-def overlaps(index: Index, hits: Sequence[Hit], contaminated: Mapping[tuple[str, bool], int]) -> dict[str, Any]:
+def overlaps(
+    index: Index, hits: Set[tuple[str, int, bool]], contaminated: Mapping[tuple[str, bool], int]
+) -> dict[str, Any]:
     """By benchmark: how many of its problems were found, and in how many training problems."""
     by_benchmark: dict[str, Any] = {}
     for name in index.sizes:
-        exact = {h.problem for h in hits if h.benchmark == name and h.exact}
-        partial = {h.problem for h in hits if h.benchmark == name} - exact
+        exact = {problem for benchmark, problem, exact in hits if benchmark == name and exact}
+        partial = {problem for benchmark, problem, _ in hits if benchmark == name} - exact
         by_benchmark[name] = {
             "problems": index.sizes[name],
             "exact": len(exact),

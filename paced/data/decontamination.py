@@ -7,6 +7,7 @@ punctuation and LaTeX markup such as ``$`` and braces do not count. A question s
 The index is two arrays, 12 bytes an n-gram. Imports no torch.
 """
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,6 @@ class Index:
     def __init__(self, benchmarks: dict[str, Sequence[str]], words: int, share: float):
         self.words, self.share = words, share
         self.sizes = {name: len(questions) for name, questions in benchmarks.items()}
-        self._known: dict[str, int] = {}
         self._places = [(name, i) for name, questions in benchmarks.items() for i in range(len(questions))]
         everything = [q for questions in benchmarks.values() for q in questions]
         self._exact: dict[str, list[int]] = {}
@@ -68,7 +68,7 @@ class Index:
     def grams(self, question: str) -> Hashes:
         """64-bit hashes of a question's distinct n-grams, the same in every process."""
         words = WORD.findall(question.lower())
-        values = np.array([self._word(w) for w in words], dtype=np.uint64)
+        values = np.array([_word(w) for w in words], dtype=np.uint64)
         n = min(self.words, len(words))
         if n == 0:
             return np.empty(0, np.uint64)
@@ -77,7 +77,7 @@ class Index:
             total = total * FACTOR + values[offset : offset + len(total)]
         return np.unique(total)
 
-    def _word(self, word: str) -> int:
-        if word not in self._known:
-            self._known[word] = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-        return self._known[word]
+
+@functools.lru_cache(1 << 14)  # most words of a data set are few words; the rest must not fill memory
+def _word(word: str) -> int:
+    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")

@@ -7,17 +7,17 @@ grows keeps what it had.
 
 import itertools
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from paced.artifacts import Ref, open_file
 from paced.config import Data, Decontamination, Runtime
-from paced.data.cleaning import KINDS, Cleaned, clean
+from paced.data.cleaning import KINDS, clean
 from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
 from paced.data.rows import identity, local
+from paced.data.shelf import Shelf
 from paced.errors import DataError
 from paced.identity import digest, short
 from paced.prompts import choice_prompt, continuations
@@ -76,54 +76,66 @@ def prepare(job: Job) -> None:
         for name in job.spec.inputs
         if name.startswith("exclude/")
     }
-    if data.generated:
-        problems, examples = _generated(data, frozenset(itertools.chain(*excluded.values()))), {}
-        questions = [p.question for p in problems]
-        done = Cleaned(problems, [], {"source": "tiny", "rows": len(problems), "usable": len(problems)})
-    else:
-        done, examples, questions = _cleaned(job, data, decontamination, excluded)
-        problems = sorted(done.kept, key=lambda p: digest([data.seed, p.key]))[: data.problems]
-        if data.problems and len(problems) < data.problems:
-            job.log(f"{data.problems} problems asked for, {len(problems)} usable ones in {job.input('file').path}")
-    job.write("problems.parquet", [_row(data, split, p, examples) for p in problems], PROBLEMS)
+    found = _generated(job, data, excluded) if data.generated else _cleaned(job, data, decontamination, excluded)
+    job.write("problems.parquet", (_row(data, split, p, found.examples) for p in found.problems), PROBLEMS)
+    written = job.files[-1].rows or 0
     if decontamination is None:
-        job.write("questions.parquet", [{"question": q} for q in questions], QUESTIONS)
-    job.write_json("rejected.json", done.rejected)
+        job.write("questions.parquet", ({"question": q} for q in found.questions), QUESTIONS)
+    job.write_list("rejected.json", found.rejected)
     off = decontamination is not None and not decontamination.enabled
-    job.write_json(
-        "cleaning.json", done.report | {"problems": len(problems)} | ({"decontaminated": False} if off else {})
-    )
-    job.counts |= {"problems": len(problems), "rejected": len(done.rejected)}
-    job.counts |= {f"rejected/{kind}": n for kind, n in done.report.get("rejected", {}).items() if n}
+    job.write_json("cleaning.json", found.report | {"problems": written} | ({"decontaminated": False} if off else {}))
+    kinds: dict[str, int] = found.report.get("rejected", {})
+    job.counts |= {"problems": written, "rejected": sum(kinds.values())}
+    job.counts |= {f"rejected/{kind}": n for kind, n in kinds.items() if n}
 
 
-def _generated(data: Data, excluded: frozenset[str]) -> list[Problem]:
+class Found(NamedTuple):
+    """Problems to be used, in the order of their draw; all questions; what is left out; counts; solved examples."""
+
+    problems: Iterable[Problem]
+    questions: Iterable[str]
+    rejected: Iterable[dict[str, str]]
+    report: dict[str, Any]
+    examples: dict[str | None, list[Problem]]
+
+
+def _generated(job: Job, data: Data, excluded: Mapping[str, Sequence[str]]) -> Found:
     assert data.mix
     assert data.seed is not None
     assert data.problems
     try:
         mix = {row.level: row.share for row in data.mix}
-        drawn = list(itertools.islice(tasks(data.seed, mix, excluded), data.problems))
+        unseen = tasks(data.seed, mix, frozenset(itertools.chain(*excluded.values())))
+        drawn = list(itertools.islice(unseen, data.problems))
     except ValueError as error:
         raise DataError(f"data.problems: {data.problems} were asked for, but {error}") from None
-    return [Problem(f"task {i}", t.prompt, t.answer, None, t.level, t.prompt) for i, t in enumerate(drawn)]
+    problems = [Problem(f"task {i}", t.prompt, t.answer, None, t.level, t.prompt) for i, t in enumerate(drawn)]
+    report = {"source": "tiny", "rows": len(problems), "usable": len(problems)}
+    return Found(problems, [p.question for p in problems], [], report, {})
 
 
 def _cleaned(
     job: Job, data: Data, decontamination: Decontamination | None, excluded: Mapping[str, Sequence[str]]
-) -> tuple[Cleaned, dict[str | None, list[Problem]], list[str]]:
-    """The problems of the input file that can be used, the solved examples of each subject, all questions."""
+) -> Found:
+    """What the input file holds; its problems stay on disk."""
     path = job.input("file").path
-    found = list(read(data, Path(path)))
     examples: dict[str | None, list[Problem]] = {}
-    for problem in found:
-        if problem.split == "dev" and not problem.fault:
-            examples.setdefault(problem.subject, []).append(problem)
-    found = [p for p in found if p.split in ("", "test")]
-    if not found:
+    subjects: set[str | None] = set()
+
+    def problems() -> Iterator[Problem]:
+        for problem in read(data, Path(path)):
+            if problem.split in ("", "test"):
+                subjects.add(problem.subject)
+                yield problem
+            elif problem.split == "dev" and not problem.fault:
+                examples.setdefault(problem.subject, []).append(problem)
+
+    shelf = job.resources.enter_context(Shelf(job.work / "problems.sqlite"))
+    shelf.fill(problems())
+    if not len(shelf):
         what = f" of subjects {', '.join(data.subjects)}" if data.subjects else ""
         raise DataError(f"data file {path} holds no problem{what}")
-    for subject in {p.subject for p in found} if data.shots else ():
+    for subject in subjects if data.shots else ():
         if len(examples.get(subject, ())) < data.shots:
             raise DataError(
                 f"{path}: data.shots asks for {data.shots} examples of the dev split, there are "
@@ -135,25 +147,35 @@ def _cleaned(
         job.log(
             "WARNING: decontamination is off: training problems may stand in the benchmarks, and scores mean little"
         )
-    done = clean(_distinct_keys(found, training), data, index, unique=training)
-    if not done.kept:
-        kinds: dict[str, int] = {kind: n for kind, n in done.report["rejected"].items() if n}
+    report = clean(shelf, data, index, training)
+    _tell(job, data, path, report, next(shelf.rejected(), {}))
+    questions = (s.problem.question for s in shelf if s.problem.question)
+    return Found(shelf.used(data.problems), questions, shelf.rejected(), report, examples)
+
+
+def _tell(job: Job, data: Data, path: str, report: Mapping[str, Any], first: Mapping[str, str]) -> None:
+    """Say how many problems can be used, and what became of the ``first`` that cannot.
+
+    Raises:
+        DataError: none can.
+    """
+    kinds: dict[str, int] = {kind: n for kind, n in report["rejected"].items() if n}
+    if not report["usable"]:
         if list(kinds) == ["benchmark"]:
             raise DataError(f"{path}: every problem also stands in a benchmark; nothing is left")
-        first = done.rejected[0]
         what = "no gold answer passes the verifier" if list(kinds) == ["gold"] else "no problem can be used"
         raise DataError(f"data file {path}: {what} (first: {first['where']}: {first['reason']}): is the layout right?")
-    if done.rejected:
-        left_out = ", ".join(f"{n:,} {WORDS[kind]}" for kind, n in done.report["rejected"].items() if n)
-        first = done.rejected[0]
+    if kinds:
+        left_out = ", ".join(f"{n:,} {WORDS[kind]}" for kind, n in kinds.items())
         job.log(
-            f"{len(done.kept):,} of {len(found):,} problems usable; left out: {left_out} (rejected.json; first: "
+            f"{report['usable']:,} of {report['rows']:,} problems usable; left out: {left_out} (rejected.json; first: "
             f"{first['where']}: {first['reason']})"
         )
-    return done, examples, [p.question for p in found if p.question]
+    if data.problems and report["usable"] < data.problems:
+        job.log(f"{data.problems} problems asked for, {report['usable']} usable ones in {path}")
 
 
-WORDS = dict(
+WORDS: dict[str, str] = dict(
     zip(
         KINDS,
         (
@@ -168,22 +190,6 @@ WORDS = dict(
         strict=True,
     )
 )
-
-
-def _distinct_keys(problems: Sequence[Problem], training: bool) -> list[Problem]:
-    """Problems with keys that tell them apart: an id twice is an error; a benchmark's repeats are numbered."""
-    places: dict[str, str] = {}
-    times: Counter[str] = Counter()
-    result: list[Problem] = []
-    for problem in problems:
-        if problem.key in places and problem.key.startswith("id:"):
-            name, first = problem.key[3:], places[problem.key]
-            raise DataError(f"{problem.where}: duplicate id {name!r}, first used at {first}")
-        places.setdefault(problem.key, problem.where)
-        number = times[problem.key]
-        times[problem.key] += 1
-        result.append(problem._replace(key=f"{problem.key}\n#{number}") if number and not training else problem)
-    return result
 
 
 def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None, Sequence[Problem]]) -> dict[str, Any]:

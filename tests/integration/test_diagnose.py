@@ -58,8 +58,8 @@ def test_gradients_sum_to_that_of_a_training_step(chain: Chain, objective: str) 
     tokenizer, device = Tokenizer(folder), torch.device("cpu")
     model = load_model(folder, Model(path=str(folder)), device)
     student = Student(model, tokenizer.size, "float32")
-    ids = job.table("weights", "pass_rates.parquet")["problem_id"]
-    source = objective_of(job, config, tokenizer, dict.fromkeys(ids, 1.0), device)
+    weights = job.table("weights", "pass_rates.parquet").assign(weight=1.0)
+    source = objective_of(job, config, tokenizer, weights, device)
     sketch = Sketch(512, 0)
     alone = [gradient(student, source, item, "sequence", sketch) for item in range(16)]
 

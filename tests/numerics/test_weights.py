@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from paced import stage
 from paced.artifacts import Ref, commit, describe
 from paced.config import Weights
 from paced.errors import DataError
@@ -124,6 +125,15 @@ def test_unknown_is_never_wrong(tmp_path: Path) -> None:
     assert table.loc["a", ["low", "high"]].tolist() == [0, 1]
     assert (summary["kept"], summary["without_verdict"], summary["problems"]) == (2, 1, 5)
     assert summary["mean_pass_rate"] == pytest.approx((2 / 3 + 0 + 1 / 2 + 1) / 4)
+
+
+def test_problems_that_stand_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdicts = {"a": "cwcwu", "b": "c", "c": "wwt", "d": "ccccccw"}
+    whole = run(tmp_path / "whole", verdicts, config())
+    monkeypatch.setattr(stage, "ROW_GROUP", 3)
+    parts = run(tmp_path / "parts", verdicts, config())
+    assert parts[0].equals(whole[0])
+    assert parts[1] == whole[1]
 
 
 @pytest.mark.parametrize("weights", [{}, {"shrinkage": (1, 1)}, {"alpha": 0, "beta": 0}])

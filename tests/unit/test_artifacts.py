@@ -12,7 +12,18 @@ import pytest
 from harness import need
 
 import paced.artifacts as artifacts
-from paced.artifacts import Ref, commit, describe, discard, open_file, read_manifest, reference, replacing, write_json
+from paced.artifacts import (
+    Ref,
+    commit,
+    describe,
+    discard,
+    open_file,
+    read_manifest,
+    reference,
+    replacing,
+    write_json,
+    write_list,
+)
 from paced.errors import CacheError, EngineError
 
 
@@ -132,6 +143,13 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == ["x.json"]
 
 
+@pytest.mark.parametrize("values", [[], [{"a": "1\n2\u2028", "b": []}], [1, {"c": {"d": [2, "é"]}}, []]])
+def test_a_list_written_value_by_value(tmp_path: Path, values: list[object]) -> None:
+    write_json(tmp_path / "whole", values)
+    write_list(tmp_path / "parts", iter(values))
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
 def test_disk_full_is_one_line(tmp_path: Path, number: int) -> None:
     def fail(temporary: Path) -> None:
@@ -148,6 +166,8 @@ FILL = """
 import os, pathlib, sys
 import pyarrow as pa
 from paced.artifacts import replacing, write_json
+from paced.data.layouts import Problem
+from paced.data.shelf import Shelf
 from paced.errors import EngineError
 from paced.store import Collection, write_table
 disk = pathlib.Path(sys.argv[1])
@@ -158,7 +178,10 @@ def table():
     with replacing(disk / "t.parquet") as temporary:
         write_table(temporary, pa.Table.from_pylist(rows, schema=schema))
 store = Collection(disk, "s", {}, schema, "t")
-for write in (lambda: write_json(disk / "x.json", noise), table, lambda: store.write(rows)):
+def sort():
+    with Shelf(disk / "p.sqlite") as shelf:
+        shelf.fill([Problem("x:1", noise, "1", None, None, noise)])
+for write in (lambda: write_json(disk / "x.json", noise), table, lambda: store.write(rows), sort):
     try:
         write()
     except EngineError as error:
@@ -192,6 +215,6 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     mounted = done.returncode != 77 and not done.stderr.startswith("unshare:")
     need(mounted, f"no file system can be mounted here: {done.stderr.strip()}")
     *messages, left = done.stdout.splitlines()
-    assert len(messages) == 3, done.stderr
+    assert len(messages) == 4, done.stderr
     assert all("the disk is full" in m and "run the same command again" in m for m in messages)
     assert left in ("['collection.json']", "[]")

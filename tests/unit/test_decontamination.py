@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from test_problems import lines, prepare
 
 from paced.config import Data, Decontamination
-from paced.data.cleaning import clean, same_gold, scripts
+from paced.data.cleaning import clean, scripts
 from paced.data.decontamination import WORD, Hit, Index, normal
 from paced.data.layouts import Problem
+from paced.data.shelf import Shelf, same_gold
 from paced.errors import ConfigError, DataError
 
 FOX = "the quick brown fox jumps over the lazy dog"  # 9 words, 6 four-grams
@@ -104,26 +107,34 @@ def problem(question: str, gold: str = "1", where: str = "") -> Problem:
     return Problem(where or question, question, gold, None, None, question)
 
 
-def test_scripts_by_share_of_letters() -> None:
+def cleaned(
+    folder: Path, problems: Sequence[Problem], data: Data, training: bool = True
+) -> tuple[set[str], dict[str, str], dict[str, Any]]:
+    """Where the problems stand that are used, the kinds of those that are not by where, and the counts."""
+    with Shelf(folder / "problems.sqlite") as shelf:
+        shelf.fill(problems)
+        report = clean(shelf, data, None, training)
+        return {p.where for p in shelf.used(None)}, {r["where"]: r["kind"] for r in shelf.rejected()}, report
+
+
+def test_scripts_by_share_of_letters(tmp_path: Path) -> None:
     data = Data(source="math", path="x", drop_scripts=("han",))
     english = "Find the largest value of the fraction below when all its letters are digits. 假"
     questions = ["已知 $\\frac{a}{b}=1$, 求 a", english, "Find ω + ψ in Ångström", "Найдите 求 x"]
-    done = clean([problem(q) for q in questions], data, None, True)
-    assert [p.question for p in done.kept] == [english, "Find ω + ψ in Ångström"]  # one slip of the pen is no language
-    assert done.report["written_in"] == {"cyrillic": 1, "han": 3}
+    used, _, report = cleaned(tmp_path, [problem(q) for q in questions], data)
+    assert used == {english, "Find ω + ψ in Ångström"}  # one slip of the pen is no language
+    assert report["written_in"] == {"cyrillic": 1, "han": 3}
     assert scripts("\\frac{1}{2} \\overrightarrow{AB} 求") == {"han": 1 / 3}  # commands are no letters
 
 
-def test_golds_that_differ_only_in_writing_do_not_conflict() -> None:
+def test_golds_that_differ_only_in_writing_do_not_conflict(tmp_path: Path) -> None:
     assert len({same_gold(g) for g in ("1,000", "1000.0", "$1000$", " 1000")}) == 1
     assert same_gold("1/2") != same_gold("0.5")
     data = Data(source="math", path="x", max_characters=20)
     rows = [("q a", "1", "1"), ("Q  A", "1.0", "2"), ("r", "2", "3"), ("r ", "3", "4"), ("long " * 9, "1", "5")]
-    done = clean([problem(q, g, w) for q, g, w in rows], data, None, True)
-    assert {r["where"]: r["kind"] for r in done.rejected} == {
-        "2": "duplicate", "3": "conflict", "4": "conflict", "5": "length",
-    }  # fmt: skip
-    assert [p.where for p in clean([problem(q, g, w) for q, g, w in rows], data, None, False).kept] == list("1234")
+    problems = [problem(q, g, w) for q, g, w in rows]
+    assert cleaned(tmp_path, problems, data)[1] == {"2": "duplicate", "3": "conflict", "4": "conflict", "5": "length"}
+    assert cleaned(tmp_path, problems, data, training=False)[0] == set("1234")
 
 
 def test_a_benchmark_is_held_against_whole_not_only_what_is_used_of_it(tmp_path: Path) -> None:
