@@ -91,7 +91,7 @@ class Forward:
             """The targets' rows, with the prompt that the student reads: the teacher may have had more."""
             field, done = TARGETS.field("prompt_ids"), 0
             for rows in collection.tables(pairs, list(FLAT)):
-                own = [tokenizer.prompt(texts[int(asked[item])].tobytes().decode()) for item in items[done:][: len(rows)]]
+                own = [tokenizer.prompt(texts[i].tobytes().decode()) for i in asked[items[done:][: len(rows)]].tolist()]
                 done += len(rows)
                 yield rows.set_column(rows.schema.get_field_index(field.name), field, [pa.array(own, field.type)])
 
