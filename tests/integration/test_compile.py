@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from harness import Chain, kill_at
-from test_sharding import elsewhere, lines, sharded
+from test_sharding import elsewhere, lines
 
 from paced.stage import Spec, execute
 
@@ -25,9 +25,3 @@ def test_compiled_layers_give_the_losses_of_others_and_go_on_to_the_bit(chain: C
     again = execute(spec, lambda event: None)
     for name in ("metrics.jsonl", "model/model.safetensors"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
-
-
-def test_sharded_layers_are_compiled_too(chain: Chain, tmp_path: Path) -> None:
-    two = execute(sharded(compiled(chain, tmp_path)), lambda event: None)
-    for mine, theirs in zip(lines(two), lines(chain.refs["train_forward"]), strict=True):
-        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
