@@ -6,21 +6,19 @@ for the optimizer step, so splitting a step differently gives the same gradient 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from paced.artifacts import open_file
+from paced.batching import batched
 from paced.config import Model, Precision
 from paced.errors import DataError, EngineError
 from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, exact, fused_loss
@@ -72,21 +70,9 @@ class Forward:
     def __init__(
         self, job: Job, loss: Loss, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device, scratch: Path
     ):
-        file = open_file(job.input("answers"), "answers.parquet")
-        columns = ["problem_id", "sample_index", "target_key", "part"]
-        table = pq.read_table(file, columns=columns, read_dictionary=["problem_id", "part"]).combine_chunks()
-        (answered,), (part,) = (
-            table["problem_id"].unify_dictionaries().chunks,
-            table["part"].unify_dictionaries().chunks,
-        )
         about = json.loads((job.input("answers").folder / "targets.json").read_text())
         collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
-        # In storage order, so that each part is opened once.
-        order = np.lexsort((table["sample_index"].to_numpy(), ranks(answered), ranks(part)))
-        items, part = answered.indices.to_numpy()[order], part.take(pa.array(order))
-        keys = table["target_key"].take(pa.array(order))
-        pairs = ((key.as_py(), name.as_py()) for key, name in zip(keys, part, strict=True))
-        self._ids: pa.StringArray = answered.dictionary
+        self._ids, items, pairs = answered(job)
         texts, asked = prompts(job, scratch / "prompts.bin")
         asked = places(self._ids, asked)
 
@@ -103,12 +89,12 @@ class Forward:
         # An item's answers are _places[_ends[item] : _ends[item + 1]].
         self._places = items.argsort(kind="stable")
         self._ends = np.concatenate([[0], np.bincount(items).cumsum()])
-        self._weights = weights["weight"].to_numpy(float)[places(self._ids, weights["problem_id"])]
+        self._weights = weights["weight"].to_numpy(float)[places(self._ids, short(weights["problem_id"]))]
         self._loss, self._floor, self._device, self._size = loss, about["floor"], device, tokenizer.size
 
     @property
     def ids(self) -> list[str]:
-        return self._ids.to_pylist()
+        return [name.decode() for name in self._ids.tolist()]
 
     def has(self, item: int) -> bool:
         return True
@@ -125,29 +111,44 @@ class Forward:
         return lambda logits, rows: bucketed(self._loss, logits, ids[rows], logprobs[rows], tail[rows], self._floor)
 
 
-def prompts(job: Job, path: Path) -> tuple[Ragged, pa.ChunkedArray]:
+def answered(job: Job) -> tuple[NDArray[np.bytes_], NDArray[np.intp], Iterator[tuple[str, str]]]:
+    """The problems that have answers, as they first come; which one each answer is of; key and part of its targets.
+
+    Answers are in storage order, so that each part is opened once.
+    """
+
+    def column(name: str) -> Iterator[Any]:
+        return (v for batch in job.batches("answers", "answers.parquet", [name]) for v in batch[name].to_pylist())
+
+    distinct, first, item = np.unique(short(column("problem_id")), return_index=True, return_inverse=True)
+    keys, part = short(column("target_key")), short(column("part"))
+    order = np.lexsort((np.fromiter(column("sample_index"), int), item, part))
+    come = first.argsort()
+    pairs = ((bytes(keys[row]).decode(), bytes(part[row]).decode()) for row in order.tolist())
+    return distinct[come], come.argsort()[item[order]], pairs
+
+
+def prompts(job: Job, path: Path) -> tuple[Ragged, NDArray[np.bytes_]]:
     """The prompts of all problems as UTF-8 on disk, and the problems' ids, in the order of their table."""
-    texts, ids = Ragged(path, np.uint8), list[pa.Array]()
+    texts, ids = Ragged(path, np.uint8), list[NDArray[np.bytes_]]()
     for batch in job.batches("problems", "problems.parquet", ["problem_id", "prompt"]):
-        ids.append(batch["problem_id"])
+        ids.append(short(batch["problem_id"].to_pylist()))
         encoded = [text.encode() for text in batch["prompt"].to_pylist()]
         texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
-    return texts, pa.chunked_array(ids)
+    return texts, np.concatenate(ids)
 
 
-def ranks(codes: pa.DictionaryArray) -> NDArray[np.int32]:
-    """Numbers in the order of the strings. [N]."""
-    order = pc.sort_indices(codes.dictionary).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
-    rank = np.empty(len(order), np.int32)
-    rank[order] = np.arange(len(order))
-    return rank[codes.indices.to_numpy()]
+def short(texts: Iterable[str]) -> NDArray[np.bytes_]:
+    """Ids as one array of UTF-8, few of them as objects at a time. [N]."""
+    return np.concatenate([np.array([text.encode() for text in some], bytes) for some in batched(texts, 8192)])
 
 
-def places(ids: pa.Array, among: Any) -> NDArray[np.int32]:
+def places(ids: NDArray[np.bytes_], among: NDArray[np.bytes_]) -> NDArray[np.intp]:
     """Where each id stands among others; all of them do. [N]."""
-    found = pc.index_in(ids, value_set=pa.array(among))  # pyright: ignore[reportAttributeAccessIssue]
-    assert not found.null_count
-    return found.to_numpy()
+    order = among.argsort()
+    found = order[among.searchsorted(ids, sorter=order)]
+    assert (among[found] == ids).all()
+    return found
 
 
 class Teacher(nn.Module):
