@@ -28,7 +28,7 @@ from paced.ragged import Ragged
 from paced.rollouts import kept_problems
 from paced.sharding import shard
 from paced.stage import Job
-from paced.store import Collection
+from paced.store import ROW_GROUP, Collection
 from paced.tables import SAMPLES, TARGETS
 from paced.targets import FLAT, Packed, decode
 
@@ -89,7 +89,7 @@ class Forward:
         # An item's answers are _places[_ends[item] : _ends[item + 1]].
         self._places = items.argsort(kind="stable")
         self._ends = np.concatenate([[0], np.bincount(items).cumsum()])
-        self._weights = weights["weight"].to_numpy(float)[places(self._ids, short(weights["problem_id"]))]
+        self._weights = weights["weight"].to_numpy(float)[places(self._ids, id_array(weights["problem_id"]))]
         self._loss, self._floor, self._device, self._size = loss, about["floor"], device, tokenizer.size
 
     @property
@@ -120,8 +120,8 @@ def answered(job: Job) -> tuple[NDArray[np.bytes_], NDArray[np.intp], Iterator[t
     def column(name: str) -> Iterator[Any]:
         return (v for batch in job.batches("answers", "answers.parquet", [name]) for v in batch[name].to_pylist())
 
-    distinct, first, item = np.unique(short(column("problem_id")), return_index=True, return_inverse=True)
-    keys, part = short(column("target_key")), short(column("part"))
+    distinct, first, item = np.unique(id_array(column("problem_id")), return_index=True, return_inverse=True)
+    keys, part = id_array(column("target_key")), id_array(column("part"))
     order = np.lexsort((np.fromiter(column("sample_index"), int), item, part))
     come = first.argsort()
     pairs = ((bytes(keys[row]).decode(), bytes(part[row]).decode()) for row in order.tolist())
@@ -132,15 +132,15 @@ def prompts(job: Job, path: Path) -> tuple[Ragged, NDArray[np.bytes_]]:
     """The prompts of all problems as UTF-8 on disk, and the problems' ids, in the order of their table."""
     texts, ids = Ragged(path, np.uint8), list[NDArray[np.bytes_]]()
     for batch in job.batches("problems", "problems.parquet", ["problem_id", "prompt"]):
-        ids.append(short(batch["problem_id"].to_pylist()))
+        ids.append(id_array(batch["problem_id"].to_pylist()))
         encoded = [text.encode() for text in batch["prompt"].to_pylist()]
         texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
     return texts, np.concatenate(ids)
 
 
-def short(texts: Iterable[str]) -> NDArray[np.bytes_]:
+def id_array(texts: Iterable[str]) -> NDArray[np.bytes_]:
     """Ids as one array of UTF-8, few of them as objects at a time. [N]."""
-    return np.concatenate([np.array([text.encode() for text in some], bytes) for some in batched(texts, 8192)])
+    return np.concatenate([np.array([text.encode() for text in some], bytes) for some in batched(texts, ROW_GROUP)])
 
 
 def places(ids: NDArray[np.bytes_], among: NDArray[np.bytes_]) -> NDArray[np.intp]:
