@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
+from compose import FOLDER
 from harness import free_port
 
 BIN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path("/nonexistent"), key=lambda p: float(p.parent.name))
@@ -16,17 +18,18 @@ MISSING = f"{BIN / 'initdb'} is missing: apt-get install postgresql"
 
 
 class Postgres:
-    """The cluster; ``url`` names a database of it."""
+    """The cluster; ``url`` names a database of it. ``password`` is that of the user ``paced``, as a URL has it."""
 
-    def __init__(self, folder: Path):
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, password: str):
+        self.folder, self.password, self.port = folder, password, free_port()
         self.user = "postgres" if os.getuid() == 0 else None  # the server refuses to run as root
         if self.user:
             shutil.chown(folder, self.user)
         words = folder / "password"
-        words.write_text(PASSWORD.replace("%20", " "))
+        words.write_text(unquote(password))
         words.chmod(0o644)
         self._run("initdb", "-D", folder / "data", "-N", "-U", "paced", "-A", "scram-sha-256", f"--pwfile={words}")
+        words.unlink()
         self.start()
 
     def _run(self, program: str, *arguments: object) -> None:
@@ -47,7 +50,7 @@ class Postgres:
         self._control("stop", "-m", "immediate")
 
     def url(self, database: str) -> str:
-        return f"postgresql://paced:{PASSWORD}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://paced:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
         import psycopg2
@@ -63,15 +66,15 @@ class Postgres:
 
 
 @contextmanager
-def postgres() -> Iterator[Postgres]:
-    """A running cluster with the databases ``prefect`` and ``mlflow``."""
+def postgres(password: str = PASSWORD) -> Iterator[Postgres]:
+    """A running cluster with the databases that deployments/compose makes: ``prefect`` and ``mlflow``."""
     # Not below pytest's folders: those are closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="paced-postgres-"))
     try:
-        cluster = Postgres(folder)
+        cluster = Postgres(folder, password)
         try:
-            for name in ("prefect", "mlflow"):
-                cluster.execute(f"create database {name}")
+            for statement in (FOLDER / "databases.sql").read_text().splitlines():
+                cluster.execute(statement)
             yield cluster
         finally:
             cluster.die()

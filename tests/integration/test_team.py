@@ -1,4 +1,4 @@
-"""The services of deployments/compose as processes: its commands, its environment, but SQLite for PostgreSQL."""
+"""The services of deployments/compose as processes: its commands, its environment, its databases in PostgreSQL."""
 
 import base64
 import itertools
@@ -16,15 +16,17 @@ from typing import Any, NamedTuple
 
 import pytest
 from compose import services
-from harness import BIN, ROOT, SMALL, TINY, Server, end_worker, environment, eventually, free_port, gone
+from harness import BIN, ROOT, SMALL, TINY, Server, end_worker, environment, eventually, free_port, gone, need
 from platforms import PATIENCE
+from postgres import BIN as BINARIES
+from postgres import MISSING, Postgres, postgres
 
 from paced.config import load_recipe
 from paced.tiny.world import tasks
 from tasks.journal import PARENT
 
 PASSWORDS = {
-    "POSTGRES_PASSWORD": "2f7d0c", "PREFECT_PASSWORD": "dd41c0e1b7a2", "MLFLOW_PASSWORD": "a90f3b77c1d8e2",
+    "POSTGRES_PASSWORD": "xq2f7d0cvw", "PREFECT_PASSWORD": "dd41c0e1b7a2", "MLFLOW_PASSWORD": "a90f3b77c1d8e2",
     "MLFLOW_SECRET_KEY": "77ab10cc42",
 }  # fmt: skip
 MLFLOW, PREFECT = (("paced", PASSWORDS[f"{name}_PASSWORD"]) for name in ("MLFLOW", "PREFECT"))
@@ -44,7 +46,9 @@ class Team(NamedTuple):
     client: Mapping[str, str]
 
     def api(self, path: str, body: Any = None) -> Any:
-        return json.loads(ask(f"{self.prefect.url}/api{path}", PREFECT, body=body)[1])
+        status, answer = ask(f"{self.prefect.url}/api{path}", PREFECT, body=body)
+        assert status < 300, (status, answer)
+        return json.loads(answer)
 
     def deployments(self) -> dict[str, dict[str, Any]]:
         return {d["name"]: d for d in self.api("/deployments/filter", {})}
@@ -66,24 +70,32 @@ def ask(
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+def cluster() -> Iterator[Postgres]:
+    need(BINARIES.exists(), MISSING)
+    with postgres(PASSWORDS["POSTGRES_PASSWORD"]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def team(cluster: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     folder = tmp_path_factory.mktemp("team")
     home = folder / "home"
     home.mkdir()
     found = services(PASSWORDS)
-    database = {
-        "prefect": {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{folder / 'prefect' / 'prefect.db'}"},
-        "mlflow": {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"},
-    }
+
+    def here(setting: str) -> str:
+        """A setting of a container, as it is outside of it."""
+        return setting.replace("/opt/paced", str(ROOT)).replace("@postgres:5432/", f"@127.0.0.1:{cluster.port}/")
 
     def start(name: str, path: str) -> Server:
         program, *arguments = found[name]["command"]
         place = folder / name
         place.mkdir()
         quiet = {"PREFECT_HOME": str(place), "PREFECT_LOGGING_SERVER_LEVEL": "WARNING"}
-        given = {key: value.replace("/opt/paced", str(ROOT)) for key, value in found[name]["environment"].items()}
-        env = environment(home, given | database[name] | quiet)
-        return Server([str(BIN / program), *arguments], path, env, folder / f"{name}.log", 240, place)
+        given = {key: here(value) for key, value in found[name]["environment"].items()}
+        return Server(
+            [str(BIN / program), *arguments], path, environment(home, given | quiet), folder / f"{name}.log", 240, place
+        )
 
     with ThreadPoolExecutor() as pool:
         starting = [pool.submit(start, *which) for which in (("prefect", "/api/health"), ("mlflow", "/health"))]
@@ -171,9 +183,10 @@ def test_a_run_of_the_worker_reports_to_both(team: Team) -> None:
 
 
 @pytest.mark.usefixtures("run")
-def test_passwords_are_written_nowhere(team: Team) -> None:
+def test_passwords_are_written_nowhere(team: Team, cluster: Postgres) -> None:
     """Neither by the flow and its stages nor by the servers: logs, artifacts, run folders, databases, as files hold."""
-    written = [file for file in team.home.parent.rglob("*") if file.is_file()]
+    cluster.execute("checkpoint")
+    written = [file for folder in (team.home.parent, cluster.folder) for file in folder.rglob("*") if file.is_file()]
     assert len(written) > 100
     for secret in PASSWORDS.values():
         basic = base64.b64encode(f"paced:{secret}".encode())
