@@ -25,8 +25,9 @@ import paced.train
 from benchmarks.machine import machine, spread, versions
 from benchmarks.memory import problems_file
 from paced.artifacts import Ref
-from paced.config import Recipe, load_recipe
+from paced.config import Recipe
 from paced.losses import Projection
+from paced.recipe import load_recipe
 from paced.stage import execute
 from paced.store import Collection
 from paced.teacher import Scorer

@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.machine import machine, versions
 from benchmarks.memory import problems_file
 from paced.artifacts import Ref, read_manifest
-from paced.config import load_recipe
+from paced.recipe import load_recipe
 from paced.stage import execute
 from tasks.prepare import prepare
 from tasks.rollouts import rollouts

@@ -1,39 +1,40 @@
 """A training step against TRL's ``DistillationTrainer``: forward KL from our cache, and on-policy reverse KL.
 
-    python -m benchmarks.training_step MODEL OUT.json [--repeats 3] [--steps 2] [--batch 8] [--limit 128]
+    python -m benchmarks.training_step MODEL OUT.json [--repeats 3] [--steps 2] [--round 8] [--batch 8] [--limit 128]
 
 MODEL (SmolLM2-135M-Instruct, ``make smollm2``) is student and teacher, fp32, without gradient checkpointing. Ours is
 stage ``train`` as it is, in micro-batches of at most ``--tokens``; TRL's its trainer, a batch at once, in an
 environment of its own (benchmarks/loss_head.py makes it). Forward KL: both train on the same answers, of up to
-``--limit`` tokens, in the same batches; TRL's trainer is given them where it
-would generate, and has its teacher live, ours reads targets from the store. Reverse KL: each samples a batch, then
-trains on it; ours in stages ``rollouts`` and ``train``, TRL's as it comes. "round" samples for all steps at once, as
-in a round of so many. Each measurement is a process of its own, the sides alternating. A measurement has ``--steps``
-steps, of which the first warms up; time is processor time of a step (sampling included, loading a model not), memory
-the highest resident set after the first step. ``OUT`` has every measurement, medians and ratios; the same command
-again adds to it.
+``--limit`` tokens, in the same batches; TRL's trainer is given them where it would generate, and has its teacher live,
+ours reads targets from the store. Reverse KL: each samples a batch, then trains on it; ours in stages ``rollouts`` and
+``train``, TRL's as it comes. "round" is reverse KL, too, but ours samples for ``--round`` steps at once, as stage 2
+does, which has that many or more in a round; TRL's trainer has no such thing and samples batch by batch. Each
+measurement is a process of its own, the sides alternating. It has ``--steps`` or ``--round`` steps, of which the first
+warms up; time is processor time of a step (sampling included, loading a model not), memory the highest resident set
+after the first step. ``OUT`` has every measurement, medians and ratios; the same command again adds to it.
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.loss_head import ROOT, peer, resident
 from benchmarks.machine import machine, ratios, versions
 
-SIDES = ("paced forward", "trl forward", "paced reverse", "paced round", "trl reverse")
+SIDES = ("paced forward", "trl forward", "paced reverse", "trl reverse", "paced round", "trl round")
 # ours -> TRL's, and of the ratio between them: least tokens a second, most memory
 BARS: dict[str, tuple[str, float, float | None]] = {
     "paced forward": ("trl forward", 1.5, 0.7),
     "paced reverse": ("trl reverse", 1.3, None),
-    "paced round": ("trl reverse", 1.3, None),
+    "paced round": ("trl round", 1.3, None),
 }
 
 
@@ -56,7 +57,7 @@ class Meter:
 
 
 def recipe(model: Path, work: Path, steps: int, batch: int, limit: int, tokens: int, threads: int) -> Any:
-    from paced.config import load_recipe
+    from paced.recipe import load_recipe
 
     sampling = f"{{temperature: 1.0, top_p: 1.0, max_new_tokens: {limit}}}"
     return load_recipe(
@@ -197,7 +198,7 @@ def theirs(model: Path, work: Path, objective: str, arguments: argparse.Namespac
     instruction = arguments.instruction
     prompts = [[{"role": "user", "content": f"{line['question']}\n\n{instruction}"}] for line in lines]
     config = DistillationConfig(
-        output_dir=str(work / "trl"), beta={"forward": 0.0, "reverse": 1.0}[objective], max_steps=arguments.steps,
+        output_dir=str(work / "trl"), beta=0.0 if objective == "forward" else 1.0, max_steps=arguments.steps,
         per_device_train_batch_size=arguments.batch, gradient_accumulation_steps=1, gradient_checkpointing=False,
         max_completion_length=arguments.limit, temperature=1.0, top_p=1.0, top_k=0, learning_rate=1e-6, use_cpu=True,
         bf16=False, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, seed=arguments.seed,
@@ -233,12 +234,18 @@ def summary(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
+def folder(work: Path, sizes: Mapping[str, int]) -> Path:
+    """What measurements of these sizes share."""
+    return (work / "-".join(map(str, sizes.values()))).absolute()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--round", type=int, default=8)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--limit", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=1024)
@@ -251,7 +258,7 @@ def main() -> None:
     parser.add_argument("--instruction", default="")
     a = parser.parse_args()
     sizes = {"steps": a.steps, "batch": a.batch, "limit": a.limit, "tokens": a.tokens, "threads": a.threads}
-    work = (a.work / "-".join(map(str, sizes.values()))).absolute()
+    work = folder(a.work, sizes)
     if a.measure:
         side, objective = a.measure.split()
         if side == "trl":
@@ -267,28 +274,33 @@ def main() -> None:
     if a.out.exists():
         record = json.loads(a.out.read_text())
     measured = record["measured"]
-    work.mkdir(parents=True, exist_ok=True)
-    problems_file(work / "data.jsonl", a.steps * a.batch)
-    ours, python = Ours(a.model.absolute(), work, **sizes), peer(a.peers.absolute())
     first = 1 + max([0, *(len(measured.get(side, [])) for side in a.sides)])  # 0 is the seed of rollouts
+    python = peer(a.peers.absolute())
+    shutil.rmtree(a.work, ignore_errors=True)  # a stage that is found there would take no time
     for seed in range(first, first + a.repeats):
-        sequences = ours.sequences(seed)
-        (work / f"sequences-{seed}.json").write_text(json.dumps(sequences))
         for side in a.sides:
+            own = sizes | {"steps": a.round if side.endswith("round") else a.steps}
+            work = folder(a.work, own)
+            if not work.exists():
+                work.mkdir(parents=True)
+                problems_file(work / "data.jsonl", own["steps"] * a.batch)
+            ours = Ours(a.model.absolute(), work, **own)
+            if side.endswith("forward"):
+                sequences = ours.sequences(seed)
+                (work / f"sequences-{seed}.json").write_text(json.dumps(sequences))
+                record["sequence_tokens"] = [[len(p) + len(r) for p, r in batch] for batch in sequences]
             command = [str(python) if side.startswith("trl") else sys.executable, "-m", "benchmarks.training_step"]
             command += [str(a.model.absolute()), "-", "--measure", side, "--seed", str(seed), "--work", str(a.work)]
-            command += [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+            command += [word for name, value in own.items() for word in (f"--{name}", str(value))]
             command += ["--instruction", ours.recipe.data.instruction]
             environment = os.environ | {"OMP_NUM_THREADS": str(a.threads)}
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
             measured.setdefault(side, []).append(json.loads(done.stdout.splitlines()[-1]))
             told = measured[side][-1]
             print(f"{side}: {told['tokens_per_second']:.1f} tokens/s, {told['memory'] / 1e6:,.0f} MB", flush=True)
-            record = {
+            record |= {
                 "what": "a training step, forward KL from the cache and on-policy reverse KL, against TRL's trainer",
-                "model": a.model.name, "sizes": sizes, "machine": machine(),
-                "sequence_tokens": [[len(p) + len(r) for p, r in batch] for batch in sequences],
-                **summary(measured),
+                "model": a.model.name, "sizes": sizes | {"round": a.round}, "machine": machine(), **summary(measured),
             }  # fmt: skip
             a.out.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record["ratios"], indent=1))

@@ -21,7 +21,8 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
 from deployments.platform import LOST, POOL, ROOT, SILENT
-from paced.config import Retraining, home, load_recipe
+from paced.config import Retraining, home
+from paced.recipe import load_recipe
 
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
 CRASHED = "PACED: flow runs whose process is gone"

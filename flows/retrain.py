@@ -16,10 +16,11 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.distill import distill
-from paced.config import Recipe, Retraining, home, with_changes
+from paced.config import Recipe, Retraining, home
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
 from paced.incoming import Ledger, Taken, take
 from paced.promotion import decide
+from paced.recipe import with_changes
 from paced.stage import exclusive
 from tasks.console import display
 from tasks.notify import Event, notify

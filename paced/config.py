@@ -1,7 +1,6 @@
-"""Recipes: everything a user can set, typed, frozen and checked before anything heavy is imported.
+"""What a recipe may say: every setting, typed, frozen and checked before anything heavy is imported.
 
-A recipe is one YAML file (see recipes/). Unknown keys, wrong types and contradictions are refused with the path of the
-field. Imports no torch.
+Unknown keys, wrong types and contradictions are refused; ``paced/recipe.py`` reads the files. Imports no torch.
 """
 
 import os
@@ -9,10 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-
-from paced.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 def home() -> Path:
@@ -560,117 +556,3 @@ class Retraining(Section):
         default="refuse", description="What a retraining does while another one of the same model runs."
     )
     notify: Notify = Notify()
-
-
-def _explain(error: ValidationError, source: str) -> ConfigError:
-    lines = []
-    for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"]) or "recipe"
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            message = "unknown key"
-        elif item["type"] not in ("missing", "value_error"):
-            message += f", got {item['input']!r}"
-        lines.append(f"{field}: {message}")
-    return ConfigError(f"{source}: " + "; ".join(lines))
-
-
-def _assign(tree: dict[str, Any], assignment: str) -> None:
-    path, equals, text = assignment.partition("=")
-    keys = path.split(".")
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {assignment}: expected a.b=value")
-    node: Any = tree
-    for depth, key in enumerate(keys):
-        last = depth == len(keys) - 1
-        if isinstance(node, list):
-            if not key.isdecimal() or int(key) >= len(node):
-                raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} has items 0 to {len(node) - 1}")
-            place: Any = int(key)
-        elif isinstance(node, dict):
-            place = key
-        else:
-            raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} is a plain value, not a section")
-        if last:
-            try:
-                node[place] = yaml.safe_load(text)
-            except yaml.YAMLError:
-                raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
-        else:
-            if isinstance(node, dict):
-                node.setdefault(place, {})
-            node = node[place]
-
-
-def _unshared(node: Any) -> Any:
-    """A copy in which a YAML anchor's aliases are values of their own, so that assigning to one leaves the others."""
-    if isinstance(node, dict):
-        return {key: _unshared(value) for key, value in node.items()}  # pyright: ignore[reportUnknownVariableType]
-    return [_unshared(item) for item in node] if isinstance(node, list) else node  # pyright: ignore[reportUnknownVariableType]
-
-
-def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data:
-    """A data set outside a recipe: its source, its path and ``field=value`` assignments, checked.
-
-    Raises:
-        ConfigError: with the path of each bad field.
-    """
-    tree: dict[str, Any] = {"source": source, "path": path}
-    for assignment in assignments:
-        _assign(tree, assignment)
-    try:
-        return Data.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, path) from None
-
-
-def checked_retraining(tree: dict[str, Any], source: str) -> Retraining:
-    """The settings of a retraining from plain values; ``source`` is named in messages.
-
-    Raises:
-        ConfigError: with the path of each bad field.
-    """
-    try:
-        return Retraining.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, source) from None
-
-
-def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
-    """Read a YAML recipe, apply ``a.b=value`` assignments, check it.
-
-    Relative paths in a recipe are relative to the working directory. ``${package}`` stands for the folder of the
-    installed ``paced`` package, where the tiny checkpoints lie.
-
-    Raises:
-        ConfigError: with the path of each bad field.
-    """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).parent)))
-    except OSError as error:
-        raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"recipe {path} is not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"recipe {path} is not a mapping of sections")
-    tree = _unshared(tree)
-    for assignment in assignments:
-        _assign(tree, assignment)
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, str(path)) from None
-
-
-def with_changes(recipe: Recipe, source: str, **fields: Any) -> Recipe:
-    """The recipe with other values of some fields, checked as if it had been written so.
-
-    Raises:
-        ConfigError: with ``source`` and the path of each bad field.
-    """
-    try:
-        return Recipe.model_validate(recipe.model_dump() | fields)
-    except ValidationError as error:
-        raise _explain(error, source) from None

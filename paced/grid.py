@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
-from paced.config import Loss, Recipe, Schedule, Scheme, with_changes
+from paced.config import Loss, Recipe, Schedule, Scheme
 from paced.errors import ConfigError
+from paced.recipe import with_changes
 
 
 def grid(

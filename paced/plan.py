@@ -180,8 +180,9 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         tokens = answers * a.response * cut
         work = answers * (a.prompt + a.response * cut) * 2 * teacher.multiplied
         seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL)  # one device scores
+        name = "teacher targets, at most" if recipe.answers.capture else "teacher targets"  # what is not settled
         rows.append(Row(
-            "teacher targets", seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
+            name, seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
             scoring(teacher, recipe.teacher_model.dtype, a.longest + cut), "a GPU with more memory",
         ))  # fmt: skip
     total, second = recipe.training.steps, recipe.consolidation.steps

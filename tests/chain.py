@@ -6,7 +6,7 @@ from typing import Any
 from harness import SMALL, TINY, Chain
 
 from paced.artifacts import Ref
-from paced.config import load_recipe
+from paced.recipe import load_recipe
 from paced.stage import execute
 from tasks import evaluate as judge
 from tasks.diagnose import diagnose

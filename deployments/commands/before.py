@@ -47,7 +47,8 @@ def add_commands(commands: Any) -> None:
 
 
 def data_command(arguments: argparse.Namespace) -> int:
-    from paced.config import Data, Decontamination, Runtime, load_data, load_recipe
+    from paced.config import Data, Decontamination, Runtime
+    from paced.recipe import load_data, load_recipe
 
     changes = tuple(arguments.set)
     benchmarks: dict[str, Data] = {}
@@ -89,7 +90,7 @@ def data_command(arguments: argparse.Namespace) -> int:
 
 
 def plan_command(arguments: argparse.Namespace) -> int:
-    from paced.config import load_recipe
+    from paced.recipe import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
     for name, least, most in (

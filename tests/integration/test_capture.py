@@ -12,9 +12,10 @@ import torch
 from harness import ROOT, contents, kill_at, need
 
 from paced.artifacts import Ref, read_manifest
-from paced.config import Model, load_recipe
+from paced.config import Model
 from paced.engines.vllm import LIKELIEST
 from paced.models import load_model, projection, response_hidden
+from paced.recipe import load_recipe
 from paced.stage import Spec, execute
 from paced.targets import ENTRIES, Sparse, encode
 from tasks.prepare import prepare

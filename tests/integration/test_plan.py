@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from harness import ROOT, SMALL, TINY, Chain, Finished, paced
 
-from paced.config import load_recipe
 from paced.errors import ConfigError, DataError
 from paced.footprint import (
     checkpoint_bytes,
@@ -17,6 +16,7 @@ from paced.footprint import (
     training_memory,
 )
 from paced.plan import Assumptions, plan
+from paced.recipe import load_recipe
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
@@ -78,6 +78,13 @@ def test_tokens_follow_from_the_recipe() -> None:
     assert rows["rollouts"].tokens == 3 * 3072 * 8 * 28
     # An arm weighs uniformly, so the teacher answers every problem; 6 two-stage rounds' students keep their moments.
     assert rows["teacher answers"].tokens == 3 * 3072 * 28
+    assert "teacher targets" in rows
+
+
+def test_a_scoring_pass_that_capture_may_save_is_a_bound() -> None:
+    capture = ("teacher.engine={kind: vllm}", "answers.capture=true")
+    rows = {row.stage for row in plan(load_recipe(TINY, capture), "A100", 1, Assumptions()).rows}
+    assert "teacher targets, at most" in rows and "teacher targets" not in rows
 
 
 def test_the_command_says_what_does_not_fit(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 from harness import SMALL, TINY
 
 from paced.artifacts import Ref
-from paced.config import Recipe, load_recipe
+from paced.config import Recipe
 from paced.errors import ConfigError, DataError, EngineError, PacedError
+from paced.recipe import load_recipe
 from paced.stage import execute
 from tasks.preflight import preflight
 from tasks.prepare import prepare

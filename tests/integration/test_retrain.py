@@ -45,10 +45,11 @@ from safetensors.torch import load_file, save_file
 from deployments import definitions
 from deployments import environment as settings_of
 from flows.retrain import Busy, alone
-from paced.config import Retraining, load_recipe
+from paced.config import Retraining
 from paced.errors import CacheError, ConfigError, DataError
 from paced.housekeeping import garbage
 from paced.identity import short
+from paced.recipe import load_recipe
 from paced.stage import exclusive
 from paced.tiny.world import tasks
 from tasks.registry import Registry, registered

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from paced.config import Data, Recipe, load_recipe
+from paced.config import Data, Recipe
 from paced.errors import ConfigError
+from paced.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 TINY = {"source": "tiny", "problems": 8, "mix": {1: 1, 3: 2}}
