@@ -1,6 +1,7 @@
 """The loss head, forward and backward: ours against TRL's chunked divergence and the bare matrix products.
 
-    python -m benchmarks.loss_head OUT.json [--tokens 512 4096] [--repeats 3] [--sides ...] [--threads 1] [--device cpu]
+    python -m benchmarks.loss_head OUT.json [--tokens 512 4096] [--vocabulary 151936] [--repeats 3] [--sides ...]
+        [--threads 1] [--device cpu]
 
 TRL gets an environment of its own in ``--peers`` (made if it is not there), and its live teacher as its
 DistillationTrainer does: the same shapes, random numbers, every gradient that training needs. Each measurement is a
@@ -8,10 +9,11 @@ process of its own, the sides alternating; a small call before it loads the libr
 a CPU, so that a machine which others use too tells little else (wall time stands beside it), and of the device on
 CUDA. Memory is the peak above the inputs: of the resident set on a CPU, of the allocator on CUDA. ``OUT`` holds every
 measurement, medians, ratios by repeat, the machine and the versions; it is written after each measurement, and the
-same command again, or with other ``--tokens`` or ``--sides``, adds to it.
+same command again, or with other ``--tokens``, ``--vocabulary`` or ``--sides``, adds to it.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -24,7 +26,7 @@ from typing import Any
 from benchmarks.machine import machine, ratios, versions
 
 ROOT = Path(__file__).parent.parent
-HIDDEN, TEACHER_HIDDEN, VOCABULARY, ENTRIES = 1024, 1280, 151_936, 32
+HIDDEN, TEACHER_HIDDEN, ENTRIES = 1024, 1280, 32
 FLOOR = 0.001  # of the stored probabilities, as recipes have it
 PEER = ("torch==2.13.0", "trl==1.16.0")
 SIDES = (
@@ -88,12 +90,12 @@ def resident(line: str) -> int:
     return next(int(s.split()[1]) * 1024 for s in status if s.startswith(line))
 
 
-def measure(side: str, tokens: int, threads: int, device: str) -> dict[str, Any]:
+def measure(side: str, tokens: int, vocabulary: int, threads: int, device: str) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(threads)
     prepare(side, 16, 2048, device)()
-    call = prepare(side, tokens, VOCABULARY, device)
+    call = prepare(side, tokens, vocabulary, device)
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -144,35 +146,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--tokens", type=int, nargs="+", default=[512, 4096])
+    parser.add_argument("--vocabulary", type=int, nargs="+", default=[151_936])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--peers", type=Path, default=ROOT / ".paced" / "peers")
     parser.add_argument("--measure", metavar="SIDE", help="one side in this process")
-    arguments = parser.parse_args()
-    if arguments.measure:
-        print(json.dumps(measure(arguments.measure, arguments.tokens[0], arguments.threads, arguments.device)))
+    a = parser.parse_args()
+    if a.measure:
+        print(json.dumps(measure(a.measure, a.tokens[0], a.vocabulary[0], a.threads, a.device)))
         return
     record: dict[str, Any] = {
         "what": "loss head, forward and backward",
-        "shape": {"hidden": HIDDEN, "teacher": TEACHER_HIDDEN, "vocabulary": VOCABULARY},
-        "machine": machine() | {"threads": arguments.threads, "device": arguments.device},
-        "tokens": json.loads(arguments.out.read_text())["tokens"] if arguments.out.exists() else {},
+        "hidden": {"student": HIDDEN, "teacher": TEACHER_HIDDEN},
+        "machine": machine() | {"threads": a.threads, "device": a.device},
+        "results": json.loads(a.out.read_text())["results"] if a.out.exists() else {},
     }
-    theirs = peer(arguments.peers.absolute())
-    for tokens in map(str, arguments.tokens):
-        measured = record["tokens"].get(tokens, {"measured": {}})["measured"]
-        for _ in range(arguments.repeats):
-            for side in arguments.sides:
-                python = theirs if side.startswith("trl") else Path(sys.executable)
-                command = [str(python), "-m", "benchmarks.loss_head", "-", "--measure", side, "--tokens", tokens]
-                command += ["--threads", str(arguments.threads), "--device", arguments.device]
+    theirs = peer(a.peers.absolute())
+    for vocabulary, tokens in itertools.product(a.vocabulary, a.tokens):
+        shape = f"{tokens} positions, {vocabulary} ids"
+        measured = record["results"].get(shape, {"measured": {}})["measured"]
+        for _ in range(a.repeats):
+            for side in a.sides:
+                command = [str(theirs) if side.startswith("trl") else sys.executable, "-m", "benchmarks.loss_head", "-"]
+                command += ["--measure", side, "--tokens", str(tokens), "--vocabulary", str(vocabulary)]
+                command += ["--threads", str(a.threads), "--device", a.device]
                 out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
                 measured.setdefault(side, []).append(json.loads(out.splitlines()[-1]))
-                print(tokens, side, measured[side][-1], flush=True)
-                record["tokens"][tokens] = summary(measured)
-                arguments.out.write_text(json.dumps(record, indent=1) + "\n")
+                print(shape, side, measured[side][-1], flush=True)
+                record["results"][shape] = summary(measured)
+                a.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -30,15 +30,13 @@ def row(what: str, ratio: dict[str, float], repeats: int, aim: str) -> str:
 
 def rows() -> Iterator[str]:
     """Medians over the repeats, and their range."""
-    for tokens, result in read("loss_head")["tokens"].items():
+    for shape, result in read("loss_head")["results"].items():
         repeats = min(map(len, result["measured"].values()))
         for name, ratios in result["ratios"].items():
-            yield row(
-                f"loss head, {tokens} positions, {name}: time", ratios["time"], repeats, f"≤ {ratios['time_bar']}"
-            )
+            what = f"loss head, {shape}, {name}"
+            yield row(f"{what}: time", ratios["time"], repeats, f"≤ {ratios['time_bar']}")
             if "memory" in ratios:
-                memory = f"loss head, {tokens} positions, {name}: memory"
-                yield row(memory, ratios["memory"], repeats, f"≤ {ratios['memory_bar']}")
+                yield row(f"{what}: memory", ratios["memory"], repeats, f"≤ {ratios['memory_bar']}")
     step = read("training_step")
     repeats = min(map(len, step["measured"].values()))
     for name, ratios in step["ratios"].items():

@@ -254,13 +254,13 @@ class _FusedHead(torch.autograd.Function):
                 continue
             # Coefficients go to the small factors of the products, not to C x V numbers.
             for block, w in zip(blocks, known, strict=True):
-                grad_hidden[chunk] += block @ w
+                _add(grad_hidden[chunk], block, w)
             grad_hidden[chunk] *= shares[chunk]
             if own is not None:
                 scaled = (states * shares[chunk]).to(hidden.dtype)
                 for total, block in zip(own.split(part), blocks, strict=True):
                     if chunk.start:
-                        total += block.T @ scaled
+                        _add(total, block.T, scaled)
                     else:  # over the block itself, which lies there
                         total.copy_(block.T @ scaled)
         ctx.gradients = (grad_hidden.to(hidden.dtype), grad_weight, grad_bias)
@@ -276,6 +276,14 @@ class _FusedHead(torch.autograd.Function):
         if bool(upstream[0] != 1):
             gradients = tuple(None if g is None else g.mul_(upstream[0]) for g in gradients)
         return (*gradients, None, None, None, None)
+
+
+def _add(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b; of the same precision the product is added as it is formed."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b
 
 
 def _chunks(hidden: Tensor, size: int, gradient: Tensor | None) -> Iterator[tuple[slice, Tensor]]:
