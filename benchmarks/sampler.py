@@ -5,8 +5,8 @@
 Both get the same prompts, the same number of samples of each and the same sampling parameters; a sequence ends where
 the model ends it, or at the limit, so lengths are mixed; only tokens up to an end are counted. Beside them stands the
 floor: the matrix products alone, of steps in which none of ``--rows`` rows is idle.
-Processor seconds are told beside the clock's: on a busy machine they are the ones that compare. ``OUT`` is written after
-each repeat; the same command again adds to it.
+Processor seconds are told beside the clock's: on a busy machine they are the ones that compare. ``OUT`` is written
+after each repeat; the same command again adds to it.
 """
 
 import argparse
@@ -109,7 +109,7 @@ def main() -> None:
         medians = {n: {u: statistics.median(r[u] for r in rows) for u in units} for n, rows in measured.items()}
         record = {
             "what": "sampled tokens a second: transformers engine against model.generate, alternating",
-            "settings": {k: str(v.name if isinstance(v, Path) else v) for k, v in vars(a).items() if k not in ("out", "repeats")},
+            "settings": {k: v for k, v in vars(a).items() if k not in ("out", "repeats")} | {"model": a.model.name},
             "prompt_tokens": sorted({len(p) for p in ids}),
             "medians": medians,
             "ratio": {u: medians["engine"][u] / medians["generate"][u] for u in units},
