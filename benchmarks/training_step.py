@@ -175,7 +175,8 @@ def theirs(model: Path, work: Path, objective: str, arguments: argparse.Namespac
     from trl import DistillationConfig, DistillationTrainer
 
     torch.set_num_threads(arguments.threads)
-    batches = iter(json.loads((work / f"sequences-{arguments.seed}.json").read_text()))
+    stored = work / f"sequences-{arguments.seed}.json"
+    batches = iter(json.loads(stored.read_text()) if objective == "forward" else [])
     meter, lengths = Meter(), list[int]()
 
     class Timed(TrainerCallback):
