@@ -67,10 +67,7 @@ def evaluate(job: Job) -> None:
 
 def sampled(sampler: Sampler, problems: Sequence[Row], samples: int, what: str) -> list[Row]:
     """``samples`` graded responses to each problem, with the problem's level and subject."""
-    wanted = []
-    for problem in problems:
-        prompt_ids = sampler.tokenizer.prompt(problem["prompt"])
-        wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(samples)]
+    wanted = sampler.wanted(problems, samples)
     graded = sampler.graded(wanted, sampler.ensure(wanted, what))
     return [
         row | {"level": w.problem["level"], "subject": w.problem["subject"]}

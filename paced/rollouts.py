@@ -4,6 +4,7 @@ It serves pass rates (G samples of every problem), the second stage's on-policy 
 next steps will draw), and nothing else knows the difference.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -61,19 +62,22 @@ def rollouts(job: Job) -> None:
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
     model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
-    wanted = []
-    for problem in problems:
-        prompt_ids = tokenizer.prompt(problem["prompt"])
-        wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(config.samples)]
+    wanted = sampler.wanted(problems, config.samples)
     parts = sampler.ensure(wanted, "rollouts")
-    rows = [{name: row[name] for name in ROLLOUTS.names} for row in sampler.graded(wanted, parts)]
-    job.write("rollouts.parquet", rows, ROLLOUTS)
-    job.write_json("samples.json", sampler.about)
-    job.counts |= {
+    counts = {
         "problems": len(problems),
-        "samples": len(rows),
-        "tokens": sum(r["tokens"] for r in rows),
-        "truncated": sum(r["finish"] == "length" for r in rows),
-        "correct": sum(r["verdict"] == "correct" for r in rows),
-        "unknown": sum(r["verdict"] == "unknown" for r in rows),
+        "samples": len(wanted),
+        **dict.fromkeys(("tokens", "truncated", "correct", "unknown"), 0),
     }
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in sampler.graded(wanted, parts):
+            counts["tokens"] += row["tokens"]
+            counts["truncated"] += row["finish"] == "length"
+            for verdict in ("correct", "unknown"):
+                counts[verdict] += row["verdict"] == verdict
+            yield {name: row[name] for name in ROLLOUTS.names}
+
+    job.write("rollouts.parquet", rows(), ROLLOUTS)
+    job.write_json("samples.json", sampler.about)
+    job.counts |= counts

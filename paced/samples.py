@@ -1,7 +1,7 @@
 """Samples on demand: which of the wanted responses exist, and the rest computed part by part."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from paced.models import (
     stop_ids,
     vocabulary,
 )
+from paced.prompts import teacher_messages
 from paced.stage import Job
 from paced.store import Collection, sample_key
 from paced.tables import SAMPLES
@@ -35,26 +36,27 @@ Capture = Callable[[list[dict[str, Any]], list[Sparse | None]], None]
 
 
 class Wanted(NamedTuple):
-    """One response to have: of a problem, behind these prompt ids."""
+    """One response to have. Its prompt is encoded anew when it is drawn: most of the memory would be prompts."""
 
     problem: dict[str, Any]
     number: int  # the sample index
-    prompt_ids: list[int]
     key: str
 
 
 class Sampler:
     """Responses of one model under one set of sampling parameters, kept in the store.
 
-    Given a ``floor``, the engine is asked for the distributions that they are drawn from, too, and ``capture`` gets
-    them before a response is committed: a response in the store never lacks them.
+    A ``privileged`` model's prompts hold the reference solution. Given a ``floor``, the engine is asked for the
+    distributions that they are drawn from, too, and ``capture`` gets them before a response is committed: a response
+    in the store never lacks them.
     """
 
     def __init__(
         self, job: Job, ref: Ref, config: Model, tokenizer: Tokenizer, sampling: Sampling, seed: int,
-        floor: float | None = None,
+        privileged: bool = False, floor: float | None = None,
     ):  # fmt: skip
         self.job, self.folder, self.sampling, self.tokenizer = job, model_folder(ref), sampling, tokenizer
+        self._privileged = privileged
         self.config = config.model_copy(update={"engine": job.spec.engine})
         self.about: dict[str, Any] = {
             "model": model_identity(self.folder),
@@ -82,10 +84,23 @@ class Sampler:
             self._engine.close()
         return load_model(self.folder, self.config, device_of(self.job.runtime))
 
-    def wanted(self, problem: dict[str, Any], index: int, prompt_ids: list[int]) -> Wanted:
-        check_length(prompt_ids, self.sampling.max_new_tokens, self.folder, problem["question"])
-        key = sample_key(**self.about, problem=problem["problem_id"], prompt=prompt_ids, index=index)
-        return Wanted(problem, index, prompt_ids, key)
+    def wanted(self, problems: Iterable[dict[str, Any]], samples: int) -> list[Wanted]:
+        """So many responses to each problem.
+
+        Raises:
+            DataError: a prompt leaves no room for the response.
+        """
+        result: list[Wanted] = []
+        for problem in problems:
+            ids = self._prompt(problem)
+            check_length(ids, self.sampling.max_new_tokens, self.folder, problem["question"])
+            for number in range(samples):
+                key = sample_key(**self.about, problem=problem["problem_id"], prompt=ids, index=number)
+                result.append(Wanted(problem, number, key))
+        return result
+
+    def _prompt(self, problem: dict[str, Any]) -> list[int]:
+        return self.tokenizer.prompt(teacher_messages(problem, self._privileged))
 
     def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
         """Compute what is missing; returns the part that holds each wanted sample.
@@ -135,21 +150,23 @@ class Sampler:
         if self._engine is None:
             self._engine = ENGINES[self.config.engine.kind](self)
             self.job.resources.callback(self._engine.close)
-        requests = [Request(w.prompt_ids, int(w.key, 16)) for w in part]
+        problems = {w.problem["problem_id"]: w.problem for w in part}
+        prompts = {name: self._prompt(problem) for name, problem in problems.items()}
+        requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16)) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
         rows = [
             {
                 "sample_key": w.key,
                 "problem_id": w.problem["problem_id"],
                 "sample_index": w.number,
-                "prompt_ids": w.prompt_ids,
+                "prompt_ids": request.prompt_ids,
                 "response_ids": r.ids,
                 "response": self.tokenizer.text(r.ids),
                 "tokens": len(r.ids),
                 "finish": r.finish,
                 "engine": self._engine.name,
             }
-            for w, r in zip(part, responses, strict=True)
+            for w, request, r in zip(part, requests, responses, strict=True)
         ]
         self.capture(rows, [r.targets for r in responses])
         self.collection.write(rows)

@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from paced.config import Answers, Model, Precision
 from paced.errors import DataError
 from paced.models import Tokenizer, projection, same_tokens
-from paced.prompts import teacher_messages
 from paced.rollouts import kept_problems
-from paced.samples import Sampler, Wanted, by_problem, model_folder
+from paced.samples import Sampler, by_problem, model_folder
 from paced.scoring import chunks, scored
 from paced.stage import Job
 from paced.store import Collection, Writer, sample_key
@@ -128,13 +127,10 @@ def teacher(job: Job) -> None:
     same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
     model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     floor = answers.floor if answers.capture else None
-    sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed, floor)
+    sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed, config.privileged, floor)
     scorer = Scorer(job, sampler, config)
 
-    wanted: list[Wanted] = []
-    for problem in kept_problems(job):
-        prompt_ids = tokenizer.prompt(teacher_messages(problem, config.privileged))
-        wanted += [sampler.wanted(problem, i, prompt_ids) for i in range(answers.samples)]
+    wanted = sampler.wanted(kept_problems(job), answers.samples)
     places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
 
     table: list[dict[str, Any]] = []
