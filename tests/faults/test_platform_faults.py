@@ -110,12 +110,19 @@ def asleep(platform: Platform) -> Iterator[None]:
                 stage.resume()
 
 
+def all_healthy(platform: Platform) -> None:
+    eventually(
+        lambda: all(row["healthy"] for row in platform.services().values()), PATIENCE, "all services are healthy"
+    )
+
+
 def without(platform: Platform, *back: Callable[[], None]) -> None:
-    """The run has to do without services that were killed, for a while; then it sleeps until they are back."""
+    """The run has to do without services that were killed, for a while; then it sleeps until all is well again."""
     time.sleep(ALONE)
     with asleep(platform):
         for wait in back:
             wait()
+        all_healthy(platform)
 
 
 def device_is_free(home: Path) -> bool:
@@ -156,8 +163,12 @@ def test_a_stage_dies(platform: Platform, live: str) -> None:
 def test_the_worker_and_the_mlflow_server_die(platform: Platform, live: str) -> None:
     """Of MLflow only the process that supervisord knows: its child, which listens, must not be in the way."""
     log = platform.home / "platform" / "mlflow.log"
-    without(platform, platform.kill("worker"), platform.kill("mlflow"))
-    assert "which an earlier start has left on port" in log.read_text()
+    worker, mlflow = platform.kill("worker"), platform.kill("mlflow")
+
+    def freed() -> None:  # until then the child answers as if nothing had happened
+        eventually(lambda: "which an earlier start has left on port" in log.read_text(), PATIENCE, "the port is freed")
+
+    without(platform, worker, freed, mlflow)
     assert "address already in use" not in log.read_text()
     assert platform.state(live) == "RUNNING"
 
@@ -171,14 +182,16 @@ def test_postgresql_dies(platform: Platform, live: str, cluster: Postgres | None
     need(cluster is not None, MISSING)
     assert cluster
     cluster.die()
-    status = paced(platform.home, "status")
+    try:
+        status = paced(platform.home, "status")
+    finally:
+        cluster.start()
     assert status.status == 1
     assert [line.split()[0] for line in status.out.splitlines() if line.endswith("no answer")] == [
         "prefect", "prefect-db", "mlflow-db",
     ]  # fmt: skip
-    cluster.start()
     with asleep(platform):
-        eventually(lambda: all(row["healthy"] for row in platform.services().values()), PATIENCE, "it is used again")
+        all_healthy(platform)
         assert platform.state(live) == "RUNNING"
 
 
