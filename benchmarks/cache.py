@@ -26,7 +26,7 @@ from paced.engines.base import Request
 from paced.engines.transformers import TransformersEngine
 from paced.fidelity import Encoding, Line, Sample, compare, fixed
 from paced.models import Tokenizer, load_model
-from paced.prompts import teacher_messages
+from paced.prompts import messages_of
 from paced.targets import Sparse, encode
 
 FIXED = (20, 50, 128)
@@ -85,7 +85,7 @@ def answers(
         prompt = json.dumps([{"role": "user", "content": question}])
         problem = {"problem_id": "", "question": question, "prompt": prompt, "solution": row["answer"]}
         prompts.append(tokenizer.prompt(prompt))
-        contexts.append(tokenizer.prompt(teacher_messages(problem, privileged=True)))
+        contexts.append(tokenizer.prompt(messages_of(problem, privileged=True)))
     engine = TransformersEngine(model, tokenizer, len(problems))
     requests = [Request(context, i) for i, context in enumerate(contexts)]
     sampling = Sampling(temperature=temperature, max_new_tokens=tokens)

@@ -277,10 +277,12 @@ def main() -> None:
     measured = record["measured"]
     first = 1 + max([0, *(len(measured.get(side, [])) for side in a.sides)])  # 0 is the seed of rollouts
     python = peer(a.peers.absolute())
-    shutil.rmtree(a.work, ignore_errors=True)  # a stage that is found there would take no time
+    size = {side: sizes | {"steps": a.round if side.endswith("round") else a.steps} for side in a.sides}
+    for own in size.values():
+        shutil.rmtree(folder(a.work, own), ignore_errors=True)  # a stage that is found there would take no time
     for seed in range(first, first + a.repeats):
         for side in a.sides:
-            own = sizes | {"steps": a.round if side.endswith("round") else a.steps}
+            own = size[side]
             work = folder(a.work, own)
             if not work.exists():
                 work.mkdir(parents=True)

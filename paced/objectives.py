@@ -23,7 +23,7 @@ from paced.config import Model, Precision
 from paced.errors import DataError, EngineError
 from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, exact, fused_loss
 from paced.models import DTYPES, Tokenizer, load_model, projection, response_hidden, same_tokens
-from paced.prompts import teacher_messages
+from paced.prompts import messages_of
 from paced.ragged import Ragged
 from paced.rollouts import kept_problems
 from paced.sharding import shard
@@ -194,7 +194,7 @@ class Reverse:
         self._responses = [responses.get(p["problem_id"]) for p in problems]
         drawn = [p if p["problem_id"] in responses else None for p in problems]
         self._prompts = [tokenizer.prompt(p["prompt"]) if p else [] for p in drawn]
-        self._contexts = [tokenizer.prompt(teacher_messages(p, privileged)) if p else [] for p in drawn]
+        self._contexts = [tokenizer.prompt(messages_of(p, privileged)) if p else [] for p in drawn]
         self.ids: list[str] = [p["problem_id"] for p in problems]
         weight: dict[str, float] = dict(zip(weights["problem_id"], weights["weight"], strict=True))
         self._weights = [weight[i] for i in self.ids]

@@ -147,9 +147,6 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             "runtime.sample_rows" if engine.kind == "transformers" else "engine.tensor_parallel",
         ))  # fmt: skip
 
-    def scoring(model: Shape, dtype: Precision, longest: int) -> dict[str, int]:
-        return scoring_memory(model, dtype, longest)
-
     def training(stage: str, runs: int, steps: int, cut: int, resident: bool, more: bool) -> None:
         each, lora = steps * recipe.training.batch, recipe.training.lora_rank
         tokens = each * (a.prompt + a.response * cut)
@@ -183,7 +180,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         name = "teacher targets, at most" if recipe.answers.capture else "teacher targets"  # what is not settled
         rows.append(Row(
             name, seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
-            scoring(teacher, recipe.teacher_model.dtype, a.longest + cut), "a GPU with more memory",
+            scoring_memory(teacher, recipe.teacher_model.dtype, a.longest + cut), "a GPU with more memory",
         ))  # fmt: skip
     total, second = recipe.training.steps, recipe.consolidation.steps
     for schedule, steps in (("forward", total), ("two_stage", total - second)):
@@ -208,7 +205,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         if benchmark.data.source == "mmlu":  # judged by the likelihood of each choice, without sampling
             prompt = number * a.prompt * (1 + benchmark.data.shots)
             work = prompt * 2 * student.multiplied
-            memory = scoring(student, precise, a.longest)
+            memory = scoring_memory(student, precise, a.longest)
             seconds = work / (getattr(device, precise) * PREFILL)
             rows.append(Row(
                 f"evaluate {benchmark.name}", judging, judging * prompt, judging * work, judging * seconds, 0, memory,

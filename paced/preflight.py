@@ -16,7 +16,7 @@ from paced.config import Recipe
 from paced.data.problems import problems_of
 from paced.errors import ConfigError, DataError, EngineError
 from paced.models import Tokenizer, check_length, same_tokens
-from paced.prompts import teacher_messages
+from paced.prompts import messages_of
 from paced.samples import model_folder
 from paced.stage import Job
 from paced.store import SAMPLE_BYTES, TARGET_BYTES
@@ -221,6 +221,6 @@ def check_prompts(
         check_length(prompt, new, folders["student"], problem["question"])
         if training:
             privileged = recipe.teacher.privileged
-            context = tokenizer.prompt(teacher_messages(problem, True)) if privileged else prompt
+            context = tokenizer.prompt(messages_of(problem, True)) if privileged else prompt
             check_length(context, max(answered), folders["teacher"], problem["question"])
     return longest

@@ -16,11 +16,11 @@ For your eyes only, here is a reference solution:
 Now solve the problem in your own words, as if you had not seen the reference solution."""
 
 
-def teacher_messages(problem: dict[str, Any], privileged: bool) -> str:
-    """Chat messages, as JSON, that the teacher reads for a row of the problems table.
+def messages_of(problem: dict[str, Any], privileged: bool) -> str:
+    """Chat messages, as JSON, that a model reads for a row of the problems table.
 
     Raises:
-        DataError: the teacher is privileged and the problem has no reference solution.
+        DataError: the model is privileged and the problem has no reference solution.
     """
     if not privileged:
         return problem["prompt"]

@@ -23,7 +23,7 @@ from paced.models import (
     stop_ids,
     vocabulary,
 )
-from paced.prompts import teacher_messages
+from paced.prompts import messages_of
 from paced.stage import Job
 from paced.store import Collection, sample_key
 from paced.tables import SAMPLES
@@ -100,7 +100,7 @@ class Sampler:
         return result
 
     def _prompt(self, problem: dict[str, Any]) -> list[int]:
-        return self.tokenizer.prompt(teacher_messages(problem, self._privileged))
+        return self.tokenizer.prompt(messages_of(problem, self._privileged))
 
     def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
         """Compute what is missing; returns the part that holds each wanted sample.
@@ -150,8 +150,7 @@ class Sampler:
         if self._engine is None:
             self._engine = ENGINES[self.config.engine.kind](self)
             self.job.resources.callback(self._engine.close)
-        problems = {w.problem["problem_id"]: w.problem for w in part}
-        prompts = {name: self._prompt(problem) for name, problem in problems.items()}
+        prompts = {name: self._prompt(p) for name, p in {w.problem["problem_id"]: w.problem for w in part}.items()}
         requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16)) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
         rows = [

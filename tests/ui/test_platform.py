@@ -145,6 +145,7 @@ def test_cancelled_from_the_page(platform: Platform) -> None:
     began = time.monotonic()
     platform.api(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     while left := platform.processes("forkserver", "prefect.engine"):
-        assert time.monotonic() - began < 10, [(p.status(), p.cmdline()[:4], p.ppid()) for p in left]
+        assert time.monotonic() - began < 10, left
+        time.sleep(0.1)
     # The worker reports it once it has loaded the flow, to look for hooks: long on a busy machine, and harmless.
     assert platform.reaches(run, *ENDED, within=180) == "CANCELLED"

@@ -9,7 +9,7 @@ import pytest
 
 from paced.batching import draws, micro_batches
 from paced.errors import DataError
-from paced.prompts import teacher_messages
+from paced.prompts import messages_of
 
 
 @pytest.mark.parametrize("count", [1, 7, 32, 100])
@@ -39,11 +39,11 @@ def test_micro_batches(budget: int) -> None:
 def test_a_privileged_teacher_reads_the_solution() -> None:
     prompt = json.dumps([{"role": "system", "content": "S {x}"}, {"role": "user", "content": "Q {content} {0}"}])
     problem: dict[str, Any] = {"problem_id": "p", "question": "Q", "prompt": prompt, "solution": "R {solution} é"}
-    assert teacher_messages(problem, False) == prompt
-    system, user = json.loads(teacher_messages(problem, True))
+    assert messages_of(problem, False) == prompt
+    system, user = json.loads(messages_of(problem, True))
     assert system["content"] == "S {x}"
     assert user["content"].startswith("Q {content} {0}\n")
     assert "\nR {solution} é\n" in user["content"]
     for nothing in (None, ""):
         with pytest.raises(DataError, match=r"problem p \('Q'\) has none"):
-            teacher_messages(problem | {"solution": nothing}, True)
+            messages_of(problem | {"solution": nothing}, True)
