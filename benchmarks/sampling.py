@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--limit", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtypes", nargs="+", default=["bfloat16", "float32"])
+    parser.add_argument("--dtypes", nargs="+", default=["bfloat16"])
     arguments = parser.parse_args()
     tokenizer = Tokenizer(arguments.model)
     rows = prompts(tokenizer, arguments.sequences)

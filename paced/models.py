@@ -169,6 +169,8 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
             f"model folder {folder} lacks weights, among them {min(report['missing_keys'])}: its safetensors files are "
             "incomplete"
         )
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # Gemma 2: sdpa would leave its scores as they are, and say nothing
     model = model.to(device).eval()
     with torch.no_grad():
         probe = torch.arange(1, 5, device=device)[None]
@@ -192,6 +194,11 @@ def projection(model: PreTrainedModel, size: int, temperature: float = 1.0) -> P
     core = head(model)
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return Projection(core.weight, size, core.bias, softcap, temperature)
+
+
+def next_logits(model: PreTrainedModel, hidden: Tensor, size: int) -> Tensor:
+    """The model's fp32 logits [N, size] at hidden states [N, H], by its output projection's own product."""
+    return projection(model, size)._replace(bias=None).finish(head(model)(hidden)[:, :size].float())
 
 
 def hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:

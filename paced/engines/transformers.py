@@ -26,11 +26,22 @@ from paced.config import Sampling
 from paced.engines.base import COLUMNS, Request, Response
 from paced.engines.draw import draw, filtered
 from paced.errors import EngineError
-from paced.models import Tokenizer, head, stop_ids
+from paced.models import Tokenizer, head, next_logits, stop_ids
 from paced.scoring import shape_of
 
-FEWEST = 16  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
+FEWEST = 4  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
 SPARSE = 0.75  # rows leave the batch when no more than this share of it is in use
+
+
+def capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, softcap: float) -> Tensor:
+    """Attention [R, T, H, D] with soft-capped scores (Gemma 2), which torch's own has not; without a mask causal."""
+    key, value = (x.repeat_interleave(query.shape[1] // key.shape[1], 1) for x in (key, value))
+    scores = softcap * torch.tanh(query @ key.transpose(2, 3) * scale / softcap)
+    if mask is None:
+        old = scores.shape[3] - scores.shape[2]
+        mask = torch.ones(scores.shape[2:], dtype=torch.bool, device=query.device).tril(old)
+    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1, dtype=torch.float32).to(value.dtype)
+    return (weights @ value).transpose(1, 2)
 
 
 def grouped(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
@@ -38,6 +49,8 @@ def grouped(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_ma
 
     The query heads [R, H, 1, D] that share a key head become that head's queries: [R, keys' heads, H / those, D].
     """
+    if softcap := kwargs.get("softcap"):
+        return capped(query, key, value, attention_mask, kwargs["scaling"], softcap), None
     if query.shape[2] > 1:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     queries = query.reshape(len(query), key.shape[1], -1, query.shape[-1])
@@ -128,7 +141,7 @@ class Batch:
             past_key_values=Cache(layers=list(self.layers)),
             use_cache=True,
         ).last_hidden_state
-        self.logits = head(self.model)(hidden[:, -1])[:, : self.known].float()
+        self.logits = next_logits(self.model, hidden[:, -1], self.known)
 
     def keep(self, rows: list[int]) -> None:
         for layer in self.layers:
@@ -233,12 +246,12 @@ class TransformersEngine:
                 hidden = self.model.base_model(input_ids=ids, past_key_values=cache, use_cache=True).last_hidden_state
                 last = torch.stack([row[len(p) - 1] for row, p in zip(hidden, chosen, strict=True)])
                 last = functional.pad(last, (0, 0, 0, max(0, FEWEST - len(last))))
-                logits = head(self.model)(last)[: len(chosen), : self.tokenizer.size]
+                logits = next_logits(self.model, last, self.tokenizer.size)[: len(chosen)]
                 if bool(logits.isnan().any()):  # else every draw would be the same id, and every verdict wrong
                     raise EngineError(
                         "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
                     )
-                yield Prompts(cache, logits.float(), [(i, row) for row, p in enumerate(chosen) for i in askers[p]])
+                yield Prompts(cache, logits, [(i, row) for row, p in enumerate(chosen) for i in askers[p]])
 
 
 class Waiting:

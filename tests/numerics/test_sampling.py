@@ -1,5 +1,6 @@
 """Sampling: filters against the transformers library's, draws against probabilities, the engine against generate."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
@@ -153,14 +155,18 @@ SMALL = {
         Qwen3Config(**SMALL),
         MistralConfig(**SMALL, sliding_window=40),
         Qwen3Config(**SMALL, use_sliding_window=True, sliding_window=40, max_window_layers=1),
+        Gemma2Config(**SMALL, query_pre_attn_scalar=16, attn_logit_softcapping=2.0, sliding_window=40),
     ],
-    ids=["llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two"],
+    ids=["llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two", "gemma 2, soft-capped"],
 )
 def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, tokens: Tokenizer) -> None:
     """Whatever rows its sequence shared a batch with: the law is that of a forward pass of the sequence alone."""
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
-    head(model).weight.data[EOS] = 0  # so that few stop early
+    capped = getattr(config, "attn_logit_softcapping", None)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager" if capped else "sdpa").eval()
+    alone = copy.deepcopy(model)  # its attention is the library's own
+    for own in (model, alone):
+        head(own).weight.data[EOS] = 0  # so that few stop early
     make = np.random.default_rng(1)
     prompts = [make.integers(0, tokens.size, n).tolist() for n in (3, 50, 64, 65, 70, 3)]
     requests = [Request(p, 10 * i + j) for i, p in enumerate(prompts) for j in range(3)]
@@ -168,7 +174,7 @@ def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, 
     assert max(len(p) + len(r.ids) for (p, _), r in zip(requests, found, strict=True)) > 130  # the cache grew twice
     for (prompt, seed), response in zip(requests, found, strict=True):
         with torch.inference_mode():
-            logits = model(input_ids=torch.tensor([prompt + response.ids]), use_cache=False).logits[0]
+            logits = alone(input_ids=torch.tensor([prompt + response.ids]), use_cache=False).logits[0]
         law = (logits[len(prompt) - 1 : -1, : tokens.size].double() / 2).softmax(-1)
         above = law.cumsum(-1).gather(-1, torch.tensor(response.ids)[:, None])[:, 0]
         below = above - law.gather(-1, torch.tensor(response.ids)[:, None])[:, 0]

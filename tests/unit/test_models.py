@@ -162,7 +162,12 @@ SMALL = {
 @pytest.mark.parametrize(
     ("config", "kind"),
     [
-        (Gemma2Config(**SMALL, head_dim=16, query_pre_attn_scalar=16, final_logit_softcapping=5.0), Gemma2ForCausalLM),
+        (
+            Gemma2Config(
+                **SMALL, head_dim=16, query_pre_attn_scalar=16, attn_logit_softcapping=1.0, final_logit_softcapping=5.0
+            ),
+            Gemma2ForCausalLM,
+        ),
         (GraniteConfig(**SMALL, logits_scaling=8.0), GraniteForCausalLM),
         (LlamaConfig(**SMALL, tie_word_embeddings=False), LlamaForCausalLM),
     ],
@@ -170,13 +175,16 @@ SMALL = {
 )
 def test_heads(tmp_path: Path, config: PreTrainedConfig, kind: type[PreTrainedModel]) -> None:
     torch.manual_seed(0)
-    kind(config).save_pretrained(tmp_path)
+    made = kind(config).eval()
+    made.save_pretrained(tmp_path)
     if kind is GraniteForCausalLM:
         return refused(lambda: load(tmp_path), tmp_path, "they are scaled", ConfigError)
     model, ids = load(tmp_path), torch.arange(9)[None]
     assert head(model).weight.shape == (32, 32)
     known = projection(model, 30).logits(hidden_states(model, ids))
     torch.testing.assert_close(known, model(input_ids=ids).logits[..., :30])
+    made.set_attn_implementation("eager")  # the one that does all that a configuration asks for
+    torch.testing.assert_close(known, made(input_ids=ids).logits[..., :30])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
