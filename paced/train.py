@@ -221,9 +221,10 @@ def train(job: Job) -> None:
         norm = float(sharding.whole(nn.utils.clip_grad_norm_(trained, training.clip)))
         if not (math.isfinite(sums["loss"]) and math.isfinite(norm)):
             good = max([0, *(int(c.name.rpartition("-")[2]) for c in job.work.glob("checkpoint-*"))])
+            kept = f"the checkpoint after {good} steps of this stage is kept" if good else "no checkpoint was made yet"
             raise EngineError(
                 f"loss {sums['loss']} and gradient norm {norm} at step {config.start + step + 1}: training stopped, "
-                f"the checkpoint after {good} steps of this stage is kept; lower training.learning_rate"
+                f"{kept}; lower training.learning_rate"
             )
         rate = learning_rate(config.start + step, training)
         for group in optimizer.param_groups:

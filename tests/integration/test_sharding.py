@@ -6,6 +6,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+import torch
 from harness import ROOT, Chain, kill_at
 from safetensors.torch import load_file
 
@@ -59,6 +60,27 @@ def test_two_processes_give_the_losses_of_one(chain: Chain, stage: str, tokens: 
             worst = max((ours[k].double() - expected[k].double()).abs().max().item() for k in ours)
             assert worst < 0.002 * spec.config["training"]["learning_rate"]
     assert (two.folder / "model" / "config.json").read_bytes() == (one.folder / "model" / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize(("stage", "loss"), [("train_forward", "akl"), ("train_reverse", "jsd")])  # each of both KLs
+def test_two_processes_give_the_gradient_of_one(chain: Chain, stage: str, loss: str, tmp_path: Path) -> None:
+    """That of a first step, up to a factor: AdamW's first moment, which starts at 0."""
+
+    def gradient(home: Path, several: bool) -> dict[str, torch.Tensor]:
+        spec = elsewhere(chain, stage, home, 64)
+        config = spec.config | {"loss": loss, "jsd_share": 0.3 if loss == "jsd" else None, "steps": 1, "more": True}
+        inputs = {name: ref for name, ref in spec.inputs.items() if name != "state"}
+        spec = spec.model_copy(update={"config": config, "inputs": inputs})
+        made = execute(sharded(spec) if several else spec, lambda event: None)
+        state = load_file(made.folder / "state.safetensors")
+        return {k: v.double() for k, v in state.items() if k.startswith("exp_avg.")}
+
+    one, two = gradient(tmp_path / "one", False), gradient(tmp_path / "two", True)
+    assert one.keys() == two.keys()
+    length = sum(v.square().sum().item() for v in one.values()) ** 0.5
+    apart = sum((v - two[k]).square().sum().item() for k, v in one.items()) ** 0.5
+    assert length > 0
+    assert apart < 1e-6 * length
 
 
 def test_recomputed_activations_change_no_bit(chain: Chain, tmp_path: Path) -> None:
