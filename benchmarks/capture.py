@@ -2,11 +2,12 @@
 
     python -m benchmarks.capture OUT.json [--smollm2 FOLDER] [--repeats 3]
 
-``capture``: scoring answers and storing their targets (paced/teacher.py), and in it the teacher's forward pass with its
-output projection. ``wait``: real training stages on stored targets, and in them the time in which a step reads its
-samples and decodes their targets, the copy that training makes of them first apart. Both in the tiny world, and with
-``--smollm2`` for SmolLM2-135M-Instruct (``make smollm2``). Seconds are those of the processor, of all threads, so that
-a machine which others use too tells little else; ratios are medians over the repeats.
+``capture``: scoring answers and storing their targets (paced/teacher.py), and in it the teacher's forward pass with
+its output projection. ``wait``: real training stages on stored targets, and in them the time in which a step reads
+its samples and decodes their targets, the copy that training makes of them first apart. Both in the tiny world, and
+with ``--smollm2`` for SmolLM2-135M-Instruct (``make smollm2``). Seconds of ``capture`` are those of the processor, of
+all threads, so that what else a machine does tells little; those of ``wait`` the clock's, as a disk's time is waited
+for too. Ratios are medians over the repeats.
 """
 
 import argparse
@@ -50,19 +51,20 @@ SMOLLM2 = (
 
 
 class Timer:
-    """Processor seconds and calls of what it wraps, by name."""
+    """Seconds and calls of what it wraps, by name; the processor's, unless another clock is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.process_time) -> None:
+        self.clock = clock
         self.seconds, self.calls = Counter[str](), Counter[str]()
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def timed(*arguments: Any, **more: Any) -> Any:
-            began = time.process_time()
+            began = self.clock()
             try:
                 return function(*arguments, **more)
             finally:
-                self.seconds[name] += time.process_time() - began
+                self.seconds[name] += self.clock() - began
                 self.calls[name] += 1
 
         return timed
@@ -116,7 +118,7 @@ def measure(recipe: Recipe, home: Path, repeats: int) -> dict[str, Any]:
 
 def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, student: Ref) -> dict[str, float]:
     """Seconds in which the steps of one training stage took place, and those in which they read their targets."""
-    timer, Forward = Timer(), paced.objectives.Forward
+    timer, Forward = Timer(time.perf_counter), paced.objectives.Forward
     steps = run.recipe.training.steps
     arguments = {"arm": arm, "seed": seed, "steps": steps, "more": False, "answers": answers, "model": student, **base}
     spec = train_forward.cache_policy.build(run, "train", **arguments)  # pyright: ignore[reportFunctionMemberAccess]
@@ -129,15 +131,15 @@ def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, st
 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["what"].startswith("steps"):
-            began.append(time.process_time())
+            began.append(timer.clock())
 
     paced.train.Forward = Timed
     original = paced.train.canary
     paced.train.canary = timer.around("canary", original)  # it reads, too, before the first step
     try:
-        before = time.process_time()
+        before = timer.clock()
         execute(spec, tell)
-        whole = time.process_time() - before
+        whole = timer.clock() - before
     finally:
         paced.train.Forward, paced.train.canary = Forward, original
     reads = timer.seconds["reading"]

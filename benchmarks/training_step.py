@@ -11,7 +11,8 @@ ours reads targets from the store. Reverse KL: each samples a batch, then trains
 does, which has that many or more in a round; TRL's trainer has no such thing and samples batch by batch. Each
 measurement is a process of its own, the sides alternating. It has ``--steps`` or ``--round`` steps, of which the first
 warms up; time is processor time of a step (sampling included, loading a model not), memory the highest resident set
-after the first step. ``OUT`` has every measurement, medians and ratios; the same command again adds to it.
+after the first step; with ``--device cuda`` they are the clock's time and the device's allocated memory. ``OUT`` has
+every measurement, medians and ratios; the same command again adds to it.
 """
 
 import argparse
@@ -39,24 +40,36 @@ BARS: dict[str, tuple[str, float, float | None]] = {
 
 
 class Meter:
-    """Seconds and tokens of each step, and the highest resident set after the first."""
+    """Seconds and tokens of each step, and the highest memory after the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self.cuda = torch.cuda if device == "cuda" else None
         self.steps: list[dict[str, float]] = []
         self.start()
 
     def start(self) -> None:
+        if self.cuda:
+            self.cuda.synchronize()
         self._wall, self._used = time.perf_counter(), time.process_time()
 
     def stop(self, tokens: float) -> None:
+        if self.cuda:
+            self.cuda.synchronize()
         seconds, wall = time.process_time() - self._used, time.perf_counter() - self._wall
-        self.steps.append({"seconds": seconds, "wall": wall, "tokens": tokens, "peak": resident("VmHWM")})
-        if len(self.steps) == 1:
-            Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+        peak = self.cuda.max_memory_allocated() if self.cuda else resident("VmHWM")
+        step = {"seconds": wall if self.cuda else seconds, "wall": wall, "tokens": tokens, "peak": peak}
+        self.steps.append(step)
+        if len(self.steps) == 1:  # the peak starts again from here
+            if self.cuda:
+                self.cuda.reset_peak_memory_stats()
+            else:
+                Path("/proc/self/clear_refs").write_text("5")
         self.start()
 
 
-def recipe(model: Path, work: Path, steps: int, batch: int, limit: int, tokens: int, threads: int) -> Any:
+def recipe(model: Path, work: Path, steps: int, batch: int, limit: int, tokens: int, threads: int, device: str) -> Any:
     from paced.recipe import load_recipe
 
     sampling = f"{{temperature: 1.0, top_p: 1.0, max_new_tokens: {limit}}}"
@@ -67,7 +80,7 @@ def recipe(model: Path, work: Path, steps: int, batch: int, limit: int, tokens: 
             f"data.problems={steps * batch}", f"evaluation.benchmarks.0.data.path={work}/data.jsonl",
             f"rollouts={{samples: 2, sampling: {sampling}}}", f"answers={{keep: all, sampling: {sampling}}}",
             f"training={{steps: {steps}, batch: {batch}, warmup: 1, reduction: token, micro_batch_tokens: {tokens}}}",
-            f"runtime={{device: cpu, threads: {threads}, processes: 1, part_problems: {batch}}}",
+            f"runtime={{device: {device}, threads: {threads}, processes: 1, part_problems: {batch}}}",
             "arms=[{name: plain, scheme: uniform, schedule: forward}]",
         ],
     )  # fmt: skip
@@ -76,14 +89,14 @@ def recipe(model: Path, work: Path, steps: int, batch: int, limit: int, tokens: 
 class Ours:
     """The stages around training, each found in the store when it was made before."""
 
-    def __init__(self, model: Path, work: Path, steps: int, batch: int, limit: int, tokens: int, threads: int):
+    def __init__(self, model: Path, work: Path, **sizes: Any):
         from paced.stage import execute
         from tasks.prepare import prepare
         from tasks.rollouts import rollouts
         from tasks.run import Run, model_ref
         from tasks.weights import weights
 
-        self.recipe = recipe(model, work, steps, batch, limit, tokens, threads)
+        self.recipe = recipe(model, work, **sizes)
         self.run = Run(name="steps", home=str(work / "home"), recipe=self.recipe)
         self.model, self.execute = model_ref(self.recipe.student), execute
         problems = self.stage(prepare, data=self.recipe.data, seed=0, split="train", exclude={})
@@ -132,7 +145,7 @@ class Ours:
         from tasks.rollouts import on_policy_samples
         from tasks.train import train_reverse
 
-        sampling, plain = Meter(), TransformersEngine.sample
+        sampling, plain = Meter(self.recipe.runtime.device), TransformersEngine.sample
 
         def timed(engine: Any, requests: Sequence[Any], *rest: Any) -> Any:
             sampling.start()
@@ -156,7 +169,7 @@ class Ours:
         return steps
 
     def _train(self, task: Any, seed: int, **inputs: Any) -> list[dict[str, float]]:
-        meter = Meter()
+        meter = Meter(self.recipe.runtime.device)
 
         def tell(event: dict[str, Any]) -> None:
             if event["event"] == "metric":
@@ -177,7 +190,7 @@ def theirs(model: Path, work: Path, objective: str, arguments: argparse.Namespac
     torch.set_num_threads(arguments.threads)
     stored = work / f"sequences-{arguments.seed}.json"
     batches = iter(json.loads(stored.read_text()) if objective == "forward" else [])
-    meter, lengths = Meter(), list[int]()
+    meter, lengths = Meter(arguments.device), list[int]()
 
     class Timed(TrainerCallback):
         def on_step_begin(self, *_: Any, **__: Any) -> None:
@@ -201,8 +214,9 @@ def theirs(model: Path, work: Path, objective: str, arguments: argparse.Namespac
     config = DistillationConfig(
         output_dir=str(work / "trl"), beta=0.0 if objective == "forward" else 1.0, max_steps=arguments.steps,
         per_device_train_batch_size=arguments.batch, gradient_accumulation_steps=1, gradient_checkpointing=False,
-        max_completion_length=arguments.limit, temperature=1.0, top_p=1.0, top_k=0, learning_rate=1e-6, use_cpu=True,
-        bf16=False, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, seed=arguments.seed,
+        max_completion_length=arguments.limit, temperature=1.0, top_p=1.0, top_k=0, learning_rate=1e-6, bf16=False,
+        seed=arguments.seed, use_cpu=arguments.device == "cpu", report_to="none", save_strategy="no",
+        logging_strategy="no", disable_tqdm=True,
     )  # fmt: skip
     trainer = Trainer(
         model=str(model), teacher_model=str(model), args=config, train_dataset=Dataset.from_dict({"prompt": prompts}),
@@ -235,7 +249,7 @@ def summary(measured: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def folder(work: Path, sizes: Mapping[str, int]) -> Path:
+def folder(work: Path, sizes: Mapping[str, Any]) -> Path:
     """What measurements of these sizes share."""
     return (work / "-".join(map(str, sizes.values()))).absolute()
 
@@ -251,6 +265,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=1024)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=SIDES, metavar="SIDE", help=", ".join(SIDES))
     parser.add_argument("--work", type=Path, default=ROOT / ".paced" / "training_step")
     parser.add_argument("--peers", type=Path, default=ROOT / ".paced" / "peers")
@@ -258,7 +273,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--instruction", default="")
     a = parser.parse_args()
-    sizes = {"steps": a.steps, "batch": a.batch, "limit": a.limit, "tokens": a.tokens, "threads": a.threads}
+    sizes = {name: getattr(a, name) for name in ("steps", "batch", "limit", "tokens", "threads", "device")}
     work = folder(a.work, sizes)
     if a.measure:
         side, objective = a.measure.split()
