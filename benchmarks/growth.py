@@ -1,12 +1,13 @@
 """Time and peak memory of the stages that read or write the whole data set, against the number of problems.
 
-    python -m benchmarks.growth OUT.json [--problems 2000 20000] [--stages prepare weights write read] [--repeats 1]
+    python -m benchmarks.growth OUT.json [--problems 2000 6000 20000] [--stages STAGE ...] [--repeats 1]
 
 The problems are synthetic, in the layout of GSM8K; so are rollouts (8 a problem) and targets (one answer of 24 tokens,
 12 entries a token). They are written by this script as artifacts and parts of earlier stages; what is measured is the
 stages' own code, each in a process of its own: ``prepare`` and ``weights`` are the stages, ``write`` commits targets to
 the store part by part as stage teacher does, ``read`` opens them as training does and goes through 64 batches. Time is
-processor time of the process and its children, memory its peak resident set. Measurements are added to what OUT has.
+processor time of the process and its children, memory its peak resident set; ratios are those of the last number of
+problems to the first. Measurements are added to what OUT has.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import json
 import multiprocessing
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.machine import machine, versions
+from benchmarks.machine import machine, ratios, versions
 from paced.artifacts import Ref
 from paced.config import Data, Decontamination, Runtime, Weights
 from paced.data.problems import prepare_spec
@@ -38,6 +38,7 @@ from paced.tables import ANSWERS, PASS_RATES, PROBLEMS, QUESTIONS, ROLLOUTS, TAR
 
 SAMPLES, TOKENS, ENTRIES, PART = 8, 24, 12, 256
 VOCABULARY, BATCHES, BATCH = 27, 64, 8
+UNITS = ("processor_seconds", "peak_memory")
 ROOT = Path(__file__).parent.parent
 MODEL = ROOT / "paced" / "tiny" / "student"
 TELL: Callable[[dict[str, Any]], None] = lambda event: None  # noqa: E731
@@ -181,7 +182,7 @@ def measure(stage: str, n: int, home: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--problems", type=int, nargs=2, default=[2000, 20000])
+    parser.add_argument("--problems", type=int, nargs="+", default=[2000, 6000, 20000])
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
@@ -198,11 +199,10 @@ def main() -> None:
                 row = json.loads(out.splitlines()[-1])
                 record["measured"].setdefault(stage, {}).setdefault(str(n), []).append(row)
                 print(f"{stage:<8} {n:>8,} problems", {k: round(v, 2) for k, v in row.items()}, flush=True)
-            few, many = (record["measured"][stage][str(n)] for n in a.problems)
-            record.setdefault("ratios", {})[f"{stage}, {a.problems[1]} to {a.problems[0]}"] = {
-                unit: statistics.median(r[unit] for r in many) / statistics.median(r[unit] for r in few)
-                for unit in ("processor_seconds", "peak_memory")
-            }
+            few, many = a.problems[0], a.problems[-1]
+            record.setdefault("ratios", {})[f"{stage}, {many:,} problems to {few:,}"] = {
+                unit: ratios(record["measured"][stage], str(many), str(few), unit) for unit in UNITS
+            } | {"repeats": len(record["measured"][stage][str(many)])}
             record |= {"machine": machine(), "versions": versions("pandas", "pyarrow")}
             a.out.write_text(json.dumps(record, indent=1) + "\n")
 

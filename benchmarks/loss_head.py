@@ -13,6 +13,7 @@ same command again, or with other ``--tokens``, ``--vocabulary`` or ``--sides``,
 """
 
 import argparse
+import fcntl
 import itertools
 import json
 import statistics
@@ -121,11 +122,14 @@ def measure(side: str, tokens: int, vocabulary: int, threads: int, device: str) 
 def peer(folder: Path) -> Path:
     """The Python of TRL's own environment."""
     home = folder / "trl-1.16.0"
+    home.mkdir(parents=True, exist_ok=True)
     python, ready = home / "bin" / "python", home / ".ready"
-    if not ready.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
-        ready.touch()  # what broke off on the way is made again
+    with (home / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two benchmarks at once
+        if not ready.exists():
+            subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+            subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
+            ready.touch()  # what broke off on the way is made again
     return python
 
 

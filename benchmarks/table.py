@@ -60,6 +60,9 @@ def rows() -> Iterator[str]:
         ):
             found = result[field]
             yield row(f"{name}, {what}: share of time", found[unit], len(found["seconds"]), f"≤ {found['bar']}")
+    for name, ratios in read("growth")["ratios"].items():
+        yield row(f"growth, {name}: time", ratios["processor_seconds"], ratios["repeats"], "9 to 11")
+        yield row(f"growth, {name}: memory", ratios["peak_memory"], ratios["repeats"], "≤ 1.1")
 
 
 def table() -> str:
