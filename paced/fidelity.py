@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -154,9 +155,17 @@ class Report(NamedTuple):
     folder: Path
     answers: int
     positions: int
-    bytes: int  # on disk, token ids and texts included
+    bytes: float  # on disk, token ids and texts included: these positions' share of the parts that hold them
     sampled: int
     lines: list[Line]
+
+
+def bytes_a_position(part: Path) -> float:
+    """Of a part of the store, whichever runs its rows were made for."""
+    data = pq.read_metadata(part)
+    counts = [data.schema.column(i).path for i in range(data.num_columns)].index("entry_count.list.element")
+    positions = sum(data.row_group(i).column(counts).num_values for i in range(data.num_row_groups))
+    return part.stat().st_size / positions
 
 
 def report(run: Path, tokens: int) -> Report:
@@ -203,7 +212,10 @@ def report(run: Path, tokens: int) -> Report:
     device = device_of(recipe.runtime)
     models = [load_model(Path(model.path), model, device) for model in (student, teacher)]
     lines = compare(models[0], models[1], tokenizer.size, samples, encodings)
-    disk = sum((collection.folder / f"{part}.parquet").stat().st_size for part in {a["part"] for a in answers})
+    own = Counter[str]()
+    for answer in answers:
+        own[answer["part"]] += answer["tokens"]
+    disk = sum(count * bytes_a_position(collection.folder / f"{part}.parquet") for part, count in own.items())
     return Report(collection.folder, len(answers), sum(a["tokens"] for a in answers), disk, len(samples), lines)
 
 

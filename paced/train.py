@@ -164,8 +164,7 @@ def train(job: Job) -> None:
         return sharding.launch(job, Path(job.runtime.accelerate))
     config = Config.model_validate(job.spec.config)
     training = config.training
-    device_of(job.runtime)  # threads and determinism
-    device = Accelerator(cpu=job.runtime.device == "cpu").device
+    device = Accelerator(cpu=device_of(job.runtime).type == "cpu").device
     torch.manual_seed(config.seed)
     folder = model_folder(job.input("model"))
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)

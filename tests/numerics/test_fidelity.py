@@ -1,9 +1,13 @@
 """What the fidelity report says against closed forms, autograd and the losses themselves."""
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from paced.fidelity import Fidelity, fidelity, fixed, size, slices
+from paced.fidelity import Fidelity, bytes_a_position, fidelity, fixed, size, slices
 from paced.targets import Sparse, decode, encode
 
 N, V = 40, 50
@@ -70,3 +74,9 @@ def test_a_sample_is_cut_along_its_positions() -> None:
         assert all((a == b).all() for a, b in zip(piece, expected, strict=True))
     assert 0 < size([encode(teacher, taken, 0.1)]) < size([whole])
     assert isinstance(whole, Sparse)
+
+
+def test_bytes_of_a_part_are_shared_by_its_positions(tmp_path: Path) -> None:
+    table = pa.table({"response": ["a", "b"], "entry_count": [list(range(8)), list(range(7))]})
+    pq.write_table(table, tmp_path / "part.parquet", row_group_size=1)
+    assert bytes_a_position(tmp_path / "part.parquet") == (tmp_path / "part.parquet").stat().st_size / 15
