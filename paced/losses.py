@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 LOGITS = 40_000_000  # that are given room at once: 263 positions of a vocabulary of 152k, 160 MB in fp32
-FAINT = 1e-30  # of a sum of exponentials, the largest of them 1 or gone: fp32 has few digits below
+FAINT = 1e-20  # what is left of a sum of exponentials without its largest: fp32 has few digits for its terms
 BLOCK = 2_000_000  # of them that the divergence is formed from at once: what stays in a processor's cache
 PART = 4096  # ids whose products are formed at once, for the same reason
 
@@ -76,8 +76,12 @@ LOSSES: dict[str, Loss] = {"forward_kl": forward_kl, "reverse_kl": reverse_kl, "
 
 
 def exact(loss: Loss, logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """The loss over all ids. Overwrites ``logits`` [C, V] with the gradient; teacher's [C, V] -> values [C]."""
-    value, gradient = loss(logits.log_softmax(-1), teacher_logits.log_softmax(-1))
+    """The loss over all ids. Overwrites ``logits`` [C, V] with the gradient; teacher's [C, V] -> values [C].
+
+    An id of teacher logit -inf has no mass. As in ``bucketed``, the lowest number stands for its log-probability.
+    """
+    log_p = teacher_logits.log_softmax(-1).clamp_min_(torch.finfo(teacher_logits.dtype).min)
+    value, gradient = loss(logits.log_softmax(-1), log_p)
     logits.copy_(gradient)
     return value
 
@@ -111,9 +115,9 @@ def bucketed(
     u = logits.gather(-1, ids).masked_fill_(missing, -torch.inf)
     logits.scatter_(-1, ids, -torch.inf)
     top = logits.amax(-1, keepdim=True).clamp_min_(lowest)  # -inf if S is everything
-    rest = logits.sub_(top).exp_()
+    rest = (logits - top).exp_()
     if floor < 1:
-        ids, u, logprobs, tail_logprob = _held(rest, top, ids, u, logprobs, tail_logprob, floor)
+        ids, u, logprobs, tail_logprob = _held(logits, rest, top, ids, u, logprobs, tail_logprob, floor)
         missing = logprobs == -torch.inf
     total = rest.sum(-1, keepdim=True)
     # Not a difference of two log-sum-exps of the logits: that loses the digits of how far the logits lie from 0.
@@ -122,18 +126,19 @@ def bucketed(
     # An outcome without mass has the lowest number for -inf: its exponential is 0, and 0 times it is 0.
     log_p = torch.cat([logprobs, tail_logprob[:, None]], -1)
     value, gradient = loss(log_q.clamp_min_(lowest), log_p.clamp_min_(lowest))
-    rest.mul_(gradient[:, -1:] / total.where(total > 0, 1))  # 0 if S is everything
+    torch.mul(rest, gradient[:, -1:] / total.where(total > 0, 1), out=logits)  # 0 if S is everything
     logits.scatter_(-1, ids, gradient[:, :-1].where(~missing, gradient[:, :1]))
     return value
 
 
 def _held(
-    rest: Tensor, top: Tensor, ids: Tensor, u: Tensor, log_p: Tensor, tail: Tensor, floor: float
+    logits: Tensor, rest: Tensor, top: Tensor, ids: Tensor, u: Tensor, log_p: Tensor, tail: Tensor, floor: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Entries and tail with the ids that would get more of its mass than ``floor``, held there.
 
     Args:
-        rest: exponentials of the student's logits less ``top`` [C, 1], 0 inside S, [C, V]; what is held becomes 0.
+        logits: the student's outside S, -inf inside, [C, V]; what is held becomes -inf.
+        rest: exponentials of the logits less ``top`` [C, 1]; both become those of what is left.
         ids, u, log_p: entries, the student's logits and the teacher's log-probabilities, [C, K].
         tail: log of the teacher's mass outside S, [C].
     """
@@ -141,20 +146,21 @@ def _held(
     # Half of the ids outside S stay in the tail, whatever rounding did to its mass.
     most = (2 * mass / outside.clamp_min(1)).clamp_min(floor)
     rows, columns = (rest > (most / mass * rest.sum(-1))[:, None]).nonzero(as_tuple=True)
-    found = rest[rows, columns]
-    rest[rows, columns] = 0
-    faint = (rest.sum(-1) < FAINT)[rows]  # nothing could be told of what is left: these stay where they were
-    rest[rows, columns] = found * faint
-    rows, columns, found = rows[~faint], columns[~faint], found[~faint]
 
     count = torch.bincount(rows, minlength=len(rest))
     slots = torch.arange(len(rows), device=rows.device) - (count.cumsum(0) - count)[rows]
     wide = len(rest), int(slots.max()) + 1 if len(slots) else 0
     more = [ids[:, :1].repeat(1, wide[1]), u.new_full(wide, -torch.inf), u.new_full(wide, -torch.inf)]
-    for padded, numbers in zip(more, (columns, found.log() + top[rows, 0], most.log()[rows]), strict=True):
+    for padded, numbers in zip(more, (columns, logits[rows, columns], most.log()[rows]), strict=True):
         padded[rows, slots] = numbers
     ids, u, log_p = (torch.cat(pair, -1) for pair in zip((ids, u, log_p), more, strict=True))
     share = (count * most / mass).nan_to_num_().clamp_max_(1 - torch.finfo(u.dtype).eps)
+
+    logits[rows, columns], rest[rows, columns] = -torch.inf, 0
+    faint = (count > 0) & (rest.sum(-1) < FAINT)  # held ids were so far above the others
+    left = logits[faint]
+    top[faint] = left.amax(-1, keepdim=True)
+    rest[faint] = left.sub_(top[faint]).exp_()
     return ids, u, log_p, tail + share.neg_().log1p_()
 
 
@@ -310,7 +316,10 @@ def chunk_rows(size: int) -> int:
 def fused_loss(
     hidden: Tensor, projection: Projection, coefficients: Tensor, divergence: Divergence
 ) -> tuple[Tensor, Tensor]:
-    """The weighted sum of a divergence over positions, and its value at each; memory for N x V logits is never taken.
+    """The weighted sum of a divergence over positions, and its value at each.
+
+    Room for logits is taken for a chunk of positions, and for none where a trained weight's gradient [V, H] has room:
+    the first H positions have their logits in its memory, before it is formed (``_chunks``).
 
     Args:
         hidden: student's hidden states, [N, H], fp32 or bf16; bf16 rounds the logits, as the model's own head does.

@@ -22,7 +22,7 @@ from transformers import (
 
 from paced.config import Sampling
 from paced.engines.base import Request, Response
-from paced.engines.draw import draw, filtered
+from paced.engines.draw import NUCLEUS, draw, filtered
 from paced.engines.transformers import TransformersEngine
 from paced.errors import EngineError
 from paced.models import Tokenizer, head
@@ -52,6 +52,24 @@ def test_filters_are_those_of_transformers(temperature: float, top_k: int, top_p
     found = filtered(logits, Sampling(temperature=temperature, top_k=top_k, top_p=top_p))
     assert torch.equal(found > 0, expected > 0)
     torch.testing.assert_close(found / found.sum(-1, keepdim=True), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("top_k", [0, 1200])
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 0.999])
+def test_top_p_beyond_the_ids_that_are_looked_at_first(top_p: float, top_k: int) -> None:
+    """Peaked rows, flat ones, whose nucleus is larger, and some of both kinds between; a batch of each alone."""
+    scale = torch.tensor([8.0, 0.0, 0.01, 3.0, 1.0, 0.5, 8.0, 0.3, 2.0])[:, None]
+    tilt = torch.linspace(0, 1e-3, 3000, dtype=torch.float64)  # no ties in the row of scale 0
+    logits = scale * torch.randn(9, 3000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + tilt
+    scores = TopKLogitsWarper(top_k)(None, logits) if top_k else logits  # type: ignore[arg-type]
+    expected = TopPLogitsWarper(top_p)(None, scores).softmax(-1)  # type: ignore[arg-type]
+    size = (expected > 0).sum(-1)
+    assert size.min() < 100 and (size.max() > NUCLEUS) == (top_p > 0.3)
+    sampling = Sampling(temperature=1.0, top_k=top_k, top_p=top_p)
+    for rows in (torch.arange(9), size <= NUCLEUS, size > NUCLEUS):
+        found = filtered(logits[rows], sampling)
+        assert torch.equal(found > 0, expected[rows] > 0)
+        torch.testing.assert_close(found / found.sum(-1, keepdim=True), expected[rows], rtol=0, atol=1e-12)
 
 
 def test_draw_follows_the_probabilities() -> None:
