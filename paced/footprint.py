@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from paced.config import Precision, Sampling, Training
 from paced.engines.base import COLUMNS
 from paced.errors import DataError
-from paced.losses import BLOCK, chunk_rows
+from paced.losses import BLOCK, GPU, chunk_rows
 from paced.models import DTYPES
 from paced.scoring import CHUNK, TOKENS, shape_of
 
@@ -285,7 +285,8 @@ def training_memory(
     else:
         kept = activations(model, rows, tokens, dtype)
     weights = 2 if dtype == "bfloat16" else 0
-    formed = min(left, at_once) * model.vocabulary * BYTES[dtype] + DIVERGENCE * min(4 * BLOCK, chunk)
+    block = min(4 * BLOCK * (GPU if cuda else 1), chunk)
+    formed = min(left, at_once) * model.vocabulary * BYTES[dtype] + DIVERGENCE * block
     trained = sum(map(_size, adapters(model, training.lora_rank).values())) if training.lora_rank else p
     if training.lora_rank:
         items = {

@@ -17,6 +17,7 @@ LOGITS = 40_000_000  # that are given room at once: 263 positions of a vocabular
 FAINT = 1e-20  # what is left of a sum of exponentials without its largest: fp32 has few digits for its terms
 BLOCK = 2_000_000  # of them that the divergence is formed from at once: what stays in a processor's cache
 PART = 4096  # ids whose products are formed at once, for the same reason
+GPU = 8  # times as many of both on a GPU, whose operations cost more to start
 
 # (log q, log p), each [N, M] -> values [N], and their gradient in the logits whose softmax is q, [N, M].
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -231,7 +232,8 @@ class _FusedHead(torch.autograd.Function):
         differentiate: bool,
     ) -> tuple[Tensor, Tensor]:
         size, temperature, softcap = projection.size, projection.temperature, projection.softcap
-        step, part = BLOCK // size or 1, PART if hidden.is_cpu else 8 * PART  # a GPU's operations cost more to start
+        more = 1 if hidden.is_cpu else GPU
+        step, part = more * BLOCK // size or 1, more * PART
         known = weight[:size].to(hidden.dtype).split(part)
         values, shares = torch.empty_like(coefficients), (coefficients / temperature)[:, None]
         grad_hidden = torch.zeros_like(hidden, dtype=values.dtype)

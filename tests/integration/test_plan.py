@@ -99,6 +99,14 @@ def test_the_command_says_what_does_not_fit(tmp_path: Path) -> None:
         plan(load_recipe(TINY), "B1", 8, Assumptions())
 
 
+def test_the_plan_in_the_documentation(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reproduce.md").read_text()
+    _, _, shown = page.partition("`paced plan recipes/qwen3_14b_to_8b.yaml`:\n\n")
+    outcome = paced(tmp_path / "home", "plan", str(ROOT / "recipes" / "qwen3_14b_to_8b.yaml"))
+    lines = [line.strip() for line in outcome.out.splitlines() if line]
+    assert lines == [line.strip() for line in shown.splitlines() if line][: len(lines)]
+
+
 def test_an_uncounted_data_set_is_named() -> None:
     with pytest.raises(ConfigError, match=r"data: mine\.jsonl is not there to be counted: set data\.problems"):
         plan(load_recipe(TINY, ("data={source: table, path: mine.jsonl}",)), "H100", 8, Assumptions())
