@@ -15,9 +15,9 @@ from torch import Tensor
 
 LOGITS = 40_000_000  # that are given room at once: 263 positions of a vocabulary of 152k, 160 MB in fp32
 FAINT = 1e-20  # what is left of a sum of exponentials without its largest: fp32 has few digits for its terms
-BLOCK = 2_000_000  # of them that the divergence is formed from at once: what stays in a processor's cache
+BLOCK = 1_000_000  # of them that the divergence is formed from at once: what stays in a processor's cache
 PART = 4096  # ids whose products are formed at once, for the same reason
-GPU = 8  # times as many of both on a GPU, whose operations cost more to start
+GPU = 16  # times as many of both on a GPU, whose operations cost more to start
 
 # (log q, log p), each [N, M] -> values [N], and their gradient in the logits whose softmax is q, [N, M].
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
