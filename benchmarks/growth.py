@@ -2,10 +2,11 @@
 
     python -m benchmarks.growth OUT.json [--problems 2000 6000 20000] [--stages STAGE ...] [--repeats 1]
 
-The problems are synthetic, in the layout of GSM8K; so are rollouts (8 a problem) and targets (one answer of 24 tokens,
-12 entries a token). They are written by this script as artifacts and parts of earlier stages; what is measured is the
-stages' own code, each in a process of its own: ``prepare`` and ``weights`` are the stages, ``write`` commits targets to
-the store part by part as stage teacher does, ``read`` opens them as training does and goes through 64 batches. Time is
+The problems are synthetic, in the layout of GSM8K; so are samples (one a problem), rollouts (8 a problem) and targets
+(one answer of 24 tokens, 12 entries a token). They are written by this script as artifacts and parts of earlier stages;
+what is measured is the stages' own code, each in a process of its own: ``prepare``, ``rollouts`` (whose samples are all
+in the store) and ``weights`` are the stages, ``write`` commits targets to the store part by part as stage teacher does,
+``read`` opens them as training does and goes through 64 batches. Time is
 processor time of the process and its children, memory its peak resident set; ratios are those of the last number of
 problems to the first. Measurements are added to what OUT has.
 """
@@ -30,8 +31,10 @@ import pyarrow as pa
 
 from benchmarks.machine import machine, ratios, versions
 from paced.artifacts import Ref
-from paced.config import Data, Decontamination, Runtime, Weights
+from paced.batching import batched
+from paced.config import Data, Decontamination, Model, Runtime, Sampling, Weights
 from paced.data.problems import prepare_spec
+from paced.identity import model_identity
 from paced.stage import Job, Spec, execute
 from paced.store import Collection
 from paced.tables import ANSWERS, PASS_RATES, PROBLEMS, QUESTIONS, ROLLOUTS, TARGETS
@@ -91,6 +94,31 @@ def prepare(home: Path, n: int) -> Spec:
     return prepare_spec(str(home), settings, 0, "train", exclude, Decontamination(), RUNTIME)
 
 
+def rollouts(home: Path, n: int) -> Spec:
+    from paced.models import Tokenizer
+    from paced.samples import Sampler
+
+    def problem(i: int) -> dict[str, Any]:
+        prompt = json.dumps([{"role": "user", "content": f"{i} + {i % 7} ="}])
+        return {"problem_id": identifier(i), "source": "tiny", "question": "", "prompt": prompt, "gold": str(i)}
+
+    made = finished(home, "prepare", "problems.parquet", map(problem, range(n)), PROBLEMS)
+    student = Ref(kind="model", path=str(MODEL), identity=model_identity(MODEL))
+    sampling = Sampling(max_new_tokens=TOKENS)
+    config = {"samples": 1, "sampling": sampling.model_dump(), "seed": 0, "dtype": "float32"}
+    inputs = {"problems": made, "model": student}
+    spec = Spec(stage="rollouts", home=str(home), config=config, inputs=inputs, runtime=RUNTIME)
+    sampler = Sampler(Job(spec, TELL), student, Model(path=str(MODEL), dtype="float32"), Tokenizer(MODEL), sampling, 0)
+    for part in batched(map(problem, range(n)), PART):
+        rows = [
+            {"sample_key": w.key, "problem_id": w.problem["problem_id"], "sample_index": 0, "prompt_ids": [1],
+             "response_ids": [1], "response": f"#### {w.problem['gold']}", "tokens": 1, "finish": "stop", "engine": ""}
+            for w in sampler.wanted(part, 1)
+        ]  # fmt: skip
+        sampler.collection.write(rows)
+    return spec
+
+
 def weights(home: Path, n: int) -> Spec:
     verdicts = np.random.default_rng(0).choice(["correct", "wrong", "unknown"], n * SAMPLES, p=[0.4, 0.55, 0.05])
     rows = (
@@ -108,8 +136,7 @@ def write(home: Path, n: int, tokens: str) -> None:
         rows = [target(i) for i in range(start, min(start + PART, n))]
         index = store.refresh()
         store.write([row for row in rows if row["sample_key"] not in index])
-        index = store.refresh()
-        assert all(row["sample_key"] in index for row in rows)
+    assert len(store.refresh()) == n
 
 
 def answers(home: Path, n: int) -> Spec:
@@ -154,6 +181,7 @@ def read(home: Path, n: int, spec: Spec) -> None:
 # What a stage finds, written in another process, and the stage.
 STAGES: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path, int, Any], Any]]] = {
     "prepare": (prepare, lambda home, n, spec: execute(spec, TELL)),
+    "rollouts": (rollouts, lambda home, n, spec: execute(spec, TELL)),
     "weights": (weights, lambda home, n, spec: execute(spec, TELL)),
     "write": (lambda home, n: "", write),
     "read": (answers, read),
@@ -161,7 +189,13 @@ STAGES: dict[str, tuple[Callable[[Path, int], Any], Callable[[Path, int, Any], A
 
 
 # What is imported before the time is taken.
-IMPORTS = {"prepare": "paced.verify", "weights": "paced.weights", "write": "paced.teacher", "read": "paced.objectives"}
+IMPORTS = {
+    "prepare": "paced.verify",
+    "rollouts": "paced.rollouts",
+    "weights": "paced.weights",
+    "write": "paced.teacher",
+    "read": "paced.objectives",
+}
 
 
 def setup(stage: str, home: Path, n: int) -> Any:

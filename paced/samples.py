@@ -121,7 +121,8 @@ class Sampler:
             job.progress(done, len(missing), what)
         job.counts["computed"] = job.counts.get("computed", 0) + computed
         job.counts["reused"] = job.counts.get("reused", 0) + len(wanted) - computed
-        return [self.collection.refresh()[w.key] for w in wanted]
+        index = self.collection.refresh()
+        return [index[w.key] for w in wanted]
 
     def graded(
         self, wanted: Sequence[Wanted], parts: Sequence[str], columns: Sequence[str] = ()

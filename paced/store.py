@@ -53,7 +53,7 @@ class Collection:
         self.schema = schema.with_metadata(notes)
         self._about = about
         self._index: dict[str, str] = {}
-        self._indexed: set[str] = set()
+        self._seen = {"collection.json"}  # files that need no second look
 
     def refresh(self) -> dict[str, str]:
         """key -> part name, over all committed parts; reads only parts not seen before, and only their keys."""
@@ -61,11 +61,12 @@ class Collection:
             files = os.listdir(self.folder)
         except FileNotFoundError:
             return self._index
-        notes = {file.removesuffix(".json") for file in files if file.endswith(".json")}
-        for name in sorted(notes - self._indexed - {"collection"}):
+        new = [file for file in files if file not in self._seen]
+        for note in sorted(file for file in new if file.endswith(".json")):
+            name = note.removesuffix(".json")
             for key in self._open(name).read([KEY]).column(KEY).to_pylist():
                 self._index.setdefault(key, name)
-            self._indexed.add(name)
+            self._seen |= {note, f"{name}.parquet"}
         return self._index
 
     def write(self, rows: Sequence[dict[str, Any]]) -> str:
@@ -87,7 +88,7 @@ class Collection:
             path.with_suffix(".json"),
             {"schema": SCHEMA, "rows": len(rows), "bytes": len(data), "sha256": sha256, "tokens": self.tokens},
         )
-        self._indexed.add(name)
+        self._seen |= {f"{name}.json", path.name}
         for key in keys:
             self._index.setdefault(key, name)
         return name
