@@ -4,10 +4,11 @@
 
 MODEL teaches itself, as recipes/smollm2_self.yaml has it: the teacher reads the solution that the student does not, and
 samples answers. Each encoding is measured on the same positions (paced/fidelity.py): entries and bytes a position, the
-divergence that the loss cannot see, the gradient's relative error. ``OUT`` has the curve over the floor for each
-temperature, and beside each reference the smallest floor's encoding whose gradient is no worse. References: the fixed
-top-128 in fp16 with a tail bucket, stored as ours are; and the codec that DistillKit recommends (its README: k 128), by
-its description, with both of its ways to treat the mass outside. Temperatures are added to what OUT has.
+divergence that the loss cannot see, the gradient's relative error. ``OUT`` has for each temperature the curve over the
+floor, and over mass and cap, the rule that the floor replaced: the fewest ids that hold a mass, at most so many. Beside
+each reference it has the smallest floor's encoding whose gradient is no worse. References: the fixed top-128 in fp16
+with a tail bucket, stored as ours are; and the codec that DistillKit recommends (its README: k 128), by its
+description, with both of its ways to treat the mass outside. Temperatures are added to what OUT has.
 """
 
 import argparse
@@ -27,9 +28,10 @@ from paced.engines.transformers import TransformersEngine
 from paced.fidelity import Encoding, Line, Sample, compare, fixed
 from paced.models import Tokenizer, load_model
 from paced.prompts import messages_of
-from paced.targets import Sparse, encode
+from paced.targets import Sparse, encode, sparse
 
 FIXED = (20, 50, 128)
+MASSES, CAPS = (0.9, 0.98, 0.999), (64, 256)
 FLOORS = (4e-3, 2.8e-3, 2e-3, 1.4e-3, 1e-3, 7e-4, 5e-4, 3.5e-4, 2.5e-4)
 INSTRUCTION = "Solve the problem step by step in a few short lines, then write the final number after '####'."
 EXACT, TERMS = 16, 6  # what DistillKit recommends to store in bf16 and as coefficients in fp32, beside 128 ids
@@ -37,6 +39,19 @@ EXACT, TERMS = 16, 6  # what DistillKit recommends to store in bf16 and as coeff
 
 def floor(least: float) -> Encoding:
     return Encoding(lambda logits, taken, kept: encode(logits, taken, least), least)
+
+
+def adaptive(mass: float, cap: int) -> Encoding:
+    """The likeliest ids until they hold ``mass``, at most ``cap`` of them, and the one taken; and a tail bucket."""
+
+    def encoded(logits: Tensor, taken: Tensor, kept: Sparse) -> Sparse:
+        logp = logits.float().log_softmax(-1)
+        top, ids = logp.topk(cap)
+        before = top.exp().cumsum(-1) - top.exp()
+        chosen = torch.zeros_like(logp, dtype=torch.bool).scatter(-1, ids, before < mass)
+        return sparse(logp, chosen.scatter(-1, taken[:, None], True))
+
+    return Encoding(encoded)
 
 
 def distillkit(bucket: bool) -> Encoding:
@@ -71,6 +86,7 @@ ENCODINGS = {
     **{f"fixed top-{k}": fixed(k) for k in FIXED[:-1]},
     **REFERENCES,
     **{f"floor {least:g}": floor(least) for least in FLOORS},
+    **{f"mass {mass:g}, at most {cap}": adaptive(mass, cap) for mass in MASSES for cap in CAPS},
 }
 
 
