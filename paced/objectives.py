@@ -24,13 +24,13 @@ from paced.errors import DataError, EngineError
 from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, exact, fused_loss
 from paced.models import DTYPES, Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.prompts import messages_of
-from paced.ragged import Ragged
+from paced.ragged import Ragged, RaggedWriter
 from paced.rollouts import kept_problems
-from paced.sharding import shard
+from paced.sharding import meet, rank, shard
 from paced.stage import Job
 from paced.store import ROW_GROUP, Collection
 from paced.tables import SAMPLES, TARGETS
-from paced.targets import FLAT, Packed, decode
+from paced.targets import FLAT, Packed, decode, pack
 
 
 class Sample(NamedTuple):
@@ -64,7 +64,8 @@ class Objective(Protocol):
 class Forward:
     """A loss along the teacher's answers, p from the cache (method section 3): KL(p || q) unless the arm says else.
 
-    Each epoch uses a problem's next answer. Targets and prompts lie on disk; in memory is a row of numbers a problem.
+    Each epoch uses a problem's next answer. Targets and prompts lie on disk, where the first process puts them for all;
+    in memory is a row of numbers a problem.
     """
 
     def __init__(
@@ -73,18 +74,10 @@ class Forward:
         about = json.loads((job.input("answers").folder / "targets.json").read_text())
         collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
         self._ids, items, pairs = answered(job)
-        texts, asked = prompts(job, scratch / "prompts.bin")
-        asked = places(self._ids, asked)
-
-        def read() -> Iterator[pa.Table]:
-            """The targets' rows, with the prompt that the student reads: the teacher may have had more."""
-            field, done = TARGETS.field("prompt_ids"), 0
-            for rows in collection.tables(pairs, list(FLAT)):
-                own = [tokenizer.prompt(texts[i].tobytes().decode()) for i in asked[items[done:][: len(rows)]].tolist()]
-                done += len(rows)
-                yield rows.set_column(rows.schema.get_field_index(field.name), field, [pa.array(own, field.type)])
-
-        self._packed = Packed(scratch, read())
+        if rank() == 0:
+            pack(scratch, targets(job, collection, tokenizer, pairs, self._ids[items], scratch))
+        meet()
+        self._packed = Packed(scratch)
         self.population = len(self._ids)
         # An item's answers are _places[_ends[item] : _ends[item + 1]].
         self._places = items.argsort(kind="stable")
@@ -128,14 +121,34 @@ def answered(job: Job) -> tuple[NDArray[np.bytes_], NDArray[np.intp], Iterator[t
     return distinct[come], come.argsort()[item[order]], pairs
 
 
+def targets(
+    job: Job, collection: Collection, tokenizer: Tokenizer, pairs: Iterable[tuple[str, str]], ids: NDArray[np.bytes_],
+    scratch: Path,
+) -> Iterator[pa.Table]:  # fmt: skip
+    """The rows of targets that ``pairs`` name, with the prompt that the student reads: the teacher may have had more.
+
+    Args:
+        ids: the problem of each.
+        scratch: where all prompts are kept while they are looked up.
+    """
+    texts, known = prompts(job, scratch / "prompts.bin")
+    asked = places(ids, known)
+    field, done = TARGETS.field("prompt_ids"), 0
+    for rows in collection.tables(pairs, list(FLAT)):
+        own = [tokenizer.prompt(texts[i].tobytes().decode()) for i in asked[done:][: len(rows)].tolist()]
+        done += len(rows)
+        yield rows.set_column(rows.schema.get_field_index(field.name), field, [pa.array(own, field.type)])
+
+
 def prompts(job: Job, path: Path) -> tuple[Ragged, NDArray[np.bytes_]]:
     """The prompts of all problems as UTF-8 on disk, and the problems' ids, in the order of their table."""
-    texts, ids = Ragged(path, np.uint8), list[NDArray[np.bytes_]]()
+    texts, ids = RaggedWriter(path, np.uint8), list[NDArray[np.bytes_]]()
     for batch in job.batches("problems", "problems.parquet", ["problem_id", "prompt"]):
         ids.append(id_array(batch["problem_id"].to_pylist()))
         encoded = [text.encode() for text in batch["prompt"].to_pylist()]
         texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
-    return texts, np.concatenate(ids)
+    texts.close()
+    return Ragged(path, np.uint8), np.concatenate(ids)
 
 
 def id_array(texts: Iterable[str]) -> NDArray[np.bytes_]:

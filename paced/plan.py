@@ -26,7 +26,7 @@ from paced.footprint import (
     shape,
     training_memory,
 )
-from paced.store import SAMPLE_BYTES, TARGET_BYTES
+from paced.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
 
 
 class Gpu(NamedTuple):
@@ -80,6 +80,7 @@ class Plan(NamedTuple):
     gpu: str
     gpus: int
     checkpoint: int  # bytes, while training
+    copied: float  # bytes of targets, while training on them
 
 
 def problems_in(data: Data, field: str) -> int:
@@ -169,6 +170,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
 
     sampling("rollouts", seeds, problems * recipe.rollouts.samples, student, recipe.student, recipe.rollouts.sampling)
     forward = [arm for arm in recipe.arms if arm.schedule != "reverse"]
+    copied = 0.0
     if forward:
         share = 1.0 if any(arm.scheme == "uniform" for arm in forward) else a.kept
         answers = share * problems * recipe.answers.samples
@@ -177,6 +179,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         tokens = answers * a.response * cut
         work = answers * (a.prompt + a.response * cut) * 2 * teacher.multiplied
         seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL)  # one device scores
+        copied = tokens * PACKED_BYTES
         name = "teacher targets, at most" if recipe.answers.capture else "teacher targets"  # what is not settled
         rows.append(Row(
             name, seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
@@ -215,7 +218,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             each = number * (benchmark.samples or recipe.evaluation.samples)
             sampling(f"evaluate {benchmark.name}", judging, each, student, recipe.student, recipe.evaluation.sampling)
     checkpoint = checkpoint_bytes(student, True, recipe.training.lora_rank)
-    return Plan(rows, {"student": student, "teacher": teacher}, a, gpu, gpus, checkpoint)
+    return Plan(rows, {"student": student, "teacher": teacher}, a, gpu, gpus, checkpoint, copied)
 
 
 def amount(value: float, unit: str) -> str:
@@ -262,7 +265,8 @@ def told(planned: Plan) -> str:
         f"{'all':<32} {'':>4} {'':>8} {amount(sum(r.operations for r in planned.rows), ''):>8} {hours:>8.2f} "
         f"{amount(sum(r.stored for r in planned.rows), 'B'):>8}",
         f"hours on {planned.gpus} x {planned.gpu}; {math.ceil(hours * planned.gpus)} GPU hours. "
-        f"A checkpoint while training: {amount(planned.checkpoint, 'B')}; a student: "
+        f"While training: a checkpoint of {amount(planned.checkpoint, 'B')}, "
+        f"targets of {amount(planned.copied, 'B')}; a student: "
         f"{amount(model_bytes(planned.models['student'], 'bfloat16'), 'B')} in bfloat16",
         *(f"{', '.join(stages)}: {line}" for line, stages in wanted.items()),
     ]

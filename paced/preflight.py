@@ -19,7 +19,7 @@ from paced.models import Tokenizer, check_length, same_tokens
 from paced.prompts import messages_of
 from paced.samples import model_folder
 from paced.stage import Job
-from paced.store import SAMPLE_BYTES, TARGET_BYTES
+from paced.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
 
 PROBE = json.dumps([{"role": "user", "content": "What is 1 + 1?"}])
 SWITCH = "enable_thinking"  # what chat templates call it
@@ -125,9 +125,13 @@ def check_pair(student: Path, own: Tokenizer, teacher: Path, other: Tokenizer) -
 
 
 def bytes_stored(recipe: Recipe, problems: int, parameters: int) -> float:
-    """What a run leaves on disk, at most: samples, targets, students, and one checkpoint while each stage trains."""
+    """What a run leaves on disk, at most: samples, targets, students; and what each stage has while it trains.
+
+    That is a checkpoint, and a copy of the targets.
+    """
     samples = problems * recipe.rollouts.samples * recipe.rollouts.sampling.max_new_tokens * SAMPLE_BYTES
-    answers = problems * recipe.answers.samples * recipe.answers.sampling.max_new_tokens * (SAMPLE_BYTES + TARGET_BYTES)
+    positions = problems * recipe.answers.samples * recipe.answers.sampling.max_new_tokens
+    answers = positions * (SAMPLE_BYTES + TARGET_BYTES)
     size = 2 if recipe.student.dtype == "bfloat16" else 4
     students = 0.0
     for arm in recipe.arms:
@@ -136,7 +140,8 @@ def bytes_stored(recipe: Recipe, problems: int, parameters: int) -> float:
         )
         # All but the last of a schedule's students keep fp32 weights and the optimizer's two moments.
         students += parameters * (size + (rounds - 1) * 12)
-    return len(recipe.seeds) * (samples + answers + students) + parameters * 12 * recipe.runtime.processes
+    training = parameters * 12 + positions * PACKED_BYTES
+    return len(recipe.seeds) * (samples + answers + students) + training * recipe.runtime.processes
 
 
 def check_disk(home: Path, needed: float) -> None:

@@ -33,9 +33,9 @@ def sample_key(**parts: Any) -> str:
     return short(digest(parts), 32)
 
 
-# What planning reckons with: a sampled token (id and text, compressed), and a position of the teacher's targets (about
-# 10 entries of 2.2 bytes, and what a row costs).
-SAMPLE_BYTES, TARGET_BYTES = 6, 30
+# What planning reckons with: a sampled token (id and text, compressed), a position of the teacher's targets (about 10
+# entries of 2.2 bytes, and what a row costs), and the same in the flat copy that training reads (10 entries of 6).
+SAMPLE_BYTES, TARGET_BYTES, PACKED_BYTES = 6, 30, 70
 
 
 class Collection:

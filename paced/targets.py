@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paced.losses import BLOCK
-from paced.ragged import Ragged
+from paced.ragged import Ragged, RaggedWriter
 
 
 class Sparse(NamedTuple):
@@ -138,17 +138,10 @@ FLAT: dict[str, Any] = {"prompt_ids": np.int32, "response_ids": np.int32, **ENTR
 
 
 class Packed:
-    """Targets of many samples on disk: any sample at once, in memory only where they stand.
+    """Targets of many samples on disk (``pack``): any sample at once, in memory only where they stand."""
 
-    Built in one pass over tables of such rows, so that the order of training is free of the order of storage.
-    """
-
-    def __init__(self, folder: Path, tables: Iterable[pa.Table]):
+    def __init__(self, folder: Path):
         self._flat = {name: Ragged(folder / f"{name}.bin", kind) for name, kind in FLAT.items()}
-        for table in tables:
-            for name, flat in self._flat.items():
-                column: Any = table.column(name).combine_chunks()
-                flat.extend(column.flatten().to_numpy(), np.diff(column.offsets))
 
     def ids(self, name: str, sample: int) -> list[int]:
         """``prompt_ids`` or ``response_ids`` of a sample."""
@@ -157,3 +150,17 @@ class Packed:
     def sparse(self, samples: Iterable[int]) -> Sparse:
         """The entries of several samples, position after position."""
         return joined([Sparse(*(self._flat[name][sample] for name in ENTRIES)) for sample in samples])
+
+
+def pack(folder: Path, tables: Iterable[pa.Table]) -> None:
+    """Write samples for ``Packed`` in one pass over tables of such rows.
+
+    The order of training is then free of the order of storage.
+    """
+    flat = {name: RaggedWriter(folder / f"{name}.bin", kind) for name, kind in FLAT.items()}
+    for table in tables:
+        for name, writer in flat.items():
+            column: Any = table.column(name).combine_chunks()
+            writer.extend(column.flatten().to_numpy(), np.diff(column.offsets))
+    for writer in flat.values():
+        writer.close()

@@ -267,7 +267,7 @@ def make_objective(job: Job, config: Config, tokenizer: Tokenizer, device: torch
     weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
     loss = LOSSES[config.loss] if config.jsd_share is None else functools.partial(jsd, share=config.jsd_share)
     if config.objective == "forward":
-        return Forward(job, loss, tokenizer, weights, device, job.work / f"targets-{sharding.rank()}")
+        return Forward(job, loss, tokenizer, weights, device, job.work / "targets")
     folder = model_folder(job.input("teacher"))
     teacher = Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.teacher_trust_remote_code)
     return Reverse(job, loss, config.temperature, teacher, config.privileged, tokenizer, weights, device)

@@ -11,7 +11,7 @@ import torch
 
 from paced.losses import BLOCK, bucketed, forward_kl
 from paced.tables import TARGETS
-from paced.targets import Packed, Sparse, decode, encode, encode_likeliest, joined
+from paced.targets import Packed, Sparse, decode, encode, encode_likeliest, joined, pack
 
 HALF = 2.0**-11  # relative rounding of fp16
 
@@ -124,7 +124,8 @@ def test_packed_returns_what_was_written(tmp_path: Path) -> None:
         )
     table = pa.Table.from_pylist(written, schema=pa.schema([TARGETS.field(name) for name in written[0]]))
     for _ in range(2):  # building over an older one replaces it
-        packed = Packed(tmp_path / "packed", iter([table[:2], table[2:4].take([0, 1]), table[4:]]))
+        pack(tmp_path / "packed", iter([table[:2], table[2:4].take([0, 1]), table[4:]]))
+    packed = Packed(tmp_path / "packed")
     for order in ([0, 1, 2, 3, 4], [4, 0, 3], [2], [1, 1, 0]):
         sparse = packed.sparse(order)
         for values, name in zip(sparse, ("entry_count", "entry_ids", "entry_logprobs", "tail_logprob"), strict=True):
