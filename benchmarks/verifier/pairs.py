@@ -4,7 +4,7 @@
     paced grade OUT.jsonl --out VERDICTS.jsonl
 
 DATA is a folder with the original files of MATH, MATH-500, GSM8K, Minerva, OlympiadBench and others. Labels are right
-by construction (rewrites.py), independently of the verifier. Each pair is a whole response: some working with other
+by construction (rewrites/), independently of the verifier. Each pair is a whole response: some working with other
 numbers in it, then one of many endings.
 """
 
@@ -18,7 +18,8 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.verifier.rewrites import CATEGORIES, DAYS, HELD_OUT, SMALL
+from benchmarks.verifier.rewrites import CATEGORIES, HELD_OUT
+from benchmarks.verifier.rewrites.base import DAYS
 
 MATH_ENDINGS = [
     "Therefore, the answer is $\\boxed{{{0}}}$.",
@@ -179,14 +180,13 @@ def make(data: Path, seed: int, each: int, held_out: bool) -> list[dict[str, Any
     draw = random.Random(seed)
     every = sorted({g for g in golds(data) if g})
     draw.shuffle(every)
-    assert SMALL
     found: dict[tuple[str, bool], list[dict[str, Any]]] = defaultdict(list)
     for category, rewrite in (HELD_OUT if held_out else CATEGORIES).items():
         drawn = (
             every if rewrite(every[0], draw) == [] or not all(rewrite(g, draw) for g in every[:20]) else every[:each]
         )
         seen: set[tuple[str, str]] = set()
-        for round_ in range(3):
+        for _ in range(3):
             for gold in drawn:
                 if min(len(found[category, True]), len(found[category, False])) >= each:
                     break
@@ -199,7 +199,6 @@ def make(data: Path, seed: int, each: int, held_out: bool) -> list[dict[str, Any
                             "label": "correct" if right else "wrong",
                         }
                         found[category, right].append(pair | {"category": category})
-            assert round_ >= 0
     pairs = [p for rows in found.values() for p in rows]
     if not held_out:
         pairs += [*statements(draw, each), *choices(draw, each)]
