@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -26,6 +27,7 @@ from paced.identity import digest, short
 
 KEY = "sample_key"
 ROW_GROUP = 8192  # rows of a table that are written, and can be read, at once
+WINDOW, TAKEN = 2048, 256  # rows in memory that are put in order, and of them as objects
 
 
 def sample_key(**parts: Any) -> str:
@@ -102,11 +104,23 @@ class Collection:
         return self._open(name).read(columns)
 
     def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[dict[str, Any]]:
-        """The rows of ``(key, part)`` pairs in their order, few of them as objects at a time."""
-        return itertools.chain.from_iterable(table.to_pylist() for table in self.tables(wanted, columns))
+        """The rows of ``(key, part)`` pairs in their order, few of them as objects at a time.
+
+        A part is read once for all of WINDOW pairs that are in it: on-policy samples are asked for in the order of
+        draws, in which neighbours seldom share a part.
+        """
+        for pairs in batched(wanted, WINDOW):
+            order = sorted(range(len(pairs)), key=lambda i: pairs[i][1])
+            table = pa.concat_tables(self.tables([pairs[i] for i in order], columns))
+            place = np.argsort(order)
+            for start in range(0, len(pairs), TAKEN):
+                yield from table.take(place[start : start + TAKEN]).to_pylist()
 
     def tables(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[pa.Table]:
-        """The rows of ``(key, part)`` pairs in their order, as tables of few rows; one part is in memory at a time."""
+        """The rows of ``(key, part)`` pairs in their order, as tables of few rows.
+
+        One part is in memory at a time; a part is read each time that the order comes to it.
+        """
         for name, pairs in itertools.groupby(wanted, key=lambda pair: pair[1]):
             table = self.part(name, [KEY, *[c for c in columns if c != KEY]])
             position = {key: i for i, key in enumerate(table.column(KEY).to_pylist())}
@@ -116,8 +130,8 @@ class Collection:
                     raise CacheError(
                         f"{self.folder / name}.parquet lacks sample {key}: run 'paced cache verify --delete'"
                     )
-            for start in range(0, len(keys), 256):
-                yield table.take([position[key] for key in keys[start : start + 256]])
+            for start in range(0, len(keys), TAKEN):
+                yield table.take([position[key] for key in keys[start : start + TAKEN]])
 
     def _open(self, name: str) -> pq.ParquetFile:
         path = self.folder / f"{name}.parquet"

@@ -53,6 +53,18 @@ def test_rows_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
     assert json.loads((store.folder / "collection.json").read_text()) == ABOUT
 
 
+def test_a_part_is_read_once_for_rows_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = collection(tmp_path)
+    parts = {n: store.write([row(f"{n}-{i}", 10 * n + i) for i in range(8)]) for n in range(4)}
+    read: list[str] = []
+    opened = Collection._open  # type: ignore[attr-defined]
+    monkeypatch.setattr(Collection, "_open", lambda self, name: read.append(name) or opened(self, name))
+    drawn = [(n, i) for i in (5, 0, 5, 7) for n in (2, 0, 3)]
+    found = store.rows([(f"{n}-{i}", parts[n]) for n, i in drawn], ["value"])
+    assert [r["value"] for r in found] == [10 * n + i for n, i in drawn]
+    assert sorted(read) == sorted(parts[n] for n in (0, 2, 3))
+
+
 def test_other_parameters_are_another_collection(tmp_path: Path) -> None:
     collection(tmp_path).write([row("a")])
     assert collection(tmp_path, {**ABOUT, "seed": 1}).refresh() == {}
