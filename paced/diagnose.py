@@ -1,8 +1,8 @@
 """Stage 'diagnose': the gradient of each problem by itself, projected, and its signal-to-noise ratio by pass rate.
 
 The gradient of a problem is that of its own loss, as a training step would take it at weight 1: with respect to all
-parameters of the student, before any preconditioning. It is kept as a sketch of K numbers (Sketch), so memory is
-bounded by problems x K, and what is computed is kept part by part: a killed stage goes on from there.
+parameters of the student, on one device, before any preconditioning. It is kept as a sketch of K numbers (Sketch), so
+memory is bounded by problems x K, and what is computed is kept part by part: a killed stage goes on from there.
 """
 
 from collections.abc import Iterable
@@ -10,17 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
-from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from paced.config import Model, Precision, Weights
+from paced.config import Model, Weights
 from paced.errors import DataError
-from paced.losses import forward_kl, reverse_kl
 from paced.models import Tokenizer, device_of, load_model
-from paced.objectives import Forward, Objective, Reverse, Student, coefficients
+from paced.objectives import Learning, Objective, Student, coefficients, make_objective, recompute_activations
 from paced.samples import model_folder
 from paced.snr import bins_of, diagnosis
 from paced.stage import Job
@@ -33,22 +30,14 @@ CHUNK = 1 << 20  # coordinates whose cells exist at once
 MOST_BINS = 20
 
 
-class Config(BaseModel):
+class Config(Learning):
     """Identity-relevant configuration of the stage; ``samples`` is the G behind the pass rates."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    objective: Literal["forward", "reverse"]
     reduction: Literal["sequence", "token"]
+    gradient_checkpointing: bool
     samples: int
     weights: Weights
-    seed: int
-    dtype: Precision
-    teacher_dtype: Precision
     dimensions: int = 2048
-    privileged: bool = False
-    thinking: bool | None = None
-    trust_remote_code: bool = False
-    teacher_trust_remote_code: bool = False
 
 
 class Sketch:
@@ -90,11 +79,13 @@ def diagnose(job: Job) -> None:
     folder = model_folder(job.input("model"))
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
     model = load_model(folder, Model(path=str(folder), trust_remote_code=config.trust_remote_code), device)
-    student = Student(model, tokenizer.size, config.dtype)
+    if config.gradient_checkpointing:
+        recompute_activations(model)
+    student = Student(model, tokenizer.size, config.dtype, config.temperature)
     table = job.table("weights", "pass_rates.parquet", ["problem_id", "pass_rate"])
     table = table[table["pass_rate"].notna()]
     rates = dict(zip(table["problem_id"], table["pass_rate"], strict=True))
-    objective = objective_of(job, config, tokenizer, table.assign(weight=1.0), device)
+    objective = make_objective(job, config, tokenizer, table.assign(weight=1.0), device)
     names = objective.ids
     items = [i for i, problem in enumerate(names) if problem in rates and objective.has(i)]
     sketch = Sketch(config.dimensions, config.seed)
@@ -130,17 +121,6 @@ def diagnose(job: Job) -> None:
     about = {"objective": config.objective, "parameters": size, "dimensions": config.dimensions}
     job.write_json("diagnosis.json", about | {"without_gradient": len(rates) - len(ids)} | result)
     job.counts |= {"problems": len(ids), "without_gradient": len(rates) - len(ids)}
-
-
-def objective_of(
-    job: Job, config: Config, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device
-) -> Forward | Reverse:
-    """What a training step of this objective would read."""
-    if config.objective == "forward":
-        return Forward(job, forward_kl, tokenizer, weights, device, job.work / "targets")
-    folder = model_folder(job.input("teacher"))
-    teacher = Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.teacher_trust_remote_code)
-    return Reverse(job, reverse_kl, 1.0, teacher, config.privileged, tokenizer, weights, device)
 
 
 def gradient(

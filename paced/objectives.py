@@ -5,32 +5,53 @@ nothing here knows why a problem weighs what it does. Losses are summed over tok
 for the optimizer step, so splitting a step differently gives the same gradient (method section 7).
 """
 
+import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from paced.batching import batched
+from paced.config import Loss as LossName
 from paced.config import Model, Precision
 from paced.errors import DataError, EngineError
-from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, exact, fused_loss
+from paced.losses import LOSSES, Divergence, Loss, Projection, TeacherLogits, bucketed, exact, fused_loss, jsd
 from paced.models import DTYPES, Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.prompts import messages_of
 from paced.ragged import Ragged, RaggedWriter
 from paced.rollouts import kept_problems
-from paced.sharding import meet, rank, shard
+from paced.samples import model_folder
+from paced.sharding import loading, meet, rank, shard
 from paced.stage import Job
 from paced.store import ROW_GROUP, Collection
 from paced.tables import SAMPLES, TARGETS
 from paced.targets import FLAT, Packed, decode, pack
+
+
+class Learning(BaseModel):
+    """What a training step minimises, identity-relevant: ``loss`` is formed at ``temperature``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    objective: Literal["forward", "reverse"]
+    loss: LossName
+    jsd_share: float | None
+    temperature: float
+    seed: int
+    dtype: Precision
+    teacher_dtype: Precision
+    privileged: bool = False
+    thinking: bool | None = None
+    trust_remote_code: bool = False
+    teacher_trust_remote_code: bool = False
 
 
 class Sample(NamedTuple):
@@ -73,14 +94,14 @@ class Forward:
     ):
         about = json.loads((job.input("answers").folder / "targets.json").read_text())
         collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
-        self._ids, items, pairs = answered(job)
+        self._ids, items, numbers, pairs = answered(job)
         if rank() == 0:
             pack(scratch, targets(job, collection, tokenizer, pairs, self._ids[items], scratch))
         meet()
         self._packed = Packed(scratch)
         self.population = len(self._ids)
-        # An item's answers are _places[_ends[item] : _ends[item + 1]].
-        self._places = items.argsort(kind="stable")
+        # An item's answers, in their order, are _places[_ends[item] : _ends[item + 1]].
+        self._places = np.lexsort((numbers, items))
         self._ends = np.concatenate([[0], np.bincount(items).cumsum()])
         self._weights = weights["weight"].to_numpy(float)[places(self._ids, id_array(weights["problem_id"]))]
         self._loss, self._floor, self._device, self._size = loss, about["floor"], device, tokenizer.size
@@ -104,8 +125,10 @@ class Forward:
         return lambda logits, rows: bucketed(self._loss, logits, ids[rows], logprobs[rows], tail[rows], self._floor)
 
 
-def answered(job: Job) -> tuple[NDArray[np.bytes_], NDArray[np.intp], Iterator[tuple[str, str]]]:
-    """The problems that have answers, as they first come; which one each answer is of; key and part of its targets.
+def answered(
+    job: Job,
+) -> tuple[NDArray[np.bytes_], NDArray[np.intp], NDArray[np.intp], Iterator[tuple[str, str]]]:
+    """The problems that have answers, as they first come; of each answer its problem, number, and key and part.
 
     Answers are in storage order, so that each part is opened once.
     """
@@ -115,10 +138,11 @@ def answered(job: Job) -> tuple[NDArray[np.bytes_], NDArray[np.intp], Iterator[t
 
     distinct, first, item = np.unique(id_array(column("problem_id")), return_index=True, return_inverse=True)
     keys, part = id_array(column("target_key")), id_array(column("part"))
-    order = np.lexsort((np.fromiter(column("sample_index"), int), item, part))
+    numbers = np.fromiter(column("sample_index"), np.intp)
+    order = np.lexsort((numbers, item, part))
     come = first.argsort()
     pairs = ((bytes(keys[row]).decode(), bytes(part[row]).decode()) for row in order.tolist())
-    return distinct[come], come.argsort()[item[order]], pairs
+    return distinct[come], come.argsort()[item[order]], numbers[order], pairs
 
 
 def targets(
@@ -165,12 +189,11 @@ def places(ids: NDArray[np.bytes_], among: NDArray[np.bytes_]) -> NDArray[np.int
 
 
 class Teacher(nn.Module):
-    """The frozen teacher of the reverse objective, its parameters spread over the processes if there are several."""
+    """The frozen teacher of the reverse objective."""
 
     def __init__(self, model: PreTrainedModel, size: int, temperature: float):
         super().__init__()
         self.model, self.size, self.temperature = model.requires_grad_(False), size, temperature
-        shard(self, model, gather_once=True)
 
     @torch.no_grad()
     def forward(
@@ -194,7 +217,9 @@ class Reverse:
     ):  # fmt: skip
         folder = Path(teacher.path)
         same_tokens(tokenizer, Tokenizer(folder, teacher.trust_remote_code))
-        self._loss, self._teacher = loss, Teacher(load_model(folder, teacher, device), tokenizer.size, temperature)
+        model = load_model(folder, teacher, loading(device))
+        self._loss, self._teacher = loss, Teacher(model, tokenizer.size, temperature)
+        shard(self._teacher, model, device, gather_once=True)
         table = job.table("rollouts", "rollouts.parquet")
         table = table[(table["finish"] != "error") & ~table["problem_id"].duplicated()]
         about = json.loads((job.input("rollouts").folder / "samples.json").read_text())
@@ -229,22 +254,48 @@ class Reverse:
         return lambda logits, rows: exact(self._loss, logits, teacher(rows).to(logits.dtype))
 
 
+def make_objective(
+    job: Job, config: Learning, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device
+) -> Forward | Reverse:
+    """The objective that the configuration names, over the problems of positive weight."""
+    loss = LOSSES[config.loss] if config.jsd_share is None else functools.partial(jsd, share=config.jsd_share)
+    if config.objective == "forward":
+        return Forward(job, loss, tokenizer, weights, device, job.work / "targets")
+    folder = model_folder(job.input("teacher"))
+    teacher = Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.teacher_trust_remote_code)
+    return Reverse(job, loss, config.temperature, teacher, config.privileged, tokenizer, weights, device)
+
+
 class Student(nn.Module):
     """The student and its loss in one module, so that sharded parameters are whole while either is computed."""
 
     def __init__(self, model: PreTrainedModel, size: int, precision: Precision, temperature: float = 1.0):
         super().__init__()
         self.model, self.size, self.dtype, self.temperature = model, size, DTYPES[precision], temperature
-        shard(self, model, gather_once=False)
 
     def forward(self, samples: Sequence[Sample], shares: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
         """The weighted sum of the divergence over response tokens, and its value at each (paced.losses.fused_loss)."""
         device = shares.device.type
-        with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32):
+        # Without its cache: each weight is used once, and a copy of each would live until the forward pass ends.
+        with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False):
             hidden = response_hidden(self.model, [s.prompt for s in samples], [s.response for s in samples])
         with torch.autocast(device, enabled=False):  # autocast keeps the residual stream in fp32
             head = projection(self.model, self.size, self.temperature)
             return fused_loss(hidden.to(self.dtype), head, shares, divergence)
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Keep only the input of each layer for the backward pass and compute the rest again: memory for time.
+
+    The library does so only in training mode, in which there must be no dropout, or targets would be missed.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0  # pyright: ignore[reportArgumentType]
 
 
 def coefficients(samples: Sequence[Sample], denominator: float, reduction: str) -> list[float]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
@@ -36,21 +37,28 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def shard(module: nn.Module, model: PreTrainedModel, gather_once: bool) -> None:
+def shard(module: nn.Module, model: PreTrainedModel, device: torch.device, gather_once: bool) -> None:
     """Spread the parameters of ``model`` inside ``module`` over all processes, layer by layer; alone, do nothing.
 
     Args:
+        device: where they are computed with. They may lie on the host, and need not fit on one device.
         gather_once: for a frozen model: what is outside the layers stays gathered after a forward pass.
     """
     if processes() == 1:
         return
+    mesh = init_device_mesh(device.type, (processes(),))
     for layer in layers(model):
-        fully_shard(layer)
-    fully_shard(module, reshard_after_forward=False if gather_once else None)
+        fully_shard(layer, mesh=mesh)
+    fully_shard(module, mesh=mesh, reshard_after_forward=False if gather_once else None)
     for child in module.modules():
         if isinstance(child, FSDPModule):
             child.set_gradient_divide_factor(1.0)
             child.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+
+
+def loading(device: torch.device) -> torch.device:
+    """Where a model is loaded that is trained or scored on ``device``: on the host, if it is then to be spread."""
+    return device if processes() == 1 else torch.device("cpu")
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -59,8 +67,8 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def like(value: Tensor, model: Tensor) -> Tensor:
-    """A whole tensor laid out as ``model`` is: this process's shard of it, or all of it."""
-    value = value.to(model.device)
+    """A copy of a whole tensor laid out as ``model`` is: this process's shard of it, or all of it."""
+    value = value.to(model.device, copy=True)
     if isinstance(model, DTensor):
         return distribute_tensor(value, model.device_mesh, model.placements)
     return value

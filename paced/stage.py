@@ -56,7 +56,7 @@ STAGES = {
     "rollouts": Stage("paced.rollouts:rollouts", 6, True),
     "weights": Stage("paced.weights:weights", 1, False),
     "teacher": Stage("paced.teacher:teacher", 7, True),
-    "train": Stage("paced.train:train", 5, True),
+    "train": Stage("paced.train:train", 6, True),
     "evaluate": Stage("paced.evaluate:evaluate", 8, True),
     "diagnose": Stage("paced.diagnose:diagnose", 5, True),
     "compare": Stage("paced.compare:compare", 2, False),

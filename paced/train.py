@@ -5,18 +5,16 @@ holds weights, optimizer moments, step and RNG as safetensors and JSON. Killed a
 bits.
 """
 
-import functools
+import datetime
 import json
 import math
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
-from accelerate import Accelerator
-from pydantic import BaseModel, ConfigDict
+from accelerate import Accelerator, InitProcessGroupKwargs
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -24,11 +22,18 @@ from transformers import PreTrainedModel
 
 from paced import lora, sharding
 from paced.batching import draws, micro_batches
-from paced.config import Loss, Model, Precision, Training
+from paced.config import Model, Training
 from paced.errors import EngineError
-from paced.losses import LOSSES, jsd
 from paced.models import DTYPES, Tokenizer, device_of, layers, load_model
-from paced.objectives import Forward, Objective, Reverse, Student, canary, coefficients, denominator
+from paced.objectives import (
+    Learning,
+    Student,
+    canary,
+    coefficients,
+    denominator,
+    make_objective,
+    recompute_activations,
+)
 from paced.samples import model_folder
 from paced.stage import Job
 
@@ -38,31 +43,18 @@ COMPANIONS = (
 )  # fmt: skip
 
 
-class Config(BaseModel):
+class Config(Learning):
     """Identity-relevant configuration of the stage.
 
     ``start`` is the first step under the arm's one schedule of ``training.steps``, ``draw_start`` the first draw of
-    this objective; ``loss`` is formed at ``temperature``; ``more`` says that another training stage follows, which
-    needs fp32 weights and the moments.
+    this objective; ``more`` says that another training stage follows, which needs fp32 weights and the moments.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    objective: Literal["forward", "reverse"]
-    loss: Loss
-    jsd_share: float | None
-    temperature: float
     steps: int
     start: int
     draw_start: int
-    seed: int
     more: bool
     training: Training
-    dtype: Precision
-    teacher_dtype: Precision
-    privileged: bool = False
-    thinking: bool | None = None
-    trust_remote_code: bool = False
-    teacher_trust_remote_code: bool = False
 
 
 def learning_rate(step: int, training: Training) -> float:
@@ -97,8 +89,12 @@ class State:
         return result
 
     def weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Whole parameters of the plain model, on the host of the first process."""
+        """Whole parameters of the plain model, and the buffers stored with them, on the host of the first process."""
         result: dict[str, Tensor] = {}
+        stored = self.model.state_dict().keys()
+        for name, buffer in self.model.named_buffers():
+            if name in stored and (plain := lora.plain(name)):
+                result[plain] = buffer.cpu()
         for name, parameter in self.model.named_parameters():
             if plain := lora.plain(name):
                 value, own = sharding.whole(parameter.detach()), lora.added(self.model, name)
@@ -114,8 +110,10 @@ class State:
             for name, parameter in self.parameters.items():
                 if f"weight.{name}" in names:
                     parameter.data.copy_(sharding.like(stored.get_tensor(f"weight.{name}"), parameter.data))
+                if f"step.{name}" not in names:  # it has never had a gradient
+                    continue
                 self.optimizer.state[parameter] = {
-                    "step": stored.get_tensor(f"step.{name}"),
+                    "step": stored.get_tensor(f"step.{name}").clone(),  # else the file stays open
                     **{
                         key: sharding.like(stored.get_tensor(f"{key}.{name}"), parameter.data)
                         for key in ("exp_avg", "exp_avg_sq")
@@ -164,7 +162,9 @@ def train(job: Job) -> None:
         return sharding.launch(job, Path(job.runtime.accelerate))
     config = Config.model_validate(job.spec.config)
     training = config.training
-    device = Accelerator(cpu=device_of(job.runtime).type == "cpu").device
+    # The others wait while the first process packs targets and writes checkpoints, which may be long.
+    patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=6))
+    device = Accelerator(cpu=device_of(job.runtime).type == "cpu", kwargs_handlers=[patient]).device
     torch.manual_seed(config.seed)
     folder = model_folder(job.input("model"))
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
@@ -174,21 +174,23 @@ def train(job: Job) -> None:
     if training.lora_rank:
         model = load_model(folder, full, torch.device("cpu"))
         lora.adapt(model, training.lora_rank, training.adapter_alpha, DTYPES[config.dtype], before)
-        model.to(device)  # pyright: ignore[reportArgumentType]
+        model.to(sharding.loading(device))  # pyright: ignore[reportArgumentType]
     else:
-        model = load_model(folder, full, device)
+        model = load_model(folder, full, sharding.loading(device))
     if training.gradient_checkpointing:
         recompute_activations(model)
     if training.compile:
         for layer in layers(model):
             layer.compile(dynamic=True)  # for every length at once: what a run computes does not depend on a resume
     student = Student(model, tokenizer.size, config.dtype, config.temperature)
+    sharding.shard(student, model, device, gather_once=False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trained, training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
     )
     state = State(model, optimizer)
-    objective = make_objective(job, config, tokenizer, device)
+    weighed = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
+    objective = make_objective(job, config, tokenizer, weighed, device)
 
     first, lines, tokens = 0, list[str](), 0
     checkpoints = sorted(job.work.glob("checkpoint-*"))
@@ -260,31 +262,6 @@ def train(job: Job) -> None:
         for file in sorted((job.folder / "model").iterdir()):
             job.add(f"model/{file.name}")
     job.counts |= {"steps": config.steps, "tokens": tokens, "problems": objective.population}
-
-
-def make_objective(job: Job, config: Config, tokenizer: Tokenizer, device: torch.device) -> Objective:
-    """The objective that the configuration names, over the problems of positive weight."""
-    weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
-    loss = LOSSES[config.loss] if config.jsd_share is None else functools.partial(jsd, share=config.jsd_share)
-    if config.objective == "forward":
-        return Forward(job, loss, tokenizer, weights, device, job.work / "targets")
-    folder = model_folder(job.input("teacher"))
-    teacher = Model(path=str(folder), dtype=config.teacher_dtype, trust_remote_code=config.teacher_trust_remote_code)
-    return Reverse(job, loss, config.temperature, teacher, config.privileged, tokenizer, weights, device)
-
-
-def recompute_activations(model: PreTrainedModel) -> None:
-    """Keep only the input of each layer for the backward pass and compute the rest again: memory for time.
-
-    The library does so only in training mode, in which there must be no dropout, or targets would be missed.
-    """
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0  # pyright: ignore[reportArgumentType]
 
 
 def save_model(model: PreTrainedModel, weights: dict[str, Tensor], source: Path, target: Path) -> None:

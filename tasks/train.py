@@ -9,10 +9,8 @@ from tasks.run import Run
 from tasks.stage import stage_task
 
 
-def training_config(
-    run: Run, arm: Arm, objective: str, seed: int, start: int, steps: int, draw_start: int, more: bool
-) -> dict[str, Any]:
-    """Steps ``start`` to ``start + steps`` of an arm's one schedule."""
+def learning_config(run: Run, arm: Arm, objective: str, seed: int) -> dict[str, Any]:
+    """What a step of an arm minimises: forward or reverse KL, or the arm's own loss on the same samples."""
     recipe = run.recipe
     loss = arm.loss or f"{objective}_kl"
     return {
@@ -20,18 +18,26 @@ def training_config(
         "loss": loss,
         "jsd_share": (arm.jsd_share or 0.5) if loss == "jsd" else None,
         "temperature": recipe.consolidation.temperature if objective == "reverse" else 1.0,
-        "steps": steps,
-        "start": start,
-        "draw_start": draw_start,
         "seed": seed,
-        "more": more,
-        "training": recipe.training.model_dump(mode="json"),
         "dtype": recipe.student.dtype,
         "teacher_dtype": recipe.teacher_model.dtype,
         "privileged": recipe.teacher.privileged,
         "thinking": recipe.thinking,
         "trust_remote_code": recipe.student.trust_remote_code,
         "teacher_trust_remote_code": recipe.teacher_model.trust_remote_code,
+    }
+
+
+def training_config(
+    run: Run, arm: Arm, objective: str, seed: int, start: int, steps: int, draw_start: int, more: bool
+) -> dict[str, Any]:
+    """Steps ``start`` to ``start + steps`` of an arm's one schedule."""
+    return learning_config(run, arm, objective, seed) | {
+        "steps": steps,
+        "start": start,
+        "draw_start": draw_start,
+        "more": more,
+        "training": run.recipe.training.model_dump(mode="json"),
     }
 
 

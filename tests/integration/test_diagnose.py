@@ -11,9 +11,9 @@ from harness import Chain, Finished, contents, finished, paced, run_arguments
 from mlflow import MlflowClient
 
 from paced.config import Model
-from paced.diagnose import Config, Sketch, gradient, objective_of
+from paced.diagnose import Config, Sketch, gradient
 from paced.models import Tokenizer, load_model
-from paced.objectives import Student, coefficients, denominator
+from paced.objectives import Student, coefficients, denominator, make_objective
 from paced.stage import Job, Spec, execute
 from tasks.journal import PARENT
 
@@ -35,7 +35,8 @@ def learning_from_rollouts(chain: Chain) -> Spec:
     spec = chain.specs["diagnose"]
     inputs = {name: ref for name, ref in spec.inputs.items() if name != "answers"}
     inputs |= {"rollouts": chain.refs["rollouts"], "teacher": chain.specs["train_reverse"].inputs["teacher"]}
-    return spec.model_copy(update={"config": spec.config | {"objective": "reverse"}, "inputs": inputs})
+    config = spec.config | {"objective": "reverse", "loss": "reverse_kl"}
+    return spec.model_copy(update={"config": config, "inputs": inputs})
 
 
 def test_every_sampled_problem_has_a_gradient_of_reverse_kl(chain: Chain, tmp_path: Path) -> None:
@@ -59,7 +60,7 @@ def test_gradients_sum_to_that_of_a_training_step(chain: Chain, objective: str) 
     model = load_model(folder, Model(path=str(folder)), device)
     student = Student(model, tokenizer.size, "float32")
     weights = job.table("weights", "pass_rates.parquet").assign(weight=1.0)
-    source = objective_of(job, config, tokenizer, weights, device)
+    source = make_objective(job, config, tokenizer, weights, device)
     sketch = Sketch(512, 0)
     alone = [gradient(student, source, item, "sequence", sketch) for item in range(16)]
 

@@ -122,7 +122,9 @@ def gradients(folder: Path, names: Sequence[str]) -> list[Tensor]:
 
     Three a loss: in 6, some and 1 forward passes; with the last, one of two processes has none.
     """
-    student = Student(load_model(folder, Model(path=str(folder)), torch.device("cpu")), SIZE, "float32")
+    device = torch.device("cpu")
+    student = Student(load_model(folder, Model(path=str(folder)), device), SIZE, "float32")
+    sharding.shard(student, student.model, device, gather_once=False)
     samples = step()
     teacher, total = Teacher(samples, torch.float32), denominator(samples, "token")
     lengths = [len(s.prompt) + len(s.response) for s in samples]
