@@ -137,9 +137,9 @@ def begin_journal(
     inputs: Mapping[str, tuple[str, str]],
 ) -> None:
     """Note once what a stage is made from; ``inputs`` maps names to (identity, path)."""
-    if journal.has("begin"):
+    tags = {"paced.stage": stage, "paced.identity": identity}
+    if not journal.begin(tags, {**config, **arm_of(run, journal.label)}, identity):
         return
-    journal.begin({"paced.stage": stage, "paced.identity": identity}, {**config, **arm_of(run, journal.label)})
     for name, (digest, path) in inputs.items():
         if name in ("problems", "file") or name.startswith("benchmark/"):
             journal.input(name, digest, path, "evaluation" if name.startswith("benchmark/") else "training")
