@@ -20,7 +20,6 @@ from tasks import record
 from tasks.console import display
 from tasks.journal import PARENT, Journal
 from tasks.lineage import note_model
-from tasks.owner import claim
 from tasks.policies import StageDied
 from tasks.run import Run
 from tasks.runner import stop_all
@@ -50,7 +49,6 @@ class Pipeline:
 
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
-        claim()
         if not self._journal.has("begin"):
             self._journal.begin(record.tags(self.run), record.parameters(self.run))
             self._journal.file(self.run.folder / "recipe.yaml")
