@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from flows.distill import train_arms
 from paced.config import Loss, Recipe, Schedule, Scheme
 from paced.grid import grid
+from tasks.owner import claim
 from tasks.pipeline import Pipeline
 from tasks.run import open_run
 
@@ -50,5 +51,6 @@ def ablate(
 
     Returns the run's summary.
     """
+    claim()
     whole = grid(recipe, schemes, schedules, seeds, exponents, losses)
     return train_arms(Pipeline(open_run(whole), keep=False))

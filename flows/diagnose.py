@@ -13,6 +13,7 @@ from flows.distill import opened
 from paced.config import Recipe
 from tasks.diagnose import diagnose as measure
 from tasks.diagnose import objective
+from tasks.owner import claim
 from tasks.pipeline import Pipeline
 from tasks.rollouts import rollouts
 from tasks.run import model_ref, open_run
@@ -38,6 +39,7 @@ def diagnose(recipe: Recipe) -> dict[str, Any]:
 
     Returns the run's summary.
     """
+    claim()
     seed = recipe.seeds[0]
     pipeline = Pipeline(open_run(recipe.model_copy(update={"seeds": (seed,)}), "diagnosis"), keep=False)
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)

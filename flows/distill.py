@@ -14,6 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from paced.artifacts import Ref
 from paced.config import Arm, Recipe
 from tasks.evaluate import compare, evaluate
+from tasks.owner import claim
 from tasks.pipeline import Pipeline
 from tasks.preflight import preflight
 from tasks.prepare import prepare
@@ -43,6 +44,7 @@ def distill(recipe: Recipe) -> dict[str, Any]:
 
     Returns the run's summary (docs: summary.json).
     """
+    claim()
     return train_arms(Pipeline(open_run(recipe)))
 
 

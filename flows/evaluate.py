@@ -13,6 +13,7 @@ from flows.distill import prepared
 from paced.config import Recipe, home
 from tasks.evaluate import compare
 from tasks.evaluate import evaluate as judge
+from tasks.owner import claim
 from tasks.pipeline import Pipeline
 from tasks.registry import located
 from tasks.run import JUDGED, model_ref, open_run
@@ -37,6 +38,7 @@ def evaluate(recipe: Recipe, model: str) -> dict[str, Any]:
 
     Returns the run's summary.
     """
+    claim()
     run = open_run(recipe.model_copy(update={"seeds": (0,)}), "evaluation", located(model, home()))
     pipeline = Pipeline(run, keep=False)
     with pipeline as stages:

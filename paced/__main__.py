@@ -45,6 +45,12 @@ def guarded(program: Callable[[], object], tell: Listener) -> int:
     except Exception as error:
         if disk_is_full(error):
             return fail("EngineError", "the disk is full: free some space, then run the same command again")
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            return fail(
+                "EngineError",
+                "out of device memory: lower training.micro_batch_tokens or set training.gradient_checkpointing "
+                "('paced plan' says what each stage needs)",
+            )
         raise
     return 0
 

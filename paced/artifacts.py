@@ -10,6 +10,7 @@ import errno
 import importlib.metadata
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
@@ -103,7 +104,7 @@ def replacing(path: Path) -> Generator[Path]:
     Raises:
         EngineError: the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # pods on one volume share process ids
     try:
         with told_if_full(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from paced.artifacts import write_json
-from paced.errors import ERRORS, EngineError
+from paced.errors import ERRORS, EngineError, Stopped
 from paced.models import layers
 from paced.stage import Job, Spec, emit, peak_memory
 
@@ -94,33 +94,36 @@ def launch(job: Job, configuration: Path) -> None:
     """Run the job's stage in the processes that an accelerate configuration describes; what they wrote is the job's.
 
     Raises:
-        EngineError: a process failed without a word; otherwise the error that it told of.
+        EngineError: a process failed without a word; otherwise the first error that one told of.
     """
     job.work.mkdir(parents=True, exist_ok=True)
     spec, done = job.work / "spec.json", job.work / "done.json"
-    spec.write_text(job.spec.model_dump_json())
+    # Without the configuration, which would have a process that is alone launch once more.
+    runtime = job.runtime.model_copy(update={"accelerate": None})
+    spec.write_text(job.spec.model_copy(update={"runtime": runtime}).model_dump_json())
     done.unlink(missing_ok=True)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
     command += ["--module", "paced.sharding", str(spec)]
-    last: dict[str, Any] = {}
+    first: dict[str, Any] = {}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launched:
         assert launched.stdout
         try:
             for line in launched.stdout:
                 try:
                     event = json.loads(line)
-                except ValueError:
+                    kind = event["event"]
+                except (ValueError, TypeError, KeyError):  # what a library prints
                     print(line, end="", file=sys.stderr, flush=True)
                     continue
-                if event["event"] == "error":
-                    last = event
-                else:
+                if kind != "error":
                     job.tell(event)
+                elif event["type"] != Stopped.__name__:  # as the others are when one has failed
+                    first = first or event
         except BaseException:  # not when its output ends: it is about to say how it ended
             launched.terminate()
             raise
-    if last:
-        raise ERRORS.get(last["type"], EngineError)(last["message"])
+    if first:
+        raise ERRORS.get(first["type"], EngineError)(first["message"])
     if launched.returncode or not done.exists():
         raise EngineError(
             f"a training process started with {configuration} ended with status {launched.returncode}; "

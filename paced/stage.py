@@ -177,7 +177,9 @@ class Job:
     def finish(self) -> Ref:
         """Commit the artifact and drop the work folder."""
         if STAGES[self.spec.stage].holds_weights:
-            self.counts.setdefault("peak_memory", peak_memory())
+            peak = self.counts.pop("peak_memory", 0) or peak_memory()
+            if peak:  # what vLLM holds on a device, it holds in processes of its own
+                self.counts["peak_memory"] = peak
         ref = commit(
             self.folder,
             kind=self.spec.stage,

@@ -158,7 +158,7 @@ def train(job: Job) -> None:
         EngineError: the loss does not depend on the teacher, or it or the gradient is not finite; the last good
             checkpoint is kept.
     """
-    if job.runtime.accelerate and sharding.processes() == 1:
+    if job.runtime.accelerate:
         return sharding.launch(job, Path(job.runtime.accelerate))
     config = Config.model_validate(job.spec.config)
     training = config.training

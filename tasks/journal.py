@@ -4,6 +4,7 @@ Tracking never stops training. Whatever is to reach MLflow is appended here at o
 a journal is sent from where it stopped, so replaying one twice changes nothing.
 """
 
+import contextlib
 import json
 import threading
 import time
@@ -29,11 +30,17 @@ class Journal:
         self._size = 0  # of the file, when ``_noted`` was complete
 
     def entries(self) -> list[dict[str, Any]]:
-        """All complete lines; a last line cut by a kill is left out."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text().split("\n")[:-1]
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        """All complete lines; one cut by a kill or a full disk is left out."""
+        found: list[dict[str, Any]] = []
+        for line in self.path.read_text().split("\n")[:-1] if self.path.exists() else ():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
+
+    def current(self) -> list[dict[str, Any]]:
+        """The entries since the last beginning: those of the identity that the run has now."""
+        entries = self.entries()
+        return entries[max((i for i, e in enumerate(entries) if e["kind"] == "begin"), default=0) :]
 
     def _append(self, *entries: dict[str, Any]) -> None:
         now = int(time.time() * 1000)
@@ -44,6 +51,9 @@ class Journal:
                     file.write(b"\n")
                 file.write("".join(json.dumps({"label": self.label, "time": now} | e) + "\n" for e in entries).encode())
 
+    def _alone(self) -> contextlib.AbstractContextManager[None]:
+        return exclusive(self.path.with_suffix(".lock"))  # the same recipe may be running twice
+
     @staticmethod
     def _ends_whole(file: Any) -> bool:
         file.seek(-1, 2)
@@ -53,15 +63,26 @@ class Journal:
         return any(e["kind"] == kind for e in self.entries())
 
     def finished(self) -> bool:
-        """Whether the last end noted was a good one."""
-        ends = [e["status"] for e in self.entries() if e["kind"] == "end"]
+        """Whether the last end noted was a good one, and of what the run is now."""
+        ends = [e["status"] for e in self.current() if e["kind"] == "end"]
         return bool(ends) and ends[-1] == "FINISHED"
 
-    def begin(self, tags: Mapping[str, str], params: Mapping[str, Any]) -> None:
-        """Note the run's tags and parameters, once."""
-        if not self.has("begin"):
+    def begin(self, tags: Mapping[str, str], params: Mapping[str, Any], identity: str = "") -> bool:
+        """Note the run's tags and parameters, once an identity: of another, every figure is to be noted anew.
+
+        Args:
+            identity: of what the figures come from; a name stays when a data or model file is replaced.
+
+        Returns:
+            whether they were noted now.
+        """
+        with self._alone():
+            begun = [e.get("identity") for e in self.entries() if e["kind"] == "begin"]
+            if begun[-1:] == [identity]:
+                return False
             told = {k: str(v)[:500] for k, v in flat(params) if v is not None}
-            self._append({"kind": "begin", "tags": dict(tags), "params": told})
+            self._append({"kind": "begin", "identity": identity, "tags": dict(tags), "params": told})
+            return True
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Note tags that are known only later."""
@@ -73,10 +94,10 @@ class Journal:
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Note values at a step; a value already noted (a resumed stage repeats some) is not noted again."""
-        with exclusive(self.path.with_suffix(".lock")):  # the same recipe may be running twice
+        with self._alone():
             size = self.path.stat().st_size if self.path.exists() else 0
             if size != self._size:
-                self._noted = {(k, e["step"]) for e in self.entries() if e["kind"] == "metrics" for k in e["values"]}
+                self._noted = {(k, e["step"]) for e in self.current() if e["kind"] == "metrics" for k in e["values"]}
             new = {k: v for k, v in values.items() if (k, step) not in self._noted}
             if new:
                 self._noted |= {(k, step) for k in new}

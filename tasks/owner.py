@@ -11,7 +11,10 @@ LABEL = "paced.process"
 
 
 def claim() -> None:
-    """Label the running flow run with this process: host, number, and the second it was created in."""
+    """Label the running flow run with this process: host, number, and the second it was created in.
+
+    What a flow does first: hashing models takes minutes, and a run that is not labelled soon is taken for dead.
+    """
     context = FlowRunContext.get()
     if context and context.flow_run:
         me = f"{socket.gethostname()}:{os.getpid()}:{created(os.getpid())}"

@@ -15,11 +15,11 @@ from prefect.tasks import Task
 
 from paced.artifacts import Ref, read_manifest, told_if_full, write_json
 from paced.errors import PacedError, Stopped
+from paced.identity import digest
 from tasks import record
 from tasks.console import display
 from tasks.journal import PARENT, Journal
 from tasks.lineage import note_model
-from tasks.owner import claim
 from tasks.policies import StageDied
 from tasks.run import Run
 from tasks.runner import stop_all
@@ -49,7 +49,6 @@ class Pipeline:
 
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
-        claim()
         if not self._journal.has("begin"):
             self._journal.begin(record.tags(self.run), record.parameters(self.run))
             self._journal.file(self.run.folder / "recipe.yaml")
@@ -102,6 +101,8 @@ class Pipeline:
         done = f"{len(rows)} of {len(self._submitted)} stages done"
         display.say(f"{done}: {cached} cached, {len(rows) - cached} computed")
         if failure is None:
+            identity = digest([r["identity"] for r in rows])
+            self._journal.begin(record.tags(self.run), record.parameters(self.run), identity)
             self._publish(rows)
         if failure is not None or not self._nothing_new(rows):
             self._journal.end("FINISHED" if failure is None else "FAILED")
@@ -114,20 +115,14 @@ class Pipeline:
         return all(r["cached"] for r in rows) and self._journal.finished()
 
     def _record(self, label: str, ref: Ref, flow_run_id: str) -> dict[str, Any]:
-        """The row of ``run.json`` for a stage; a cached one that was never tracked in this run is tracked now."""
+        """The row of ``run.json`` for a stage; a cached one that this run has not tracked yet, is tracked now."""
         manifest = read_manifest(ref.folder)
         note = note_of(self.run, label)
         ran = json.loads(note.read_text()) if note.exists() else {}
         journal = Journal(self.run.folder, label)
+        sources = {n: (i, "") for n, i in manifest.inputs.items()}
+        begin_journal(journal, self.run, manifest.kind, ref.identity, manifest.config, sources)
         if not journal.finished():
-            begin_journal(
-                journal,
-                self.run,
-                manifest.kind,
-                ref.identity,
-                manifest.config,
-                {n: (i, "") for n, i in manifest.inputs.items()},
-            )
             close_journal(journal, ref)
         executed = ran.get("flow_run") == flow_run_id
         arm, _, rest = label.partition("/")

@@ -187,7 +187,8 @@ def student_journal(run: Run, student: Row, rows: Sequence[Row], prepared: Seque
     known = {"paced.stage": "student", "paced.identity": student["identity"]}
     if path := student["path"] or (run.model.path if run.model and student["label"] != BASE else ""):
         known["paced.path"] = path
-    journal.begin(known, student_parameters(run, student["label"]))
+    judged = next(r["identity"] for r in rows if r["label"] == f"{student['label']}/evaluate")
+    journal.begin(known, student_parameters(run, student["label"]), judged)
     journal.metrics(0, scores(student) | {k: float(v) for k, v in student["cost"].items()})
     for name, share in student["benchmarks"].items():
         journal.metrics(0, {f"{name}/{k}": v for k, v in scores({"accuracy": share}).items()})

@@ -151,14 +151,20 @@ class Registry:
         """The version that a run has trained, after sending MLflow what it may have missed of it.
 
         Raises:
-            RegistryError: MLflow does not take it.
+            RegistryError: MLflow does not take it, or no longer holds it.
         """
         if not Tracker(run, self.home, run.name).flush(PARENT, wait=True):
             raise RegistryError(
                 f"MLflow at {self.uri} does not take what run {run.name} logged: nothing is decided; run the same "
                 "again when it does, nothing that is computed is lost"
             )
-        return next(v for v in self.versions().values() if v.tags.get("identity") == identity)
+        for version in self.versions().values():
+            if version.tags.get("identity") == identity:
+                return version
+        raise RegistryError(
+            f"MLflow at {self.uri} no longer holds the version of {self.model} that run {run.name} registered: nothing "
+            f"is decided; delete {run / 'mlflow.json'} and run the same again, which registers it anew"
+        )
 
     def note(self, version: Version, tags: Mapping[str, str]) -> None:
         with self._asking() as client:
@@ -177,7 +183,6 @@ class Registry:
             RegistryError: the champion is no longer ``replaced``, with which the version was compared.
         """
         tags = {"replaced": str(replaced.number)} if replaced else {}
-        self.note(version, tags | {"promoted": now()})
         expected = replaced.number if replaced else None
         with self._asking() as client:
             if (current := self._aliases(client).get(CHAMPION)) != expected:
@@ -185,6 +190,8 @@ class Registry:
                     f"the champion of {self.model} changed from version {expected} to {current} while version "
                     f"{version.number} was trained and judged against it: nothing is promoted, the next run trains anew"
                 )
+            for key, value in (tags | {"promoted": now()}).items():
+                client.set_model_version_tag(self.model, str(version.number), key, value)
             client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
             client.delete_registered_model_alias(self.model, CHALLENGER)
 

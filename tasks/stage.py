@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +28,7 @@ P = ParamSpec("P")
 REFRESH = 5.0  # seconds between updates of a progress bar on the run page, and of live metrics
 SHOWN = ("problems", "kept", "samples", "reused", "computed", "teacher_tokens", "steps", "tokens")
 
+logger = logging.getLogger(__name__)
 _failed: dict[str, PacedError] = {}  # flow run -> the first error that no retry mends
 
 
@@ -137,9 +139,9 @@ def begin_journal(
     inputs: Mapping[str, tuple[str, str]],
 ) -> None:
     """Note once what a stage is made from; ``inputs`` maps names to (identity, path)."""
-    if journal.has("begin"):
+    tags = {"paced.stage": stage, "paced.identity": identity}
+    if not journal.begin(tags, {**config, **arm_of(run, journal.label)}, identity):
         return
-    journal.begin({"paced.stage": stage, "paced.identity": identity}, {**config, **arm_of(run, journal.label)})
     for name, (digest, path) in inputs.items():
         if name in ("problems", "file") or name.startswith("benchmark/"):
             journal.input(name, digest, path, "evaluation" if name.startswith("benchmark/") else "training")
@@ -184,23 +186,35 @@ def close_journal(journal: Journal, ref: Ref) -> None:
 
 
 class RunPage:
-    """A stage on the Prefect run page: a bar with rate and time left while it runs."""
+    """A stage on the Prefect run page: a bar with rate and time left while it runs. One that fails stops no stage."""
 
     def __init__(self, label: str):
+        self._label = label
         self._key = "progress-" + "".join(c if c.isalnum() else "-" for c in label.lower())
         self._bar: Any = None
         self._last = 0.0
+        self._warned = False
 
     def event(self, event: dict[str, Any]) -> None:
         if event["event"] != "progress" or time.monotonic() - self._last < REFRESH:
             return
         self._last = time.monotonic()
-        share = 100 * event["done"] / max(1, event["total"])
-        if self._bar is None:
-            self._bar = create_progress_artifact(share, key=self._key, description=progress_line(event))
-        else:
-            update_progress_artifact(self._bar, share, description=progress_line(event))
+        self._show(100 * event["done"] / max(1, event["total"]), progress_line(event))
 
     def close(self) -> None:
         if self._bar is not None:
-            update_progress_artifact(self._bar, 100.0, description="done")
+            self._show(100.0, "done")
+
+    def _show(self, share: float, text: str) -> None:
+        try:
+            if self._bar is None:
+                self._bar = create_progress_artifact(share, key=self._key, description=text)
+            else:
+                update_progress_artifact(self._bar, share, description=text)
+        except Exception as error:  # whatever a server does
+            if not self._warned:
+                self._warned = True
+                reason = " ".join(str(error).split())[:200]
+                logger.warning(
+                    "%s: the run page does not show its progress (%s): the stage goes on", self._label, reason
+                )

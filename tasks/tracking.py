@@ -184,7 +184,8 @@ class Tracker:
             send_metrics(number - 1)
             match entry["kind"]:
                 case "begin":
-                    params = [Param(k, v) for k, v in entry["params"].items()]
+                    known = client.get_run(run_id).data.params  # a changed one would be refused
+                    params = [Param(k, v) for k, v in entry["params"].items() if k not in known]
                     tags = [RunTag(k, v) for k, v in entry["tags"].items()]
                     for start in range(0, max(len(params), 1), 100):
                         client.log_batch(run_id, params=params[start : start + 100], tags=tags if not start else [])
@@ -274,6 +275,7 @@ def signature(run_id: str, sampling: Mapping[str, float]) -> str:
 def replay(folder: Path, home: Path) -> tuple[int, int]:
     """Send every journal of a run; returns (journals complete, journals)."""
     tracker = Tracker(folder, home, folder.name)
-    labels = [json.loads(p.open().readline())["label"] for p in sorted((folder / "journal").glob("*.jsonl"))]
+    journals = [Journal(folder, p.stem).entries() for p in sorted((folder / "journal").glob("*.jsonl"))]
+    labels = [entries[0]["label"] for entries in journals if entries]
     labels.sort(key=lambda label: label != PARENT)
     return sum(tracker.flush(label, wait=True) for label in labels), len(labels)

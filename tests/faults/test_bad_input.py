@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from harness import TINY, Chain, contents, environment, need, paced, run_arguments
 
 from deployments import cli
-from paced.__main__ import run
+from paced.__main__ import guarded, run
 from paced.artifacts import Ref, read_manifest
 from paced.errors import EngineError
 from paced.identity import file_digest, model_identity
@@ -189,6 +190,20 @@ def test_models(stage: str, role: str, change: Callable[[Path], None], says: str
     assert says in message
     assert str(model.folder) in message or stage.startswith("t")
     assert before.items() <= contents(home).items()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")])
+def test_memory_that_is_not_there_is_no_death(error: Exception) -> None:
+    """One line with the settings to change, not a process that died, which would be tried twice more."""
+    events: list[dict[str, Any]] = []
+
+    def program() -> None:
+        raise error
+
+    assert guarded(program, events.append) == 1
+    [told] = events
+    assert (told["event"], told["type"]) == ("error", "EngineError")
+    assert "memory: lower " in told["message"] and "training.micro_batch_tokens" in told["message"]
 
 
 # What is stored.

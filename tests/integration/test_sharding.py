@@ -11,7 +11,9 @@ from harness import ROOT, Chain, kill_at
 from safetensors.torch import load_file
 
 from paced.artifacts import Ref
-from paced.stage import Spec, execute
+from paced.errors import DataError, EngineError
+from paced.sharding import launch
+from paced.stage import Job, Spec, execute
 
 CONFIGURATION = str(ROOT / "recipes" / "accelerate" / "fsdp_2cpu.yaml")
 
@@ -28,8 +30,8 @@ def elsewhere(chain: Chain, stage: str, home: Path, micro_batch_tokens: int) -> 
     return spec.model_copy(update={"home": str(home), "config": spec.config | {"training": training}})
 
 
-def sharded(spec: Spec) -> Spec:
-    return spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"accelerate": CONFIGURATION})})
+def sharded(spec: Spec, configuration: str = CONFIGURATION) -> Spec:
+    return spec.model_copy(update={"runtime": spec.runtime.model_copy(update={"accelerate": configuration})})
 
 
 @pytest.mark.parametrize(("stage", "tokens"), [("train_forward", 64), ("train_reverse", 4096)])
@@ -81,6 +83,48 @@ def test_two_processes_give_the_gradient_of_one(chain: Chain, stage: str, loss: 
     apart = sum((v - two[k]).square().sum().item() for k, v in one.items()) ** 0.5
     assert length > 0
     assert apart < 1e-6 * length
+
+
+@pytest.mark.parametrize("kind", ["FSDP", "'NO'"])  # which accelerate starts by torchrun, and by itself
+def test_one_process_gives_the_bits_of_none(kind: str, chain: Chain, tmp_path: Path) -> None:
+    """A host with one device: num_processes: 1 launches once."""
+    text = Path(CONFIGURATION).read_text().replace("num_processes: 2", "num_processes: 1").replace("FSDP", kind)
+    (tmp_path / "one.yaml").write_text(text)
+    spec = elsewhere(chain, "train_forward", tmp_path, 4096)
+    alone = execute(sharded(spec, str(tmp_path / "one.yaml")), lambda event: None)
+    one = chain.refs["train_forward"]
+    for name in ("metrics.jsonl", "model/model.safetensors"):
+        assert (alone.folder / name).read_bytes() == (one.folder / name).read_bytes()
+
+
+def error(kind: str, message: str) -> str:
+    return json.dumps({"event": "error", "type": kind, "message": message})
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "says"),
+    [
+        ([error("DataError", "why"), error("Stopped", "resumes"), error("EngineError", "late")], DataError, "^why$"),
+        ([error("Stopped", "resumes"), error("DataError", "why")], DataError, "^why$"),
+        ([error("Stopped", "resumes")], EngineError, "ended with status 1; its output is in the stage's log"),
+        (["3", '{"a": 1}', "[2]", '"b"', "{"], EngineError, "ended with status 1"),
+    ],
+)
+def test_how_a_launch_fails(
+    said: list[str], kind: type[Exception], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Told is what failed first, not that the others were stopped for it; what is no event is passed on as text."""
+    launcher, events = tmp_path / "launcher", list[dict[str, object]]()
+    step = {"event": "progress", "done": 1}
+    lines = [json.dumps(step), *said]
+    launcher.write_text("#!/bin/sh\ncat <<'END'\n" + "\n".join(lines) + "\nEND\nexit 1\n")
+    launcher.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(launcher))
+    with pytest.raises(kind, match=says):
+        launch(Job(Spec(stage="train", home=str(tmp_path)), events.append), Path(CONFIGURATION))
+    assert events == [step]
+    assert capfd.readouterr().err.splitlines() == [line for line in said if '"event"' not in line]
 
 
 def test_recomputed_activations_change_no_bit(chain: Chain, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from harness import need
@@ -25,6 +26,7 @@ from paced.artifacts import (
     write_list,
 )
 from paced.errors import CacheError, EngineError
+from paced.stage import Job, Spec
 
 
 def make(folder: Path) -> Ref:
@@ -141,6 +143,28 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         stopped(temporary)
     assert json.loads(path.read_text()) == {"a": 1}
     assert os.listdir(path.parent) == ["x.json"]
+
+
+def test_two_writers_of_one_file_share_no_temporary_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also under one process id: pods on one volume often have the same."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    with replacing(tmp_path / "x") as one:
+        one.write_text("one")
+        with replacing(tmp_path / "x") as other:
+            other.write_text("other")
+        assert one.read_text() == "one"
+    assert (tmp_path / "x").read_text() == "one"
+
+
+@pytest.mark.parametrize(("held", "counts"), [(7, {"peak_memory": 7}), (0, {})])
+def test_memory_that_others_hold_is_not_said_to_be_none(
+    held: int, counts: dict[str, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device on which this process holds nothing, as where vLLM samples."""
+    cuda = SimpleNamespace(is_available=lambda: True, max_memory_allocated=lambda: held)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    ref = Job(Spec(stage="rollouts", home=str(tmp_path))).finish()
+    assert read_manifest(ref.folder).counts == counts
 
 
 @pytest.mark.parametrize("values", [[], [{"a": "1\n2\u2028", "b": []}], [1, {"c": {"d": [2, "é"]}}, []]])

@@ -94,6 +94,8 @@ def test_a_kubernetes_job_is_prefects_own_with_a_device_a_home_and_secrets() -> 
     assert f"PACED_HOME={home} " in dockerfile
     given = mine["variables"]["properties"]["env"]["default"]
     assert given.items() <= (environment.settings(home) | RUNS).items()
+    # The rest of them is the worker's own.
+    assert {name for name in RUNS if "WORKER" not in name and "RUNNER" not in name} <= given.keys()
 
 
 def test_prefect_yaml_has_every_deployment_with_all_its_parameters() -> None:

@@ -5,13 +5,21 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from harness import TINY
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
 from deployments.platform import POOL
 from deployments.worker import STARTING, verdict
+from flows.ablate import ablate
+from flows.diagnose import diagnose
+from flows.distill import distill
+from flows.evaluate import evaluate
+from flows.retrain import retrain
+from paced.recipe import load_recipe
 from tasks.owner import LABEL, created, lost
 
 
@@ -58,6 +66,27 @@ def test_what_becomes_of_a_run(
     run = FlowRun(flow_id=uuid4(), state=state, labels=labels, infrastructure_pid=pid, work_pool_name=POOL)
     found = verdict(run)
     assert (found and found.type.value) == becomes
+
+
+@pytest.mark.parametrize(
+    ("flow", "arguments"),
+    [(distill, ()), (ablate, ()), (evaluate, ("nowhere",)), (diagnose, ()), (retrain, (None,))],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_flow_is_labelled_before_anything_else(
+    flow: Any, arguments: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Claimed(Exception):
+        pass
+
+    def claim() -> None:
+        raise Claimed
+
+    monkeypatch.setitem(flow.fn.__globals__, "claim", claim)
+    recipe = load_recipe(TINY)
+    nowhere = recipe.model_copy(update={"student": recipe.student.model_copy(update={"path": "nowhere"})})
+    with pytest.raises(Claimed):
+        flow.fn(nowhere, *arguments)
 
 
 def test_runs_of_other_pools_are_left_alone() -> None:
