@@ -19,6 +19,7 @@ from paced.identity import digest, file_digest
 
 HUB = "hub:"
 BATCH = 1024
+AUXILIARY = "auxiliary_train"  # MMLU's folder of other sets' questions, which are none of its own
 Row = tuple[str, dict[str, Any]]
 
 
@@ -55,7 +56,8 @@ def members(folder: Path) -> list[Path]:
         DataError: there are none.
     """
     for suffixes in ((".csv",), (".jsonl", ".parquet")):
-        if found := sorted(f for f in folder.rglob("*") if f.suffix in suffixes):
+        found = sorted(f for f in folder.rglob("*") if f.suffix in suffixes)
+        if found := [f for f in found if AUXILIARY not in f.relative_to(folder).parts]:
             return found
     raise DataError(f"{folder} cannot be read: Is a directory without *.jsonl, *.parquet or *.csv files")
 
@@ -102,7 +104,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 def _zip(path: Path) -> Iterator[Row]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = sorted(name for name in archive.namelist() if name.endswith(".csv"))
+            files = sorted(name for name in archive.namelist() if name.endswith(".csv"))
+            members = [name for name in files if AUXILIARY not in name.split("/")]
             if not members:
                 raise DataError(f"{path} holds no *.csv file")
             for name in members:
