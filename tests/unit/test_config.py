@@ -11,6 +11,7 @@ from paced.errors import ConfigError
 from paced.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+ACCELERATE = sorted((Path(__file__).parents[2] / "recipes" / "accelerate").glob("*.yaml"))
 TINY = {"source": "tiny", "problems": 8, "mix": {1: 1, 3: 2}}
 BASE = {
     "name": "base",
@@ -32,6 +33,12 @@ def write(folder: Path, tree: dict[str, Any]) -> Path:
 def test_shipped_recipes_load_and_survive_json(path: Path) -> None:
     recipe = load_recipe(path)
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=lambda p: p.name)
+def test_two_trainings_at_once_do_not_meet_at_one_port(path: Path) -> None:
+    """Without a port accelerate takes 29500 for each; 0 stands for any free one."""
+    assert yaml.safe_load(path.read_text())["main_process_port"] == 0
 
 
 @pytest.mark.parametrize(
