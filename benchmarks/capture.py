@@ -131,19 +131,19 @@ def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, st
 
     def tell(event: dict[str, Any]) -> None:
         if event["event"] == "progress" and event["what"].startswith("steps"):
+            if not began:
+                timer.seconds.clear()  # the canary reads, too, in the first step
             began.append(timer.clock())
 
     paced.train.Forward = Timed
-    original = paced.train.canary
-    paced.train.canary = timer.around("canary", original)  # it reads, too, before the first step
     try:
         before = timer.clock()
         execute(spec, tell)
         whole = timer.clock() - before
     finally:
-        paced.train.Forward, paced.train.canary = Forward, original
-    reads = timer.seconds["reading"]
-    return {"reading": reads, "steps": (began[-1] - began[0]) * steps / (steps - 1), "stage": whole}
+        paced.train.Forward = Forward
+    share = (steps - 1) / steps  # of the steps that was measured, all but the first
+    return {"reading": timer.seconds["reading"] / share, "steps": (began[-1] - began[0]) / share, "stage": whole}
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import machine, ratios, versions
+from benchmarks.machine import check_settings, machine, ratios, versions
 
 ROOT = Path(__file__).parent.parent
 HIDDEN, TEACHER_HIDDEN, ENTRIES = 1024, 1280, 32
@@ -165,11 +165,14 @@ def main() -> None:
     if a.measure:
         print(json.dumps(measure(a.measure, a.tokens[0], a.vocabulary[0], a.threads, a.device)))
         return
+    settings = {"threads": a.threads, "device": a.device}
+    before: dict[str, Any] = json.loads(a.out.read_text()) if a.out.exists() else {"machine": {}, "results": {}}
+    check_settings(a.out, before["machine"], settings)
     record: dict[str, Any] = {
         "what": "loss head, forward and backward",
         "hidden": {"student": HIDDEN, "teacher": TEACHER_HIDDEN},
-        "machine": machine() | {"threads": a.threads, "device": a.device},
-        "results": json.loads(a.out.read_text())["results"] if a.out.exists() else {},
+        "machine": machine() | settings,
+        "results": before["results"],
     }
     theirs = peer(a.peers.absolute())
     for vocabulary, tokens in itertools.product(a.vocabulary, a.tokens):

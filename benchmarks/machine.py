@@ -31,6 +31,16 @@ def versions(*names: str) -> dict[str, str]:
     return found
 
 
+def check_settings(out: Path, recorded: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """End in one line where ``out`` holds measurements of other settings, which no median should be formed with."""
+    for name, value in given.items():
+        if recorded.get(name, value) != value:
+            raise SystemExit(
+                f"error: {out} was measured with {name} {recorded[name]}, not {value}: give the same {name}, name "
+                "another file, or remove this one"
+            )
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Median and range of what was measured several times; nothing of nothing."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)} if values else {}

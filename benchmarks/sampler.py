@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from benchmarks.machine import machine, versions
+from benchmarks.machine import check_settings, machine, versions
 from benchmarks.sampling import SAMPLING, prompts
 from paced.config import Model, Sampling
 from paced.engines.base import Request
@@ -80,6 +80,12 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
     a = parser.parse_args()
+    settings = {k: v for k, v in vars(a).items() if k not in ("out", "repeats")} | {"model": a.model.name}
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in ("generate", "engine", "floor")}
+    if a.out.exists():
+        before = json.loads(a.out.read_text())
+        check_settings(a.out, before["settings"], settings)
+        measured = before["measured"]
     tokenizer = Tokenizer(a.model)
     ids = prompts(tokenizer, 8 * a.prompts)[::8]
     model = load_model(a.model, Model(path=str(a.model), dtype=a.dtype), torch.device(a.device))
@@ -92,9 +98,6 @@ def main() -> None:
     }
     for call in calls.values():
         call(2, 0)  # warms it up
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in (*calls, "floor")}
-    if a.out.exists():
-        measured = json.loads(a.out.read_text())["measured"]
     first = 1 + len(measured["floor"])
     for repeat in range(first, first + a.repeats):
         for name, call in calls.items():
@@ -109,7 +112,7 @@ def main() -> None:
         medians = {n: {u: statistics.median(r[u] for r in rows) for u in units} for n, rows in measured.items()}
         record = {
             "what": "sampled tokens a second: transformers engine against model.generate, alternating",
-            "settings": {k: v for k, v in vars(a).items() if k not in ("out", "repeats")} | {"model": a.model.name},
+            "settings": settings,
             "prompt_tokens": sorted({len(p) for p in ids}),
             "medians": medians,
             "ratio": {u: medians["engine"][u] / medians["generate"][u] for u in units},

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.loss_head import ROOT, peer, resident
-from benchmarks.machine import machine, ratios, versions
+from benchmarks.machine import check_settings, machine, ratios, versions
 
 SIDES = ("paced forward", "trl forward", "paced reverse", "trl reverse", "paced round", "trl round")
 # ours -> TRL's, and of the ratio between them: least tokens a second, most memory
@@ -289,6 +289,8 @@ def main() -> None:
     record: dict[str, Any] = {"measured": {}}
     if a.out.exists():
         record = json.loads(a.out.read_text())
+        given = sizes | {"round": a.round, "model": a.model.name}
+        check_settings(a.out, record["sizes"] | {"model": record["model"]}, given)
     measured = record["measured"]
     first = 1 + max([0, *(len(measured.get(side, [])) for side in a.sides)])  # 0 is the seed of rollouts
     python = peer(a.peers.absolute())

@@ -30,8 +30,10 @@ class Section(BaseModel):
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         assert info.field_name
         kind: Any = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and kind not in (bool, bool | None):
-            raise ValueError(f"must not be {str(value).lower()}")
+        items: Any = value if isinstance(value, list | tuple) else [value]
+        for item in items:
+            if isinstance(item, bool) and kind not in (bool, bool | None):
+                raise ValueError(f"must not be {str(item).lower()}")
         return value
 
     def changed(self, *names: str) -> list[str]:
@@ -99,7 +101,7 @@ class Teacher(Model):
 
 # Named sampling settings: `sampling: paper`, or `sampling: {preset: paper, max_new_tokens: 2048}`.
 PRESETS: dict[str, dict[str, float]] = {
-    # arXiv 2603.11178, evaluation (method section 10); its temperature there is 0.6 to 0.7.
+    # arXiv 2603.11178, evaluation; its temperature there is 0.6 to 0.7.
     "paper": {"temperature": 0.6, "top_p": 0.8, "top_k": 20, "max_new_tokens": 8192},
     # The same, rollouts for pass rates and stage 2.
     "paper_rollouts": {"temperature": 1.0, "max_new_tokens": 8192},
@@ -126,8 +128,8 @@ class Sampling(Section):
         if not isinstance(given, dict) or "preset" not in given:
             return value
         fields = dict(given)  # pyright: ignore[reportUnknownVariableType]
-        name = fields.pop("preset")
-        if name not in PRESETS:
+        name: Any = fields.pop("preset")
+        if not isinstance(name, str) or name not in PRESETS:
             raise ValueError(f"there is no preset {name!r}; there are: {', '.join(PRESETS)}")
         return {**PRESETS[name], **fields}
 
@@ -191,9 +193,9 @@ class Data(Section):
             return value
         try:
             shares: dict[int, Any] = {
-                int(level): share for level, share in value.items()
+                int(str(level)): share for level, share in value.items()
             }  # a later one of a level wins
-        except (TypeError, ValueError):
+        except ValueError:
             raise ValueError(f"must be {{level: share}} with levels 0 to 6, got {value}") from None
         return [{"level": level, "share": shares[level]} for level in sorted(shares)]
 
@@ -251,6 +253,15 @@ class Rollouts(Section):
     samples: int = Field(default=8, ge=2, description="G. One sample can only show pass rate 0 or 1.")
     sampling: Sampling = Sampling()
 
+    @model_validator(mode="after")
+    def _differing(self) -> Self:
+        if self.sampling.top_k == 1:
+            raise ValueError(
+                "sampling with top_k 1 (greedy) draws the same response every time, so that pass rates would all be 0 "
+                "or 1: set another top_k"
+            )
+        return self
+
 
 class Weights(Section):
     """Stage 'weights': the Beta kernel w(p) = p^alpha (1-p)^beta and its baselines (method section 2)."""
@@ -295,6 +306,12 @@ class Answers(Section):
         default=False,
         description="Take the distributions from vLLM while it draws the answers, without a forward pass over them.",
     )
+
+    @model_validator(mode="after")
+    def _differing(self) -> Self:
+        if self.sampling.top_k == 1 and self.samples > 1:
+            raise ValueError("samples must be 1 with top_k 1 (greedy), which draws the same response every time")
+        return self
 
 
 class Training(Section):
@@ -490,11 +507,14 @@ class Recipe(Section):
                 "student.engine.kind: a server goes on serving the model it was started with, but the student changes: "
                 "use vllm"
             )
-        shares = [m.engine.memory_share for m in (self.student, self.teacher_model) if m.engine.kind == "vllm"]
-        if self.runtime.device != "cpu" and shares and (least := self.runtime.processes * min(shares)) > 1:
+        models = (self.student, self.teacher_model)
+        own, other = (m.engine.memory_share if m.engine.kind == "vllm" else 0.0 for m in models)
+        # Teacher stages take turns (flows/distill.py): among those that run at once there is one at most.
+        most = (self.runtime.processes - 1) * own + max(own, other)
+        if self.runtime.device != "cpu" and most > 1:
             raise ValueError(
                 f"engine.memory_share: {self.runtime.processes} stages at once (runtime.processes) would take "
-                f"{least:.0%} of a device's memory: lower one of the two"
+                f"{most:.0%} of a device's memory: lower one of the two"
             )
         if self.teacher.engine != Engine() and all(a.schedule == "reverse" for a in self.arms):
             raise ValueError("teacher.engine has no effect: with schedule 'reverse' the teacher only scores")

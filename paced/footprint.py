@@ -172,6 +172,17 @@ def checkpoint_bytes(model: Shape, weights: bool, lora_rank: int = 0) -> int:
     return safetensors_bytes(tensors, False)
 
 
+def students_bytes(model: Shape, dtype: Precision, lora_rank: int, between: int, last: bool = True) -> int:
+    """What training stages in a row leave: a model each, and what the next one goes on with.
+
+    Args:
+        between: stages that another follows; they keep fp32 weights, AdamW's moments and adapters.
+        last: whether the last student is counted too, which is kept in ``dtype`` alone.
+    """
+    kept = model_bytes(model, "float32") + checkpoint_bytes(model, lora_rank > 0, lora_rank)
+    return between * kept + (model_bytes(model, dtype) if last else 0)
+
+
 def activations(model: Shape, rows: int, tokens: int, dtype: Precision, layers: int | None = None) -> int:
     """What the library's own code keeps for the backward pass of the layers (not the head), autocast to ``dtype``.
 

@@ -7,11 +7,15 @@ operations and bytes moved over what a GPU reaches of its peak; docs/reproduce.m
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from paced.config import Data, Model, Precision, Recipe, Sampling
-from paced.data.rows import rows as rows_of
+import yaml
+
+from paced.config import Data, Model, Precision, Recipe, Sampling, home
+from paced.data.layouts import read
+from paced.data.rows import place
 from paced.errors import ConfigError
 from paced.footprint import (
     BYTES,
@@ -24,6 +28,7 @@ from paced.footprint import (
     sampling_memory,
     scoring_memory,
     shape,
+    students_bytes,
     training_memory,
 )
 from paced.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
@@ -88,12 +93,14 @@ def problems_in(data: Data, field: str) -> int:
 
     Raises:
         ConfigError: the recipe does not say, and the file is not there to be counted.
+        DataError: the file cannot be read.
     """
     if data.problems:
         return data.problems
     assert data.path
-    if Path(data.path).exists():
-        return sum(1 for _ in rows_of(Path(data.path)))
+    path = place(data.path, home())
+    if path.exists():
+        return sum(problem.split in ("", "test") for problem in read(data, path))
     known: dict[str, int] = json.loads(KNOWN.read_text())["data"]
     name = max((k for k in known if Path(data.path).name.startswith(k)), key=len, default=None)
     if name is None:
@@ -101,12 +108,60 @@ def problems_in(data: Data, field: str) -> int:
     return known[name]
 
 
+class Drawn(NamedTuple):
+    """What one kind of stage samples: ``runs`` of it, each of so many responses."""
+
+    runs: int
+    each: float
+    sampling: Sampling
+
+
+def drawn(recipe: Recipe, problems: int, benchmarks: Mapping[str, int], kept: float = 1.0) -> dict[str, Drawn]:
+    """The stages that sample, by their name in the plan.
+
+    Args:
+        problems: to train on; ``benchmarks``: of each one that is sampled.
+        kept: share of the problems that a weighting scheme other than uniform keeps.
+    """
+    seeds, samples, sampling = len(recipe.seeds), recipe.rollouts.samples, recipe.rollouts.sampling
+    stages = {"rollouts": Drawn(seeds, problems * samples, sampling)}
+    forward = [arm for arm in recipe.arms if arm.schedule != "reverse"]
+    if forward:
+        share = 1.0 if any(arm.scheme == "uniform" for arm in forward) else kept
+        answers = share * problems * recipe.answers.samples
+        stages["teacher answers"] = Drawn(seeds, answers, recipe.answers.sampling)
+    for schedule, steps in (("two_stage", recipe.consolidation.steps), ("reverse", recipe.training.steps)):
+        runs = seeds * sum(arm.schedule == schedule for arm in recipe.arms)
+        if runs:
+            if schedule == "two_stage":
+                again = min(recipe.consolidation.rescore or problems, problems)
+                stages["rescore"] = Drawn(runs, again * samples, sampling)
+            touched = min(steps * recipe.training.batch, problems * recipe.consolidation.rounds)
+            stages[f"on-policy samples ({schedule})"] = Drawn(runs, touched, sampling)
+    judging = 1 + seeds * len(recipe.arms)
+    for b in recipe.evaluation.benchmarks:
+        if b.data.source != "mmlu":  # which is judged by the likelihood of each choice
+            each = benchmarks[b.name] * (b.samples or recipe.evaluation.samples)
+            stages[f"evaluate {b.name}"] = Drawn(judging, each, recipe.evaluation.sampling)
+    return stages
+
+
+def training_processes(recipe: Recipe, gpus: int) -> int:
+    """How many GPUs training is spread over: one, or as many as the accelerate file says and there are."""
+    if recipe.runtime.accelerate is None:
+        return 1
+    try:
+        return max(1, min(gpus, int(yaml.safe_load(Path(recipe.runtime.accelerate).read_text())["num_processes"])))
+    except (OSError, yaml.YAMLError, ValueError, TypeError, KeyError):
+        return gpus
+
+
 def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
     """What each stage of the recipe costs on ``gpus`` devices of a kind.
 
     Raises:
         ConfigError: the GPU is unknown, or a number of problems is.
-        DataError: a model is neither there nor known.
+        DataError: a model is neither there nor known, or a data file cannot be read.
     """
     if gpu not in GPUS:
         raise ConfigError(f"--gpu {gpu}: unknown; known are {', '.join(GPUS)}")
@@ -114,10 +169,16 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
     student, teacher = shape(recipe.student.path), shape(recipe.teacher_model.path)
     precise: Precision = recipe.student.dtype
     limit, seeds = recipe.rollouts.sampling.max_new_tokens, len(recipe.seeds)
-    problems = problems_in(recipe.data, "data")
+    problems, processes = problems_in(recipe.data, "data"), training_processes(recipe, gpus)
+    benchmarks = {
+        b.name: problems_in(b.data, f"evaluation.benchmarks.{i}.data")
+        for i, b in enumerate(recipe.evaluation.benchmarks)
+    }
+    stages = drawn(recipe, problems, benchmarks, a.kept)
     rows: list[Row] = []
 
-    def sampling(stage: str, runs: int, each: float, model: Shape, config: Model, settings: Sampling) -> None:
+    def sampling(stage: str, model: Shape, config: Model) -> None:
+        runs, each, settings = stages[stage]
         cut, engine, width = settings.max_new_tokens, config.engine, BYTES[config.dtype]
         response = a.response * cut
         work = each * (a.prompt + response) * 2 * model.multiplied
@@ -148,7 +209,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             "runtime.sample_rows" if engine.kind == "transformers" else "engine.tensor_parallel",
         ))  # fmt: skip
 
-    def training(stage: str, runs: int, steps: int, cut: int, resident: bool, more: bool) -> None:
+    def training(stage: str, runs: int, steps: int, cut: int, resident: bool, between: int, last: bool) -> None:
         each, lora = steps * recipe.training.batch, recipe.training.lora_rank
         tokens = each * (a.prompt + a.response * cut)
         times = (8 if recipe.training.gradient_checkpointing else 6) - (2 if lora else 0)
@@ -157,25 +218,20 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             work += tokens * 2 * teacher.multiplied
         memory = training_memory(
             student, recipe.training, precise, a.longest + cut,
-            (teacher, recipe.teacher_model.dtype) if resident else None, sharded=gpus, cuda=True,
+            (teacher, recipe.teacher_model.dtype) if resident else None, sharded=processes, cuda=True,
         )  # fmt: skip
-        stored = model_bytes(student, "float32" if more else precise) + (
-            checkpoint_bytes(student, lora > 0, lora) if more else 0
-        )
-        seconds = work / (getattr(device, precise) * TRAINING * gpus)
+        stored = students_bytes(student, precise, lora, between, last)
+        seconds = work / (getattr(device, precise) * TRAINING * processes)
         rows.append(Row(
             stage, runs, runs * tokens, runs * work, runs * seconds, runs * stored, memory,
             "training.gradient_checkpointing, training.lora_rank, training.micro_batch_tokens or the number of GPUs",
         ))  # fmt: skip
 
-    sampling("rollouts", seeds, problems * recipe.rollouts.samples, student, recipe.student, recipe.rollouts.sampling)
-    forward = [arm for arm in recipe.arms if arm.schedule != "reverse"]
+    sampling("rollouts", student, recipe.student)
     copied = 0.0
-    if forward:
-        share = 1.0 if any(arm.scheme == "uniform" for arm in forward) else a.kept
-        answers = share * problems * recipe.answers.samples
-        cut = recipe.answers.sampling.max_new_tokens
-        sampling("teacher answers", seeds, answers, teacher, recipe.teacher_model, recipe.answers.sampling)
+    if "teacher answers" in stages:
+        answers, cut = stages["teacher answers"].each, recipe.answers.sampling.max_new_tokens
+        sampling("teacher answers", teacher, recipe.teacher_model)
         tokens = answers * a.response * cut
         work = answers * (a.prompt + a.response * cut) * 2 * teacher.multiplied
         seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL)  # one device scores
@@ -185,28 +241,24 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             name, seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
             scoring_memory(teacher, recipe.teacher_model.dtype, a.longest + cut), "a GPU with more memory",
         ))  # fmt: skip
-    total, second = recipe.training.steps, recipe.consolidation.steps
+    total, second, rounds = recipe.training.steps, recipe.consolidation.steps, recipe.consolidation.rounds
     for schedule, steps in (("forward", total), ("two_stage", total - second)):
         arms = sum(arm.schedule == schedule for arm in recipe.arms)
         if arms:
             name = f"train forward KL ({schedule})"
             cut = recipe.answers.sampling.max_new_tokens
-            training(name, seeds * arms, steps, cut, False, schedule == "two_stage")
+            training(name, seeds * arms, steps, cut, False, int(schedule == "two_stage"), schedule == "forward")
     for schedule, steps in (("two_stage", second), ("reverse", total)):
         arms = sum(arm.schedule == schedule for arm in recipe.arms)
         if arms:
             if schedule == "two_stage":
-                again = min(recipe.consolidation.rescore or problems, problems) * recipe.rollouts.samples
-                sampling("rescore", seeds * arms, again, student, recipe.student, recipe.rollouts.sampling)
-            drawn = min(steps * recipe.training.batch, problems * recipe.consolidation.rounds)
-            name = f"on-policy samples ({schedule})"
-            sampling(name, seeds * arms, drawn, student, recipe.student, recipe.rollouts.sampling)
-            training(f"train reverse KL ({schedule})", seeds * arms, steps, limit, True, False)
+                sampling("rescore", student, recipe.student)
+            sampling(f"on-policy samples ({schedule})", student, recipe.student)
+            training(f"train reverse KL ({schedule})", seeds * arms, steps, limit, True, rounds - 1, True)
     judging = 1 + seeds * len(recipe.arms)
-    for i, benchmark in enumerate(recipe.evaluation.benchmarks):
-        number = problems_in(benchmark.data, f"evaluation.benchmarks.{i}.data")
+    for benchmark in recipe.evaluation.benchmarks:
         if benchmark.data.source == "mmlu":  # judged by the likelihood of each choice, without sampling
-            prompt = number * a.prompt * (1 + benchmark.data.shots)
+            prompt = benchmarks[benchmark.name] * a.prompt * (1 + benchmark.data.shots)
             work = prompt * 2 * student.multiplied
             memory = scoring_memory(student, precise, a.longest)
             seconds = work / (getattr(device, precise) * PREFILL)
@@ -215,8 +267,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
                 "a GPU with more memory",
             ))  # fmt: skip
         else:
-            each = number * (benchmark.samples or recipe.evaluation.samples)
-            sampling(f"evaluate {benchmark.name}", judging, each, student, recipe.student, recipe.evaluation.sampling)
+            sampling(f"evaluate {benchmark.name}", student, recipe.student)
     checkpoint = checkpoint_bytes(student, True, recipe.training.lora_rank)
     return Plan(rows, {"student": student, "teacher": teacher}, a, gpu, gpus, checkpoint, copied)
 
@@ -265,7 +316,7 @@ def told(planned: Plan) -> str:
         f"{'all':<32} {'':>4} {'':>8} {amount(sum(r.operations for r in planned.rows), ''):>8} {hours:>8.2f} "
         f"{amount(sum(r.stored for r in planned.rows), 'B'):>8}",
         f"hours on {planned.gpus} x {planned.gpu}; {math.ceil(hours * planned.gpus)} GPU hours. "
-        f"While training: a checkpoint of {amount(planned.checkpoint, 'B')}, "
+        f"While training: two checkpoints of {amount(planned.checkpoint, 'B')}, "
         f"targets of {amount(planned.copied, 'B')}; a student: "
         f"{amount(model_bytes(planned.models['student'], 'bfloat16'), 'B')} in bfloat16",
         *(f"{', '.join(stages)}: {line}" for line, stages in wanted.items()),

@@ -4,9 +4,9 @@ Reads configurations, tokenizers and the headers of weight files; no weights.
 """
 
 import json
-import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from safetensors import SafetensorError, safe_open
 from paced.config import Recipe
 from paced.data.problems import problems_of
 from paced.errors import ConfigError, DataError, EngineError
+from paced.footprint import Shape, checkpoint_bytes, students_bytes
 from paced.models import Tokenizer, check_length, same_tokens
+from paced.plan import drawn
 from paced.prompts import messages_of
 from paced.samples import model_folder
 from paced.stage import Job
@@ -25,11 +27,11 @@ PROBE = json.dumps([{"role": "user", "content": "What is 1 + 1?"}])
 SWITCH = "enable_thinking"  # what chat templates call it
 
 
-def check_weights(folder: Path) -> tuple[int, int]:
+def check_weights(folder: Path) -> tuple[int, dict[str, tuple[int, ...]]]:
     """That every weight file is there and whole, as far as its header says.
 
     Returns:
-        the configuration's vocabulary, and the number of parameters.
+        the configuration's vocabulary, and the shape of each tensor.
 
     Raises:
         DataError: with the file.
@@ -40,17 +42,17 @@ def check_weights(folder: Path) -> tuple[int, int]:
         names = sorted(set(_json(index, folder).get("weight_map", {}).values()))
     else:
         names = sorted(file.name for file in folder.glob("*.safetensors"))
-    parameters = 0
+    shapes: dict[str, tuple[int, ...]] = {}
     for name in names:
         if not (folder / name).exists():
             raise DataError(f"model folder {folder} lacks {name}, which its index names: download it again")
         try:
             with safe_open(folder / name, "pt") as file:
                 tensors: list[str] = file.keys()
-                parameters += sum(math.prod(file.get_slice(tensor).get_shape()) for tensor in tensors)
+                shapes |= {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in tensors}
         except (SafetensorError, OSError) as error:
             raise DataError(f"{folder / name} is damaged ({error}): download it again") from None
-    return int(config.get("vocab_size", 0)), parameters
+    return int(config.get("vocab_size", 0)), shapes
 
 
 def _json(path: Path, folder: Path) -> dict[str, Any]:
@@ -124,24 +126,20 @@ def check_pair(student: Path, own: Tokenizer, teacher: Path, other: Tokenizer) -
         )
 
 
-def bytes_stored(recipe: Recipe, problems: int, parameters: int) -> float:
-    """What a run leaves on disk, at most: samples, targets, students; and what each stage has while it trains.
+def bytes_stored(recipe: Recipe, student: Shape, problems: int, benchmarks: Mapping[str, int]) -> float:
+    """What a run leaves on disk if every response is as long as it may be, and what its trainings have beside that.
 
-    That is a checkpoint, and a copy of the targets.
+    That is a copy of the targets and, while a checkpoint is written, the one before it too.
     """
-    samples = problems * recipe.rollouts.samples * recipe.rollouts.sampling.max_new_tokens * SAMPLE_BYTES
-    positions = problems * recipe.answers.samples * recipe.answers.sampling.max_new_tokens
-    answers = positions * (SAMPLE_BYTES + TARGET_BYTES)
-    size = 2 if recipe.student.dtype == "bfloat16" else 4
-    students = 0.0
-    for arm in recipe.arms:
-        rounds = {"forward": 1, "reverse": recipe.consolidation.rounds}.get(
-            arm.schedule, recipe.consolidation.rounds + 1
-        )
-        # All but the last of a schedule's students keep fp32 weights and the optimizer's two moments.
-        students += parameters * (size + (rounds - 1) * 12)
-    training = parameters * 12 + positions * PACKED_BYTES
-    return len(recipe.seeds) * (samples + answers + students) + training * recipe.runtime.processes
+    rank, seeds = recipe.training.lora_rank, len(recipe.seeds)
+    stages = drawn(recipe, problems, benchmarks)
+    tokens = {name: stage.runs * stage.each * stage.sampling.max_new_tokens for name, stage in stages.items()}
+    positions = tokens.get("teacher answers", 0)
+    between = {"forward": 0, "two_stage": recipe.consolidation.rounds, "reverse": recipe.consolidation.rounds - 1}
+    students = sum(students_bytes(student, recipe.student.dtype, rank, between[arm.schedule]) for arm in recipe.arms)
+    training = 2 * checkpoint_bytes(student, True, rank) + positions / seeds * PACKED_BYTES
+    stored = sum(tokens.values()) * SAMPLE_BYTES + positions * TARGET_BYTES + seeds * students
+    return stored + training * recipe.runtime.processes
 
 
 def check_disk(home: Path, needed: float) -> None:
@@ -178,13 +176,16 @@ def preflight(job: Job) -> None:
     trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
     tokenizers: dict[str, Tokenizer] = {}
     found: dict[str, Any] = {}
+    shapes: dict[str, Shape] = {}
     for role, folder in folders.items():
-        vocabulary, parameters = check_weights(folder)
+        vocabulary, tensors = check_weights(folder)
+        # What file sizes follow from; the rest may be known to a model's own code alone.
+        shapes[role] = Shape(folder.name, str(folder), tensors, 0, vocabulary, 0, 0, 0, 0, {})
         tokenizer = tokenizers[role] = Tokenizer(folder, trust[role], recipe.thinking)
         check_tokenizer(folder, tokenizer, vocabulary)
         check_thinking(folder, tokenizer, recipe.thinking)
         found[role] = {
-            "parameters": parameters, "vocab_size": vocabulary, "tokens": tokenizer.size,
+            "parameters": shapes[role].parameters, "vocab_size": vocabulary, "tokens": tokenizer.size,
             "ends": sorted(end_tokens(folder, tokenizer)),
         }  # fmt: skip
     check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])
@@ -201,7 +202,8 @@ def preflight(job: Job) -> None:
                     "a step draws some of them more than once"
                 )
     problems = max(found[name]["problems"] for name in found if name.startswith("problems/"))
-    needed = found["bytes_stored"] = bytes_stored(recipe, problems, found["student"]["parameters"])
+    benchmarks = {b.name: found[f"benchmark/{b.name}"]["problems"] for b in recipe.evaluation.benchmarks}
+    needed = found["bytes_stored"] = bytes_stored(recipe, shapes["student"], problems, benchmarks)
     check_disk(job.home, needed)
     job.write_json("preflight.json", found)
 
@@ -222,7 +224,8 @@ def check_prompts(
     for problem in problems:
         prompt = tokenizer.prompt(problem["prompt"])
         longest = max(longest, len(prompt))
-        new = sampled if training else 1 if problem["choices"] else judged
+        # The student is sampled, and trained on what it or the teacher said.
+        new = max(sampled, *answered) if training else 1 if problem["choices"] else judged
         check_length(prompt, new, folders["student"], problem["question"])
         if training:
             privileged = recipe.teacher.privileged

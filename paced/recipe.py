@@ -26,6 +26,34 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
     return ConfigError(f"{source}: " + "; ".join(lines))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice in a mapping is an error: one of the two would be ignored."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+def _parsed(text: str) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ValueError: with the reason, in one line.
+    """
+    try:
+        return _unshared(_Loader(text).get_single_data())
+    except RecursionError:
+        raise ValueError("nested too deeply, or an anchor that refers to itself") from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date or a number that is none
+        raise ValueError(" ".join(str(error).split())) from None
+
+
 def _assign(tree: dict[str, Any], assignment: str) -> None:
     path, equals, text = assignment.partition("=")
     keys = path.split(".")
@@ -44,9 +72,9 @@ def _assign(tree: dict[str, Any], assignment: str) -> None:
             raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} is a plain value, not a section")
         if last:
             try:
-                node[place] = yaml.safe_load(text)
-            except yaml.YAMLError:
-                raise ConfigError(f"--set {assignment}: the value is not valid YAML") from None
+                node[place] = _parsed(text)
+            except ValueError as error:
+                raise ConfigError(f"--set {assignment}: the value is not valid YAML ({error})") from None
         else:
             if isinstance(node, dict):
                 node.setdefault(place, {})
@@ -97,16 +125,17 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
         ConfigError: with the path of each bad field.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).parent)))
+        text = path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).parent))
     except OSError as error:
         raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"recipe {path} is not UTF-8 text") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    try:
+        tree = _parsed(text)
+    except ValueError as error:
+        raise ConfigError(f"recipe {path} is not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"recipe {path} is not a mapping of sections")
-    tree = _unshared(tree)
     for assignment in assignments:
         _assign(tree, assignment)
     try:

@@ -51,8 +51,8 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.data.problems:prepare", 6, False),
-    "preflight": Stage("paced.preflight:preflight", 1, True),
+    "prepare": Stage("paced.data.problems:prepare", 7, False),
+    "preflight": Stage("paced.preflight:preflight", 2, True),
     "rollouts": Stage("paced.rollouts:rollouts", 6, True),
     "weights": Stage("paced.weights:weights", 1, False),
     "teacher": Stage("paced.teacher:teacher", 7, True),

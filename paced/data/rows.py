@@ -19,6 +19,7 @@ from paced.identity import digest, file_digest
 
 HUB = "hub:"
 BATCH = 1024
+AUXILIARY = "auxiliary_train"  # MMLU's folder of other sets' questions, which are none of its own
 Row = tuple[str, dict[str, Any]]
 
 
@@ -55,7 +56,8 @@ def members(folder: Path) -> list[Path]:
         DataError: there are none.
     """
     for suffixes in ((".csv",), (".jsonl", ".parquet")):
-        if found := sorted(f for f in folder.rglob("*") if f.suffix in suffixes):
+        found = sorted(f for f in folder.rglob("*") if f.suffix in suffixes)
+        if found := [f for f in found if AUXILIARY not in f.relative_to(folder).parts]:
             return found
     raise DataError(f"{folder} cannot be read: Is a directory without *.jsonl, *.parquet or *.csv files")
 
@@ -102,7 +104,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 def _zip(path: Path) -> Iterator[Row]:
     try:
         with zipfile.ZipFile(path) as archive:
-            members = sorted(name for name in archive.namelist() if name.endswith(".csv"))
+            files = sorted(name for name in archive.namelist() if name.endswith(".csv"))
+            members = [name for name in files if AUXILIARY not in name.split("/")]
             if not members:
                 raise DataError(f"{path} holds no *.csv file")
             for name in members:
@@ -147,22 +150,31 @@ def identity(path: Path) -> str:
         raise DataError(f"data file {path} cannot be read: {error.strerror}") from None
 
 
-def local(path: str, home: Path) -> Path:
-    """Where a data file lies: itself, or the Parquet copy of ``hub:OWNER/NAME[:CONFIG]:SPLIT`` under ``home``.
-
-    A hub data set is fetched once; from then on the copy is the data, so a run can be repeated without a network.
+def place(path: str, home: Path) -> Path:
+    """Where a data file lies or will lie: itself, or the Parquet copy of ``hub:OWNER/NAME[:CONFIG]:SPLIT``.
 
     Raises:
-        DataError: the hub cannot be reached, or does not have it.
+        DataError: it is no such name.
     """
     if not path.startswith(HUB):
         return Path(path).absolute()
     parts = path.removeprefix(HUB).split(":")
     if not 2 <= len(parts) <= 3 or not all(parts):
         raise DataError(f"data path {path!r}: write hub:OWNER/NAME:SPLIT or hub:OWNER/NAME:CONFIG:SPLIT")
-    name, *config, split = parts
-    target = home / "hub" / (re.sub(r"[^\w.-]+", "--", "/".join(parts)) + ".parquet")
-    if not target.exists():
+    return (home / "hub" / (re.sub(r"[^\w.-]+", "--", "/".join(parts)) + ".parquet")).absolute()
+
+
+def local(path: str, home: Path) -> Path:
+    """Where a data file lies; a data set of the hub is fetched first.
+
+    It is fetched once; from then on the copy is the data, so a run can be repeated without a network.
+
+    Raises:
+        DataError: the hub cannot be reached, or does not have it.
+    """
+    target = place(path, home)
+    if path.startswith(HUB) and not target.exists():
+        name, *config, split = path.removeprefix(HUB).split(":")
         try:
             from datasets import load_dataset  # pyright: ignore[reportMissingImports]
         except ImportError:
@@ -179,4 +191,4 @@ def local(path: str, home: Path) -> Path:
                 f"{path} cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason}): check the "
                 "name and the network, or download the file and give its path"
             ) from None
-    return target.absolute()
+    return target

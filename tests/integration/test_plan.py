@@ -1,7 +1,9 @@
 """``paced plan``: sizes to the byte, memory against a real run, and every recipe."""
 
+import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from harness import ROOT, SMALL, TINY, Chain, Finished, paced
 
@@ -15,8 +17,9 @@ from paced.footprint import (
     shape,
     training_memory,
 )
-from paced.plan import Assumptions, plan
-from paced.recipe import load_recipe
+from paced.plan import Assumptions, plan, problems_in, training_processes
+from paced.preflight import bytes_stored
+from paced.recipe import load_data, load_recipe
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 
@@ -79,6 +82,50 @@ def test_tokens_follow_from_the_recipe() -> None:
     # An arm weighs uniformly, so the teacher answers every problem; 6 two-stage rounds' students keep their moments.
     assert rows["teacher answers"].tokens == 3 * 3072 * 28
     assert "teacher targets" in rows
+
+
+@pytest.mark.parametrize("changes", [(), ("training.lora_rank=4",), ("runtime.processes=3", "seeds=[0, 1]")])
+def test_plan_and_preflight_store_the_same(changes: tuple[str, ...]) -> None:
+    """Every round of stage 2 but the last leaves what the next one goes on with."""
+    recipe = load_recipe(TINY, changes)
+    planned = plan(recipe, "A100", 1, Assumptions(response=1, kept=1))
+    student, counts = planned.models["student"], {"arithmetic": 576, "sorting": 192}
+    stored = sum(row.stored for row in planned.rows)
+    training = 2 * planned.checkpoint + planned.copied
+    found = bytes_stored(recipe, student, 3072, counts)
+    assert found == pytest.approx(stored + recipe.runtime.processes * training, rel=1e-9)
+    rows = {row.stage: row for row in planned.rows}
+    rank = recipe.training.lora_rank
+    between = model_bytes(student, "float32") + checkpoint_bytes(student, rank > 0, rank)
+    last = model_bytes(student, "float32")
+    assert rows["train forward KL (two_stage)"].stored == len(recipe.seeds) * between
+    assert rows["train reverse KL (two_stage)"].stored == len(recipe.seeds) * (between + last)
+
+
+def test_training_is_spread_over_the_processes_of_the_accelerate_file(tmp_path: Path) -> None:
+    file = tmp_path / "accelerate.yaml"
+    spread = load_recipe(TINY, (f"runtime.accelerate={file}",))
+    assert training_processes(spread, 4) == 4  # nothing to read
+    file.write_text("num_processes: 2")
+    assert [training_processes(spread, gpus) for gpus in (1, 4)] == [1, 2]
+    hours = {}
+    for name, recipe in (("one", load_recipe(TINY)), ("two", spread)):
+        rows = plan(recipe, "A100", 8, Assumptions()).rows
+        hours[name] = sum(row.seconds for row in rows if row.stage.startswith("train "))
+    assert hours["one"] == pytest.approx(2 * hours["two"])
+
+
+def test_problems_are_counted_as_they_will_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "mmlu.zip", "w") as archive:
+        for name in ("astronomy_dev", "astronomy_test", "law_test", "law_val"):
+            archive.writestr(f"{name}.csv", "Which?,a,b,c,d,A\n")
+    found = load_data("mmlu", str(tmp_path / "mmlu.zip"))
+    assert problems_in(found, "data") == 2
+    assert problems_in(found.model_copy(update={"subjects": ("law",)}), "data") == 1
+    monkeypatch.setenv("PACED_HOME", str(tmp_path))
+    (tmp_path / "hub").mkdir()
+    pd.DataFrame({"question": ["1 + 1?"], "answer": ["2"]}).to_parquet(tmp_path / "hub" / "me--sums--train.parquet")
+    assert problems_in(load_data("table", "hub:me/sums:train"), "data") == 1
 
 
 def test_a_scoring_pass_that_capture_may_save_is_a_bound() -> None:

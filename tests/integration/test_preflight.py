@@ -144,6 +144,14 @@ def test_a_broken_folder_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_answers_fit_the_student_too(prepared: Prepared, tmp_path: Path) -> None:
+    """It is trained on the teacher's answers, which may be longer than its own."""
+    short = ("rollouts.sampling.max_new_tokens=20", "evaluation.sampling.max_new_tokens=20")
+    narrow = edit("config.json", max_position_embeddings=60)
+    with pytest.raises(DataError, match=r"56 new ones exceeds the context of 60 of .*student"):
+        check(prepared, with_models(tmp_path, narrow, None, *short))
+
+
 def test_a_thinking_mode_is_chosen(prepared: Prepared, tmp_path: Path) -> None:
     recipes = {
         mode: with_models(tmp_path / mode, a_thinking_mode, a_thinking_mode, f"thinking={mode}")
@@ -164,6 +172,13 @@ def test_a_small_disk_is_refused(prepared: Prepared, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("paced.preflight.shutil.disk_usage", lambda path: usage)
     with pytest.raises(EngineError, match=r"may store 0\.0 GB under .*, where 0\.0 GB are free"):
         check(prepared, load_recipe(TINY, (*SMALL, "training.learning_rate=0.1")))
+
+
+def test_adapters_need_less_room(prepared: Prepared) -> None:
+    refs = [check(prepared, load_recipe(TINY, (*SMALL, f"training.lora_rank={rank}"))) for rank in (0, 2)]
+    whole, adapters = (json.loads((ref.folder / "preflight.json").read_text())["bytes_stored"] for ref in refs)
+    # Two checkpoints for each of two processes, and two trainings that another follows, without 12 bytes a parameter.
+    assert whole - adapters > 335712 * (2 * 2 * 12 + 2 * 8) * 0.8
 
 
 def test_few_problems_are_told(prepared: Prepared) -> None:

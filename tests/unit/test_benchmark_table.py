@@ -1,8 +1,15 @@
-"""README's table of ratios is what the benchmarks' files say."""
+"""README's table of ratios is what the benchmarks' files say; a file is of one setting."""
 
+import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
-from benchmarks.table import placed, table
+import pytest
+
+import benchmarks.table
+from benchmarks import loss_head, sampler, training_step
+from benchmarks.table import HERE, placed, read, table
 
 README = Path(__file__).parent.parent.parent / "README.md"
 
@@ -10,3 +17,36 @@ README = Path(__file__).parent.parent.parent / "README.md"
 def test_readme_has_the_table_of_the_files() -> None:
     assert "| training step, paced forward to trl forward: tokens a second |" in table()
     assert placed(README.read_text()) == README.read_text()
+
+
+def test_a_reference_that_no_floor_equals_has_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(name: str) -> dict[str, Any]:
+        found = read(name)
+        if name == "cache":
+            for result in found["results"].values():
+                result["at equal error"] = [None]
+        return found
+
+    monkeypatch.setattr(benchmarks.table, "read", changed)
+    assert "| teacher targets" not in table() and "| growth" in table()
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "says"),
+    [
+        (loss_head, ["--threads", "2"], "was measured with threads 1, not 2: give the same threads"),
+        (training_step, ["--limit", "95"], "was measured with limit 96, not 95"),
+        (sampler, ["--dtype", "bfloat16"], "was measured with dtype float32, not bfloat16"),
+    ],
+)
+def test_other_settings_need_a_file_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Any, arguments: list[str], says: str
+) -> None:
+    out = tmp_path / "out.json"
+    shutil.copyfile(HERE / f"{program.__name__.rpartition('.')[2]}.json", out)
+    model = [] if program is loss_head else ["smollm2-135m-instruct"]
+    monkeypatch.setattr(sys, "argv", ["", *model, str(out), *arguments])
+    before = out.read_bytes()
+    with pytest.raises(SystemExit, match=says):
+        program.main()
+    assert out.read_bytes() == before

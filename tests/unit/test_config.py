@@ -11,6 +11,7 @@ from paced.errors import ConfigError
 from paced.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+ACCELERATE = sorted((Path(__file__).parents[2] / "recipes" / "accelerate").glob("*.yaml"))
 TINY = {"source": "tiny", "problems": 8, "mix": {1: 1, 3: 2}}
 BASE = {
     "name": "base",
@@ -32,6 +33,12 @@ def write(folder: Path, tree: dict[str, Any]) -> Path:
 def test_shipped_recipes_load_and_survive_json(path: Path) -> None:
     recipe = load_recipe(path)
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=lambda p: p.name)
+def test_two_trainings_at_once_do_not_meet_at_one_port(path: Path) -> None:
+    """Without a port accelerate takes 29500 for each; 0 stands for any free one."""
+    assert yaml.safe_load(path.read_text())["main_process_port"] == 0
 
 
 @pytest.mark.parametrize(
@@ -70,6 +77,10 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("training.steps=yes", "training.steps: must not be true"),
         ("rollouts.sampling.temperature=true", "rollouts.sampling.temperature: must not be true"),
         ("teacher.privileged=3", "teacher.privileged: "),
+        ("seeds=[true]", "seeds: must not be true"),
+        ("data.mix={yes: 1}", "data.mix: must be {level: share} with levels 0 to 6"),
+        ("data.mix={.inf: 1}", "data.mix: must be {level: share} with levels 0 to 6"),
+        ("data.mix={1.5: 1}", "data.mix: must be {level: share} with levels 0 to 6"),
         ("student.path=5", "student.path: "),
         ("student.dtype=float16", "student.dtype: "),
         ("student=", "student: "),
@@ -138,6 +149,9 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
             "evaluation.sampling: there is no preset 'papier'; there are: paper, paper_roll",
         ),
         ("evaluation.sampling={preset: paper, top_q: 1}", "evaluation.sampling.top_q: unknown key"),
+        ("evaluation.sampling={preset: [paper]}", "evaluation.sampling: there is no preset ['paper']"),
+        ("rollouts.sampling=greedy", "rollouts: sampling with top_k 1 (greedy) draws the same response every time"),
+        ("answers={sampling: greedy, samples: 2}", "answers: samples must be 1 with top_k 1 (greedy)"),
         ("evaluation.sampling=greedy", "evaluation: samples of benchmark sums must be 1 with top_k 1"),
         ("decontamination.share=0", "decontamination.share: "),
         ("decontamination.share=0.5", "recipe: decontamination has no effect with source 'tiny'"),
@@ -164,6 +178,14 @@ def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) ->
         (
             ("student.engine.kind=vllm", "runtime.processes=2"),
             "2 stages at once (runtime.processes) would take 170% of a",
+        ),
+        (
+            (
+                "student.engine={kind: vllm, memory_share: 0.3}",
+                "teacher={path: t, engine: {kind: vllm}}",
+                "runtime.processes=2",
+            ),
+            "2 stages at once (runtime.processes) would take 115% of a",
         ),
         (
             ("arms=[{name: r, schedule: reverse}]", "teacher={path: t, engine: {kind: vllm}}"),
@@ -234,6 +256,10 @@ def test_the_shares_of_levels_are_rows_in_one_order(tmp_path: Path) -> None:
         ("seeds.-1=1", "seeds has items 0 to 0"),
         ("seeds.x=1", "seeds has items 0 to 0"),
         ("name=[1", "not valid YAML"),
+        ("name=2024-13-45", "not valid YAML (month must be in 1..12)"),
+        pytest.param("name=" + "9" * 5000, "not valid YAML (Exceeds the limit", id="a long number"),
+        ("data.mix={1: 1, 1: 2}", "1 is there twice"),
+        ("data.mix=&mix {1: *mix}", "an anchor that refers to itself"),
     ],
 )
 def test_bad_assignments(tmp_path: Path, assignment: str, says: str) -> None:
@@ -247,16 +273,39 @@ def test_unreadable_recipes(tmp_path: Path) -> None:
     (tmp_path / "broken").write_text("a: [1\nb: }")
     (tmp_path / "list").write_text("- 1")
     (tmp_path / "empty").write_text("")
+    (tmp_path / "date").write_text("name: 2024-13-45")
+    (tmp_path / "twice").write_text("training: {steps: 5}\nname: a\ntraining: {batch: 3}")
+    (tmp_path / "endless").write_text("name: &name [*name]")
+    (tmp_path / "deep").write_text("[" * 5000)
     for name, says in [
         ("binary", "UTF-8"),
         ("broken", "valid YAML"),
         ("list", "mapping"),
         ("empty", "mapping"),
+        ("date", "valid YAML: month must be"),
+        ("twice", "valid YAML: training is there twice .* line 3"),
+        ("endless", "valid YAML: .*an anchor that refers to itself"),
+        ("deep", "valid YAML: nested too deeply"),
         ("none", "cannot be read"),
     ]:
         with pytest.raises(ConfigError, match=says) as error:
             load_recipe(tmp_path / name)
         assert "\n" not in str(error.value)
+
+
+def test_an_anchor_may_be_merged_and_overridden(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE)
+    merged = "rollouts: {sampling: &short {top_k: 5, max_new_tokens: 9}}\nanswers: {sampling: {<<: *short, top_k: 6}}"
+    path.write_text(f"{path.read_text()}\n{merged}")
+    recipe = load_recipe(path)
+    assert (recipe.rollouts.sampling.top_k, recipe.answers.sampling.top_k) == (5, 6)
+    assert recipe.answers.sampling.max_new_tokens == 9
+
+
+def test_a_teachers_stages_take_turns(tmp_path: Path) -> None:
+    """Two of them never run at once, so that a teacher may have most of a device beside a small student."""
+    shares = ("student.engine={kind: vllm, memory_share: 0.1}", "teacher={path: t, engine: {kind: vllm}}")
+    assert load_recipe(write(tmp_path, BASE), (*shares, "runtime.processes=2")).runtime.processes == 2
 
 
 def test_package_stands_for_the_installed_folder(tmp_path: Path) -> None:

@@ -183,6 +183,9 @@ def mmlu(folder: Path) -> Path:
         path.parent.mkdir(parents=True)
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(questions)
+    other = folder / "data" / "auxiliary_train" / "race.csv"  # comes with it, and is no part of it
+    other.parent.mkdir()
+    other.write_text("Who?,a,b,c,d,A\n")
     return folder / "data"
 
 
