@@ -20,6 +20,7 @@ from paced.models import Tokenizer, check_length, same_tokens
 from paced.plan import drawn
 from paced.prompts import messages_of
 from paced.samples import model_folder
+from paced.sharding import check_configuration
 from paced.stage import Job
 from paced.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
 
@@ -172,6 +173,8 @@ def preflight(job: Job) -> None:
     recipe = Recipe.model_validate(job.spec.config["recipe"] | {"runtime": job.runtime.model_dump()})
     if recipe.training.compile:
         check_compiler()
+    if job.runtime.accelerate:
+        check_configuration(Path(job.runtime.accelerate))
     folders = {role: model_folder(job.input(role)) for role in ("student", "teacher")}
     trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
     tokenizers: dict[str, Tokenizer] = {}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -23,7 +24,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from paced.artifacts import write_json
-from paced.errors import ERRORS, EngineError, Stopped
+from paced.errors import ERRORS, ConfigError, EngineError, Stopped
 from paced.models import layers
 from paced.stage import Job, Spec, emit, peak_memory
 
@@ -90,12 +91,32 @@ def meet() -> None:
         torch.distributed.barrier()
 
 
+def check_configuration(configuration: Path) -> None:
+    """That an accelerate configuration can be read, and is of one host: a stage holds its lock for its own.
+
+    Raises:
+        ConfigError: with what to change.
+    """
+    try:
+        machines = dict(yaml.safe_load(configuration.read_text())).get("num_machines", 1)
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"runtime.accelerate: {configuration} is no accelerate configuration ({reason})") from None
+    if machines != 1:
+        raise ConfigError(
+            f"runtime.accelerate: {configuration} has num_machines: {machines}; training takes the devices of one "
+            "host: set it to 1, and num_processes to that host's devices"
+        )
+
+
 def launch(job: Job, configuration: Path) -> None:
     """Run the job's stage in the processes that an accelerate configuration describes; what they wrote is the job's.
 
     Raises:
+        ConfigError: the configuration is none of one host.
         EngineError: a process failed without a word; otherwise the first error that one told of.
     """
+    check_configuration(configuration)
     job.work.mkdir(parents=True, exist_ok=True)
     spec, done = job.work / "spec.json", job.work / "done.json"
     # Without the configuration, which would have a process that is alone launch once more.

@@ -189,6 +189,21 @@ def test_few_problems_are_told(prepared: Prepared) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("num_machines: 2", "num_machines: 2; training takes the devices of one host"),
+        ("[", "is no accelerate"),
+        ("", "is no"),
+    ],
+)
+def test_training_takes_one_host(prepared: Prepared, tmp_path: Path, text: str, says: str) -> None:
+    """Found before the first sample: each of two hosts would wait for the other for ever."""
+    (tmp_path / "hosts.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        check(prepared, load_recipe(TINY, (*SMALL, f"runtime.accelerate={tmp_path / 'hosts.yaml'}")))
+
+
 def test_compiled_training_asks_for_a_compiler(
     prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
