@@ -168,7 +168,11 @@ def answers(url: str, patience: float = 5.0) -> bool:
 def join(home: Path) -> None:
     """Where a platform is running in this home, and the user named no server, use its servers."""
     settings = known(home)
-    if settings and "PREFECT_API_URL" not in os.environ and answers(f"{settings.prefect}/api/health"):
+    if settings is None or "PREFECT_API_URL" in os.environ:
+        return
+    # What answers at a port of this host may be another home's: ports are remembered when the platform is down.
+    here = settings.private or settings.host == EVERYWHERE
+    if (not here or connect(home) is not None) and answers(f"{settings.prefect}/api/health"):
         for name, value in settings.environment().items():
             os.environ.setdefault(name, value)
 
@@ -177,9 +181,10 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
     """Start what is not running, and register the deployments.
 
     Raises:
-        ConfigError: a port is taken by another program, a database is named wrongly.
+        ConfigError: a port is none, or taken by another program; a database is named wrongly.
         EngineError: a server did not answer in time; its log is named. A database does not answer.
     """
+    check_ports(settings)
     database.check_all(settings.databases)
     reachable(settings)
     own = environment.settings(home) | RUNS
@@ -266,7 +271,7 @@ def quoted(word: str) -> str:
 
 def control(home: Path) -> Path:
     """The socket supervisord listens on: its path has to be short, and nobody else may use it."""
-    return own_folder() / (hashlib.sha256(str(home).encode()).hexdigest()[:16] + ".sock")
+    return own_folder() / (hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:16] + ".sock")
 
 
 def connect(home: Path) -> Any:
@@ -295,6 +300,19 @@ def await_health(service: Service, home: Path, say: Any) -> None:
             )
         time.sleep(0.3)
     say(f"{service.name:<10} {service.address}")
+
+
+def check_ports(settings: Settings) -> None:
+    """Refuse what cannot be two ports.
+
+    Raises:
+        ConfigError: with the option to change.
+    """
+    for server, port in (("prefect", settings.prefect_port), ("mlflow", settings.mlflow_port)):
+        if not 0 < port < 65536:
+            raise ConfigError(f"--{server}-port {port}: a port is a number from 1 to 65535")
+    if settings.prefect_port == settings.mlflow_port:
+        raise ConfigError(f"--mlflow-port {settings.mlflow_port}: Prefect's port too: give each server one of its own")
 
 
 def free(service: Service, host: str) -> None:

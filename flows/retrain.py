@@ -106,8 +106,11 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
     taken = take(retraining, ledger, registry.folder)
     for name in taken.unsettled:
         display.say(f"{name} is still being written: left for the next time")
+    for name in taken.empty:
+        display.say(f"{name} is empty: left until it has lines")
     if not taken.files:
         left = f", {len(taken.unsettled)} still being written" if taken.unsettled else ""
+        left += f", {len(taken.empty)} empty" if taken.empty else ""
         return Event(
             event="no_new_data", model=model, message=f"no new data in {retraining.watch}: {taken.known} known{left}"
         )

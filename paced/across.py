@@ -64,6 +64,8 @@ def judged(folder: Path) -> Judged:
             if not (path / "manifest.json").exists():
                 raise ConfigError(f"run {folder.name}: {path} is gone; 'paced run' with its recipe makes it anew")
             scored[stage["label"].removesuffix("/evaluate")] = reference(path)
+    if BASE not in scored:
+        raise ConfigError(f"run {folder.name}: no student was judged in it, as in no diagnosis: leave it out")
     summary = json.loads((folder / "summary.json").read_text())
     return Judged(record["name"], recipe, summary, scored, scored.pop(BASE))
 

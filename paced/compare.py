@@ -24,6 +24,11 @@ KEY = ["benchmark", "problem_id"]
 DECIMALS = 9  # the last bits of a matrix product depend on the number of threads
 
 
+def is_base(arm: str) -> bool:
+    """Whether an arm is the base student, of one run (``base``) or among those of several (``RUN:base``)."""
+    return arm.rpartition(":")[2] == BASE
+
+
 class Benchmark(BaseModel):
     """A benchmark's name, and whether it measures forgetting rather than the skill trained for."""
 
@@ -63,7 +68,7 @@ class Arm(NamedTuple):
 
     @property
     def alone(self) -> bool:
-        return self.name == BASE and len(self.seeds) == 1
+        return is_base(self.name) and len(self.seeds) == 1
 
 
 def compare(job: Job) -> None:

@@ -25,24 +25,43 @@ def collections(home: Path) -> Iterator[Path]:
     yield from (f.parent for f in sorted((home / "store").glob("*/*/collection.json")))
 
 
-def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
-    return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    return sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
 
 
 def listing(home: Path) -> str:
     """A table of stored collections and artifacts: kind, rows or counts, size, folder."""
     lines: list[str] = []
     for folder in collections(home):
-        notes = [json.loads(p.read_text()) for p in folder.glob("*.json") if p.name != "collection.json"]
-        rows = sum(n["rows"] for n in notes)
+        notes = [p for p in folder.glob("*.json") if p.name != "collection.json"]
+        rows = [n for p in notes if (n := noted_rows(p)) is not None]
         lines.append(
-            f"{folder.parent.name:<10} {rows:>9,} rows {len(notes):>5} parts {size(folder) / 1e6:>9.1f} MB  {folder}"
+            f"{folder.parent.name:<10} {sum(rows):>9,} rows {len(notes):>5} parts {size(folder) / 1e6:>9.1f} MB  "
+            + told(folder, len(notes) - len(rows))
         )
     for folder in artifacts(home):
-        seconds = read_manifest(folder).seconds
-        lines.append(f"{folder.parent.name:<10} {seconds:>9.1f} s {size(folder) / 1e6:>20.1f} MB  {folder}")
+        try:
+            seconds, damaged = f"{read_manifest(folder).seconds:.1f}", 0
+        except CacheError:
+            seconds, damaged = "?", 1
+        lines.append(
+            f"{folder.parent.name:<10} {seconds:>9} s {size(folder) / 1e6:>20.1f} MB  " + told(folder, damaged)
+        )
     return "\n".join([*lines, f"{'total':<10} {size(home) / 1e6:>32.1f} MB  {home}"])
+
+
+def noted_rows(note: Path) -> int | None:
+    """How many rows a part has by its note; nothing if the note is damaged."""
+    try:
+        return int(json.loads(note.read_text())["rows"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def told(folder: Path, damaged: int) -> str:
+    """A folder, and how many of its notes and manifests cannot be read."""
+    return f"{folder}" + (f"  {damaged} damaged: run 'paced cache verify --delete'" if damaged else "")
 
 
 def verify(home: Path, delete: bool) -> tuple[int, list[str]]:
@@ -105,11 +124,12 @@ def selected_parts(folder: Path) -> set[str]:
 
 
 def garbage(home: Path, delete: bool, registered: Iterable[Mapping[str, str]] = ()) -> tuple[list[Path], int]:
-    """Artifacts, work folders and copies of retrainings that nothing refers to, and their bytes; removed if ``delete``.
+    """Artifacts, work folders, copies of retrainings and leftovers in the store that nothing refers to, and their
+    bytes; removed if ``delete``.
 
     A run refers to the stages it has executed so far, finished or not; a registered version to those that its tags
-    name, which made it. The sample store is kept: it is what makes the next run cheap. Remove a collection by deleting
-    its folder.
+    name, which made it. Rows of the sample store are kept: they are what makes the next run cheap. Remove a collection
+    by deleting its folder.
 
     Args:
         registered: the tags of each version of every registered model.
@@ -117,25 +137,55 @@ def garbage(home: Path, delete: bool, registered: Iterable[Mapping[str, str]] = 
     Raises:
         CacheError: a stage or a retraining is running, and what it writes would look like garbage.
     """
-    runs, tags = home / "runs", list(registered)
-    wanted = {stage["path"] for f in runs.glob("*/run.json") for stage in json.loads(f.read_text())["stages"]}
-    wanted |= {json.loads(f.read_text())["path"] for f in runs.glob("*/executed/*.json")}
-    made_of = {short(t[name]) for t in tags for name in MADE_OF if name in t}
-    folders = [f for f in artifacts(home) if str(f) not in wanted and f.name not in made_of]
-    half = [f for f in sorted((home / "artifacts").glob("*/*")) if not (f / "manifest.json").exists()]
-    left = sorted(retraining_leftovers(home, {short(t["model"]) for t in tags if "model" in t}))
-    bytes_ = sum(size(f) for f in folders + half + left)
     if delete:
         for lock in [*(home / "locks").glob("*"), *(home / "retrain").glob("*/retrain.lock")]:
             if held(lock):
                 raise CacheError(
                     f"a stage or a retraining is running in {home}: collect garbage when no run is going on"
                 )
+    runs, tags = home / "runs", list(registered)
+    notes = [stage for f in runs.glob("*/run.json") for stage in json.loads(f.read_text())["stages"]]
+    notes += [json.loads(f.read_text()) for f in runs.glob("*/executed/*.json")]
+    # By stage and identity: the home may have been moved, or be reached by another path.
+    wanted = {Path(note["path"]).parts[-2:] for note in notes}
+    made_of = {short(t[name]) for t in tags for name in MADE_OF if name in t}
+    folders = [f for f in artifacts(home) if f.parts[-2:] not in wanted and f.name not in made_of]
+    half = [f for f in sorted((home / "artifacts").glob("*/*")) if not (f / "manifest.json").exists()]
+    left = sorted(retraining_leftovers(home, {short(t["model"]) for t in tags if "model" in t}))
+    left += [*idle_work(home), *store_leftovers(home)]
+    bytes_ = sum(size(f) for f in folders + half + left)
+    if delete:
         for folder in folders + half:
             discard(folder)
-        for folder in left:
-            shutil.rmtree(folder)
+        for path in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     return folders + half + left, bytes_
+
+
+def idle_work(home: Path) -> Iterator[Path]:
+    """Work folders from which no stage goes on: whose artifact is there, and all others once every run under ``runs/``
+    has completed since it was last begun. Which stage of a run a folder is of cannot be told: a newer version of paced
+    may have given it another identity.
+    """
+    resumed = any(not completed(f.parent) for f in (home / "runs").glob("*/recipe.yaml"))
+    done = {f.name for f in artifacts(home)}
+    yield from (f for f in sorted((home / "work").glob("*")) if not resumed or f.name in done)
+
+
+def completed(run: Path) -> bool:
+    """Whether a run has ended well, and was not begun again since, which writes its recipe anew."""
+    record = run / "run.json"
+    if not record.exists() or json.loads(record.read_text())["status"] != "completed":
+        return False
+    return record.stat().st_mtime >= (run / "recipe.yaml").stat().st_mtime
+
+
+def store_leftovers(home: Path) -> Iterator[Path]:
+    """Files of parts that were not committed: half-written ones, and those without a note."""
+    for file in sorted((home / "store").glob("*/*/*")):
+        part = file.suffix == ".parquet" and not file.with_suffix(".json").exists()
+        if part or (file.name.startswith(".") and file.suffix == ".tmp"):
+            yield file
 
 
 def retraining_leftovers(home: Path, models: set[str]) -> Iterator[Path]:
@@ -148,7 +198,7 @@ def retraining_leftovers(home: Path, models: set[str]) -> Iterator[Path]:
         decided = {f["sha256"][:12] for f in json.loads(ledger.read_text())["files"]} if ledger.exists() else set[str]()
         for copies in (folder / "data").glob("*"):
             open_ = any(f.name.partition("-")[0] not in decided for f in copies.iterdir())
-            if not open_ and not any(str(copies) in text for text in recipes):
+            if not open_ and not any(str(copies.relative_to(home)) in text for text in recipes):
                 yield copies
         yield from (f for f in (folder / "weights").glob("*") if f.name not in models)
         yield from folder.glob("arriving")

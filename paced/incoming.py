@@ -2,6 +2,7 @@
 
 A file is known by the sha256 of its bytes, so a copy or another name of it is not new. The ledger is written when a
 decision was made on the files, not when they are taken: what an interrupted retraining took is new to the next one.
+Another name or mark of a known file is noted at once, so that the file is not read again.
 """
 
 import contextlib
@@ -44,13 +45,16 @@ class Incoming(BaseModel):
 
 
 class Taken(NamedTuple):
-    """What is new: a folder with copies of the files, the digest over them, and how many files were seen."""
+    """What is new: a folder with copies of the files and the digest over them; how many files were known, and which
+    were left because they changed or are empty.
+    """
 
     folder: Path
     identity: str
     files: tuple[Incoming, ...]
     known: int
     unsettled: tuple[str, ...]
+    empty: tuple[str, ...]
 
 
 class Ledger:
@@ -128,7 +132,7 @@ class Watched:
             return ""
 
     def copy(self, name: str, folder: Path) -> Incoming | None:
-        """Copy a file under a name of its digest and its own; None if it is empty, went away or changed meanwhile."""
+        """Copy a file under a name of its digest and its own; None if it went away or changed meanwhile."""
         mark, sha256, size = self.mark(name), hashlib.sha256(), 0
         with self._reaching(), replacing(folder / "copy") as file:
             try:
@@ -138,7 +142,7 @@ class Watched:
                         size += target.write(chunk)
             except FileNotFoundError:
                 file.touch()
-        if not size or not mark or self.mark(name) != mark:
+        if not mark or self.mark(name) != mark:
             return None
         found = Incoming(name=self.full(name), mark=mark, sha256=sha256.hexdigest(), bytes=size)
         (folder / "copy").rename(folder / found.copy_name)
@@ -159,7 +163,9 @@ def take(settings: Retraining, ledger: Ledger, folder: Path) -> Taken:
     arriving = folder / "arriving"
     shutil.rmtree(arriving, ignore_errors=True)
     new: dict[str, Incoming] = {}
+    again: list[Incoming] = []
     unsettled: list[str] = []
+    empty: list[str] = []
     names = watched.names()
     for name in names:
         if ledger.has_mark(watched.full(name), watched.mark(name)):
@@ -167,24 +173,31 @@ def take(settings: Retraining, ledger: Ledger, folder: Path) -> Taken:
         found = watched.copy(name, arriving)
         if found is None:
             unsettled.append(name)
-        elif not ledger.has(found.sha256):
+        elif not found.bytes:
+            empty.append(name)
+        elif ledger.has(found.sha256):
+            again.append(found)
+        else:
             new[name] = found
+    if again:
+        ledger.add(again, "known")
     if new:
         time.sleep(settings.settle)
     for name in [name for name, file in new.items() if watched.mark(name) != file.mark]:
         unsettled.append(name)
         del new[name]
     wanted = {file.sha256: file for file in reversed(new.values())}  # of equal files the first
-    known = len(names) - len(new) - len(unsettled)
+    known = len(names) - len(new) - len(unsettled) - len(empty)
     files = tuple(sorted(wanted.values(), key=lambda f: f.name))
     if not files:
-        return Taken(folder, "", (), known, tuple(unsettled))
+        return Taken(folder, "", (), known, tuple(unsettled), tuple(empty))
+    kept = {file.copy_name for file in files}
     for copy in arriving.iterdir():
-        if copy.name not in {file.copy_name for file in files}:
+        if copy.name not in kept:
             copy.unlink()
     digest = identity(arriving)
     target = folder / "data" / short(digest)
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     arriving.rename(target)
-    return Taken(target, digest, files, known, tuple(unsettled))
+    return Taken(target, digest, files, known, tuple(unsettled), tuple(empty))

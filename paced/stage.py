@@ -59,7 +59,7 @@ STAGES = {
     "train": Stage("paced.train:train", 6, True),
     "evaluate": Stage("paced.evaluate:evaluate", 8, True),
     "diagnose": Stage("paced.diagnose:diagnose", 5, True),
-    "compare": Stage("paced.compare:compare", 2, False),
+    "compare": Stage("paced.compare:compare", 3, False),
 }
 
 

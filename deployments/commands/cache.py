@@ -63,5 +63,5 @@ def cache_gc(arguments: argparse.Namespace) -> int:
     for folder in folders:
         print(folder)
     word = "deleted" if arguments.delete else "would be deleted (add --delete)"
-    print(f"{len(folders)} folders, {size / 1e6:.1f} MB {word}")
+    print(f"{len(folders)} paths, {size / 1e6:.1f} MB {word}")
     return 0

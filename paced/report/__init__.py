@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from paced import weights
 from paced.artifacts import Manifest, Ref, open_file, read_manifest, replacing, write_json
 from paced.compare import by_problem
-from paced.config import Schedule, Scheme, Weights
+from paced.config import Loss, Schedule, Scheme, Weights
 from paced.errors import DataError
 from paced.report import diagnosis, lengths, plots
 from paced.report.page import page, table
@@ -60,6 +60,7 @@ class Arm(BaseModel):
     scheme: Scheme | None = None
     schedule: Schedule | None = None
     exponents: tuple[float, float] | None = None
+    loss: Loss | None = None
 
     @property
     def weighting(self) -> str:
@@ -306,7 +307,7 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
         drawn["weights"] = plots.weight_mass({scheme: m / m.sum() for scheme, m in mass.items()})
     losses = {a.name: [loss_curves(ms) for seed in run.seeds if (ms := trained(made, a.name, seed))] for a in run.arms}
     if any(losses.values()):
-        drawn["losses"] = plots.losses(losses, paint)
+        drawn["losses"] = plots.losses(losses, {a.name: a.loss for a in run.arms}, paint)
     scored = {name: arm for name, arm in arms.items() if "accuracy" in arm}
     if scored:
         accuracy = {name: arm["accuracy"] for name, arm in scored.items()}
@@ -354,7 +355,7 @@ def trained(made: Mapping[str, Made], arm: str, seed: int) -> list[Made]:
 
 
 def loss_curves(stages: Sequence[Made]) -> plots.Curves:
-    """KL a token by stage and step of one student."""
+    """Divergence a token by stage and step of one student."""
     curves: dict[str, dict[int, float]] = {}
     for m in stages:
         curve = curves.setdefault(m.entry.step.removeprefix("train_"), {})

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from paced.compare import is_base
 from paced.report import datasheet, diagnosis
 from paced.report.lengths import EVALUATION
 
@@ -190,7 +191,7 @@ def benchmark_columns(summary: Mapping[str, Any]) -> dict[str, str]:
 
 def benchmark_cells(summary: Mapping[str, Any], arm: str) -> dict[str, Any]:
     """An arm's score by column; forgetting with the interval of the paired difference, turned round."""
-    lost = [c for c in summary["comparisons"] if (c["a"], c["b"], c["metric"]) == (arm, "base", "retention")]
+    lost = [c for c in summary["comparisons"] if (c["a"], c["metric"]) == (arm, "retention") and is_base(c["b"])]
     forgetting = [{"mean": -c["difference"], "low": -c["high"], "high": -c["low"]} for c in lost]
     scores: Mapping[str, Any] = summary["arms"][arm].get("by_benchmark", {})
     found = {key: scores.get(key) for key in benchmark_columns(summary)}

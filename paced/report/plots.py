@@ -21,7 +21,8 @@ from paced.weights import beta_kernel
 
 P = ParamSpec("P")
 Curves = Mapping[str, Mapping[int, float]]
-STAGES = {"forward": "stage 1: forward KL on the teacher's answers", "reverse": "stage 2: reverse KL on own samples"}
+STAGES = {"forward": "stage 1: {} on the teacher's answers", "reverse": "stage 2: {} on own samples"}
+LOSSES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jsd": "JSD", "akl": "AKL"}
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -41,6 +42,7 @@ PALETTE = ("#0b6fb8", "#e07b00", "#0f9d76", "#c2417c", "#7a5cc2", "#8a5a2b", "#3
 SCHEMES = {"beta": "#16395c", "hard_filter": "#d49a1f", "uniform": "#8fb0cc"}
 STEPS = {
     "prepare": "#c9ced4",
+    "preflight": "#a3b18a",
     "rollouts": "#7fb3d9",
     "weights": "#e3c95f",
     "teacher": "#e07b00",
@@ -49,6 +51,7 @@ STEPS = {
     "reweight": "#b3a100",
     "sample": "#c2417c",
     "train_reverse": "#7a5cc2",
+    "diagnose": "#8a5a2b",
     "evaluate": "#8a939d",
     "compare": "#4d4d4d",
 }
@@ -177,11 +180,15 @@ def weight_mass(mass: Mapping[str, Array]) -> Figure:
 
 
 @styled
-def losses(curves: Mapping[str, Sequence[Curves]], paint: Mapping[str, str]) -> Figure:
-    """KL a token by step, one panel a stage; a thin line a seed and, over them, their mean smoothed over five steps.
+def losses(
+    curves: Mapping[str, Sequence[Curves]], chosen: Mapping[str, str | None], paint: Mapping[str, str]
+) -> Figure:
+    """Divergence a token by step, one panel a stage; a thin line a seed and, over them, their mean smoothed over five
+    steps.
 
     Args:
-        curves: arm to one entry a seed, which maps a stage (forward, reverse) to {step: KL a token}.
+        curves: arm to one entry a seed, which maps a stage (forward, reverse) to {step: divergence a token}.
+        chosen: arm to its loss; None if it is its stage's, forward or reverse KL.
         paint: arm to colour.
     """
     seeds = [seed for arm in curves.values() for seed in arm]
@@ -200,8 +207,10 @@ def losses(curves: Mapping[str, Sequence[Curves]], paint: Mapping[str, str]) -> 
                 mean = [np.mean([line[step] for line in lines if step in line]) for step in steps]
                 smooth = [np.mean(mean[max(i - 2, 0) : i + 3]) for i in range(len(mean))]
                 axes.plot(steps, smooth, color=paint[arm], linewidth=1.8)
-        axes.set_title(STAGES[stage], fontsize=10, loc="left", color="#39424c")
-        axes.set(xlabel="optimizer step of the arm", ylabel="KL a token, nats")
+        here = [arm for arm, of_arm in curves.items() if any(stage in seed for seed in of_arm)]
+        spelled = ", ".join(dict.fromkeys(LOSSES[chosen[arm] or f"{stage}_kl"] for arm in here))
+        axes.set_title(STAGES[stage].format(spelled), fontsize=10, loc="left", color="#39424c")
+        axes.set(xlabel="optimizer step of the arm", ylabel="divergence a token, nats")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if all(value > 0 for seed in seeds for value in seed.get(stage, {}).values()):
             axes.set_yscale("log")

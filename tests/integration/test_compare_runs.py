@@ -12,11 +12,11 @@ from urllib.parse import unquote
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from harness import Finished, Outcome, Server, finished, mlflow_server, paced, run_arguments
+from harness import TINY, Finished, Outcome, Server, finished, mlflow_server, paced, run_arguments
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from paced.across import comparison
+from paced.across import comparison, judged
 from paced.errors import ConfigError, DataError
 from paced.identity import file_digest
 from paced.stage import execute
@@ -193,6 +193,13 @@ def test_other_refusals(first_run: Finished, tmp_path: Path) -> None:
     (other / "run.json").write_text(json.dumps({"name": "other", "status": "failed"}))
     outcome = paced(first_run.home, "compare", name, str(other))
     assert outcome.err.startswith("error: run other: it is failed; finish it with 'paced run' before comparing")
+
+
+def test_a_diagnosis_judges_no_student(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"name": "x", "status": "completed", "stages": []}))
+    shutil.copy(TINY, tmp_path / "recipe.yaml")
+    with pytest.raises(ConfigError, match=f"^run {tmp_path.name}: no student was judged in it"):
+        judged(tmp_path)
 
 
 def test_runs_without_a_seed_in_common_are_paired_by_problem(first_run: Finished, tmp_path: Path) -> None:

@@ -178,15 +178,16 @@ def test_every_benchmark_has_its_own_k_and_pairs(tmp_path: Path) -> None:
     assert found["benchmarks"] == [b | {"retention": b["name"] == "mmlu"} for b in THREE]
 
 
-def test_a_table_as_papers_print_it(tmp_path: Path) -> None:
-    arms = {"base/0": three("ww", "cccc"), "paced/0": three("cc", "ccwc")}
-    found = compared(tmp_path, arms, [("paced", "base")], THREE)
+@pytest.mark.parametrize("base", ["base", "run:base"])
+def test_a_table_as_papers_print_it(tmp_path: Path, base: str) -> None:
+    arms = {f"{base}/0": three("ww", "cccc"), "paced/0": three("cc", "ccwc")}
+    found = compared(tmp_path, arms, [("paced", base)], THREE)
     heading, *rows = benchmark_table(found)[0].splitlines()[1:]
     assert heading.split() == ["arm", "math", "avg@2", "95%", "aime", "avg@4", "95%", "forgetting", "95%"]
     cells = {row.split()[0]: row.split()[1:] for row in rows}
     assert cells["paced"][::2] == ["75.0", "25.0", "25.0"]
-    assert cells["base"][::2] == ["25.0", "25.0", "-"]
-    assert len({len(row) for row in (heading, rows[1])}) == 1
+    assert cells[base][::2] == ["25.0", "25.0", "-"]
+    assert len({len(row) for row in (heading, next(row for row in rows if row.startswith("paced")))}) == 1
     assert benchmark_table(compared(tmp_path / "one", {"base/0": scores("main", {"a": "cw"})})) == []
 
 
@@ -228,13 +229,16 @@ def test_pairing_narrows_the_interval(tmp_path: Path) -> None:
     )
 
 
-def test_the_base_row_serves_every_seed(tmp_path: Path) -> None:
-    base = scores("main", {"a": "wwww", "b": "cccc"})
-    arms = {"base/0": base, "x/3": base, "x/7": scores("main", {"a": "cccc", "b": "cccc"})}
-    found = compared(tmp_path, arms, [("x", "base"), ("base", "x")])
+@pytest.mark.parametrize("base", ["base", "run:base"])
+@pytest.mark.parametrize("seeds", [(3, 7), (0, 1)])
+def test_the_base_row_serves_every_seed(tmp_path: Path, base: str, seeds: tuple[int, int]) -> None:
+    rows = scores("main", {"a": "wwww", "b": "cccc"})
+    better = scores("main", {"a": "cccc", "b": "cccc"})
+    arms = {f"{base}/0": rows, f"x/{seeds[0]}": rows, f"x/{seeds[1]}": better}
+    found = compared(tmp_path, arms, [("x", base), (base, "x")])
     assert [(c["difference"], c["seeds"]) for c in found["comparisons"]] == [(0.25, 2), (-0.25, 2)]
-    assert found["arms"]["base"]["accuracy"]["seeds"] == 1
-    assert list(found["arms"]) == ["base", "x"]
+    assert found["arms"][base]["accuracy"]["seeds"] == 1
+    assert list(found["arms"]) == [base, "x"]
 
 
 def test_unknown_is_never_wrong(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What teams deploy with: nothing open, no password that is known, nothing that contradicts the code."""
 
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -12,7 +13,7 @@ from compose import FOLDER, MissingVariableError, services, variables
 from harness import ROOT
 from supervisor.options import UnhosedConfigParser
 
-from deployments import environment
+from deployments import environment, platform
 from deployments.definitions import DEFINITIONS
 from deployments.platform import POOL, RUNS, Settings, literal, quoted
 from deployments.platform import services as platform_services
@@ -118,6 +119,53 @@ def test_who_may_ask_a_platform_that_listens_to_all(tmp_path: Path) -> None:
         assert {"localhost:*", "127.0.0.1:*", f"{settings.name}:*"} <= set(allowed)
         assert mlflow[mlflow.index("--host") + 1] == host
         assert host == "0.0.0.0" or host in settings.mlflow
+
+
+@pytest.mark.parametrize(
+    ("host", "running", "joined"),
+    [
+        ("127.0.0.1", False, False),
+        ("0.0.0.0", False, False),
+        ("127.0.0.1", True, True),
+        ("10.0.0.5", False, True),  # of a platform on another host
+    ],
+)
+def test_servers_of_another_home_at_the_same_ports_are_not_joined(
+    host: str, running: bool, joined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "")  # so that what is set below is undone
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(platform, "answers", lambda url: True)
+    monkeypatch.setattr(platform, "connect", lambda home: object() if running else None)
+    platform.folder(tmp_path).mkdir()
+    platform.remember(tmp_path, Settings(host=host))
+    platform.join(tmp_path)
+    assert ("PREFECT_API_URL" in os.environ, "MLFLOW_TRACKING_URI" in os.environ) == (joined, joined)
+
+
+def test_a_home_by_another_path_is_the_same_platforms(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert platform.control(tmp_path / "link") == platform.control(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ports", "says"),
+    [
+        ({"prefect_port": 99999}, "--prefect-port 99999: a port is a number from 1 to 65535"),
+        ({"mlflow_port": 0}, "--mlflow-port 0: a port is"),
+        ({"mlflow_port": -1}, "--mlflow-port -1: a port is"),
+        ({"mlflow_port": 4200}, "--mlflow-port 4200: Prefect's port too"),
+    ],
+)
+def test_what_cannot_be_two_ports_is_refused(
+    tmp_path: Path, ports: dict[str, int], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("connect", "supervise"):  # nothing is asked, still less started
+        monkeypatch.setattr(platform, name, lambda *_: pytest.fail("too late"))
+    with pytest.raises(ConfigError, match=f"^{says}"):
+        platform.up(tmp_path, Settings().model_copy(update=ports))
+    assert not platform.folder(tmp_path).exists()
 
 
 @pytest.mark.parametrize("word", ["/a %(x)s/%s", "$(touch x)", "a\\ b'\"c", "{d}|&;#", "a b"])

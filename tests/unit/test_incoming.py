@@ -10,7 +10,7 @@ import pytest
 from paced.config import Data, Retraining
 from paced.data.layouts import read
 from paced.errors import CacheError, ConfigError
-from paced.incoming import Ledger, Taken, take
+from paced.incoming import Incoming, Ledger, Taken, Watched, take
 
 
 def look(watch: Path | str, home: Path, **settings: object) -> Taken:
@@ -33,7 +33,8 @@ def test_new_until_decided(watch: Path, tmp_path: Path) -> None:
     for other in ("notes.txt", ".c.jsonl", "empty.jsonl"):
         (watch / other).write_text("" if other.startswith("empty") else "x")
     first = look(watch, tmp_path)
-    assert (names(first), first.known, first.unsettled) == (["a.jsonl", "b.jsonl"], 0, ("empty.jsonl",))
+    assert (names(first), first.known) == (["a.jsonl", "b.jsonl"], 0)
+    assert (first.unsettled, first.empty) == ((), ("empty.jsonl",))
     problems = list(read(Data(source="tiny", path="file"), first.folder))
     assert {(p.question, p.gold, bool(p.fault)) for p in problems} == {
         ("75+6=", "+6=81;#81", False), ("geggfg>", "#efgggg", False), ("no", "", True),
@@ -52,6 +53,30 @@ def test_new_until_decided(watch: Path, tmp_path: Path) -> None:
     assert names(look(watch, tmp_path)) == ["b.jsonl"]
     assert names(look(watch, tmp_path, files="deep/*.jsonl")) == ["b.jsonl"]
     assert names(look(watch, tmp_path, files="*.parquet")) == []
+
+
+def test_a_known_file_by_another_name_or_mark_is_read_once(watch: Path, tmp_path: Path) -> None:
+    (watch / "a.jsonl").write_text("1\n")
+    Ledger(tmp_path / "l.json").add(look(watch, tmp_path).files, "kept")
+    (watch / "a.jsonl").rename(watch / "b.jsonl")
+    (watch / "c.jsonl").write_text("1\n")
+    for copied in (["b.jsonl", "c.jsonl"], []):
+        with pytest.MonkeyPatch.context() as patch:
+            read: list[str] = []
+            copy = Watched.copy
+            patch.setattr(Watched, "copy", lambda self, name, folder: read.append(name) or copy(self, name, folder))  # noqa: B023
+            taken = look(watch, tmp_path)
+        assert (names(taken), taken.known, read) == ([], 2, copied)
+
+
+def test_many_files_are_compared_with_a_set(watch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    name = Incoming.copy_name
+    monkeypatch.setattr(Incoming, "copy_name", property(lambda self: asked.append(self.name) or name.fget(self)))
+    for number in range(30):
+        (watch / f"{number}.jsonl").write_text(f"{number}\n")
+    assert len(names(look(watch, tmp_path))) == 30
+    assert len(asked) <= 2 * 30
 
 
 def test_equal_files_are_taken_once(watch: Path, tmp_path: Path) -> None:

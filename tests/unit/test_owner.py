@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 from harness import TINY
 from prefect.client.schemas.objects import FlowRun, State, StateType
@@ -20,18 +21,31 @@ from flows.distill import distill
 from flows.evaluate import evaluate
 from flows.retrain import retrain
 from paced.recipe import load_recipe
-from tasks.owner import LABEL, created, lost
+from tasks.owner import BOOT, LABEL, created, lost
 
 
-def label(pid: int, second: int | None, host: str | None = None) -> str:
-    return f"{host or socket.gethostname()}:{pid}:{second}"
+def label(pid: int, birth: int | str | None, host: str | None = None) -> str:
+    return f"{host or socket.gethostname()}:{pid}:{birth}"
 
 
 def test_a_process_is_known_by_number_and_birth() -> None:
     me = created(os.getpid())
     assert not lost(label(os.getpid(), me))
-    assert lost(label(os.getpid(), (me or 0) - 100))  # after a reboot another program has the number
+    assert lost(label(os.getpid(), f"{me}0"))  # after a reboot another program has the number
+    assert lost(label(os.getpid(), 1764000000))  # as labels were: the second of the clock
     assert lost(label(os.getpid(), 1, host="another")) is None  # of another host nothing is known here
+
+
+@pytest.mark.skipif(not BOOT.exists(), reason="other systems tell the clock's second alone")
+def test_a_clock_that_is_set_kills_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """psutil computes when a process was created from when the host was booted, by the clock as it is now."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        mark = label(child.pid, created(child.pid))
+        booted = psutil.boot_time()
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted + 3600)
+        assert not lost(mark)
+        child.kill()
+    assert lost(mark)
 
 
 def test_a_dead_process_is_lost_even_before_it_is_reaped() -> None:

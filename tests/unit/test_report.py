@@ -18,10 +18,10 @@ from paced.artifacts import Ref
 from paced.compare import compare
 from paced.config import Weights
 from paced.errors import CacheError, DataError
-from paced.report import build, table, write_summary
+from paced.report import build, plots, table, write_summary
 from paced.report.lengths import alarms, length
 from paced.report.page import PICTURES, amount, data_grid, verdict
-from paced.stage import Job, Spec
+from paced.stage import STAGES, Job, Spec
 from paced.tables import PASS_RATES, SCORES
 
 ARMS = (
@@ -334,6 +334,29 @@ def test_every_picture_is_a_figure(whole: Synthetic) -> None:
     assert np.allclose(y, 4 * x * (1 - x))  # p (1 - p) over its peak of 1/4
     shares = [bar.get_height() for bar in drawn["weights"].axes[0].patches]  # pyright: ignore
     assert sum(shares) == pytest.approx(3)  # one a scheme
+
+
+def test_every_stage_takes_its_part_of_the_time() -> None:
+    figure = plots.seconds({"shared by all": {"preflight": 2, "rollouts": 1, "diagnose": 30}})
+    assert [text.get_text() for text in figure.axes[0].texts] == ["33 s"]
+    trained, drawn = {"train"}, {"train_forward", "train_reverse", "rescore", "reweight", "sample"}
+    assert plots.STEPS.keys() == STAGES.keys() - trained | drawn
+
+
+@pytest.mark.parametrize(
+    ("chosen", "forward", "reverse"),
+    [
+        ({"one": None, "two": None}, "forward KL", "reverse KL"),
+        ({"one": "jsd", "two": "jsd"}, "JSD", "JSD"),
+        ({"one": None, "two": "akl"}, "forward KL, AKL", "reverse KL"),  # only the first has a second stage
+    ],
+)
+def test_a_panel_names_the_losses_of_its_arms(chosen: dict[str, str | None], forward: str, reverse: str) -> None:
+    curves = {"one": [{"forward": {1: 0.5}, "reverse": {2: 0.4}}], "two": [{"forward": {1: 0.5}}]}
+    figure = plots.losses(curves, chosen, plots.colours(["base", *curves]))
+    assert [axes.get_title("left") for axes in figure.axes] == [
+        f"stage 1: {forward} on the teacher's answers", f"stage 2: {reverse} on own samples",
+    ]  # fmt: skip
 
 
 def test_the_terminal_table_is_aligned(whole: Synthetic) -> None:
