@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -123,11 +124,19 @@ def stop_ids(config: GenerationConfig | None, tokenizer: Tokenizer) -> list[int]
     return sorted({tokenizer.eos, *([extra] if isinstance(extra, int) else extra or [])})
 
 
+def _configured(folder: Path, name: str) -> Any:
+    """A number of the language model's configuration; its class's own where the file leaves it out (Gemma 3 4B)."""
+    core = json.loads((folder / "config.json").read_text())
+    core = core.get("text_config", core)
+    if name in core or core.get("model_type") not in CONFIG_MAPPING:
+        return core.get(name)
+    return getattr(CONFIG_MAPPING[core["model_type"]].from_dict(core), name, None)
+
+
 def vocabulary(folder: Path) -> int:
     """How many ids the model's output has, its padding rows included."""
     with _loading(folder, "configuration"):
-        core = json.loads((folder / "config.json").read_text())
-        return int(core.get("text_config", core)["vocab_size"])
+        return int(_configured(folder, "vocab_size"))
 
 
 def same_tokens(student: Tokenizer, teacher: Tokenizer) -> None:
@@ -241,7 +250,7 @@ def response_hidden(
 def context_length(folder: Path) -> int:
     """Most tokens the model can attend to; 0 if its configuration does not say."""
     with _loading(folder, "configuration"):
-        return int(json.loads((folder / "config.json").read_text()).get("max_position_embeddings", 0))
+        return int(_configured(folder, "max_position_embeddings") or 0)
 
 
 def check_length(prompt: Sequence[int], new_tokens: int, folder: Path, question: str) -> None:

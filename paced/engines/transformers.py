@@ -25,11 +25,12 @@ from transformers.modeling_utils import AttentionInterface
 from paced.config import Sampling
 from paced.engines.base import COLUMNS, Request, Response
 from paced.engines.draw import draw, filtered
-from paced.errors import EngineError
+from paced.errors import ConfigError, EngineError
 from paced.models import Tokenizer, head, next_logits, stop_ids
 from paced.scoring import shape_of
 
 FEWEST = 4  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
+KINDS = {"full_attention", "sliding_attention"}  # of layers whose mask is made here
 SPARSE = 0.75  # rows leave the batch when no more than this share of it is in use
 
 
@@ -159,7 +160,7 @@ class Batch:
         """Which columns a row sees, as the model's layers want to be told: [R, 1, 1, S], or one for each kind."""
         columns = torch.arange(self.columns, device=at.device)
         seen = columns <= at[:, None, None, None]
-        config: Any = self.model.config
+        config: Any = self.model.config.get_text_config()
         window: int | None = getattr(config, "sliding_window", None)
         if window is None or window >= self.columns:
             return seen
@@ -168,11 +169,20 @@ class Batch:
 
 
 class TransformersEngine:
-    """Samples ``rows`` sequences at once; when one ends, the next takes its row."""
+    """Samples ``rows`` sequences at once; when one ends, the next takes its row.
+
+    Raises:
+        ConfigError: the model has layers that attend in another way than its mask would say.
+    """
 
     name = "transformers"
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, rows: int):
+        if others := set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - KINDS:
+            raise ConfigError(
+                f"model {model.name_or_path}: the transformers engine has full and sliding attention only, not "
+                f"{', '.join(sorted(others))}: use engine.kind vllm"
+            )
         self.model, self.tokenizer, self.rows = model, tokenizer, rows
         self.stops = stop_ids(model.generation_config, tokenizer)
         model.set_attn_implementation("grouped")
@@ -231,7 +241,7 @@ class TransformersEngine:
 
     def _prompts(self, requests: Sequence[Request]) -> Iterator[Prompts]:
         """Forward passes of all prompts, each once, shortest first; padded on the right, where nobody looks."""
-        limit = getattr(self.model.config, "max_position_embeddings", None) or 0
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 0
         device = head(self.model).weight.device
         askers: dict[tuple[int, ...], list[int]] = {}
         for i, request in enumerate(requests):

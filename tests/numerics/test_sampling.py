@@ -9,6 +9,9 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3Config,
+    Gemma3TextConfig,
+    Llama4TextConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
@@ -24,7 +27,7 @@ from paced.config import Sampling
 from paced.engines.base import Request, Response
 from paced.engines.draw import NUCLEUS, draw, filtered
 from paced.engines.transformers import TransformersEngine
-from paced.errors import EngineError
+from paced.errors import ConfigError, EngineError
 from paced.models import Tokenizer, head
 from paced.tiny.checkpoints import EOS, VOCABULARY
 
@@ -163,6 +166,11 @@ SMALL = {
     "vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16,
     "num_attention_heads": 6, "num_key_value_heads": 2, "initializer_range": 0.3, "eos_token_id": EOS,
 }  # fmt: skip
+WINDOWS = Gemma3TextConfig(**SMALL, sliding_window=40, layer_types=["sliding_attention", "full_attention"])
+EYE = {
+    "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "image_size": 8,
+    "patch_size": 4,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -174,9 +182,13 @@ SMALL = {
         MistralConfig(**SMALL, sliding_window=40),
         Qwen3Config(**SMALL, use_sliding_window=True, sliding_window=40, max_window_layers=1),
         Gemma2Config(**SMALL, query_pre_attn_scalar=16, attn_logit_softcapping=2.0, sliding_window=40),
+        Gemma3Config(text_config=WINDOWS.to_dict(), vision_config=EYE, mm_tokens_per_image=4),
     ],
-    ids=["llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two", "gemma 2, soft-capped"],
-)
+    ids=[
+        "llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two", "gemma 2, soft-capped",
+        "gemma 3 that reads images too",
+    ],
+)  # fmt: skip
 def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, tokens: Tokenizer) -> None:
     """Whatever rows its sequence shared a batch with: the law is that of a forward pass of the sequence alone."""
     torch.manual_seed(0)
@@ -198,6 +210,12 @@ def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, 
         below = above - law.gather(-1, torch.tensor(response.ids)[:, None])[:, 0]
         uniforms = torch.from_numpy(np.random.default_rng(seed).random(len(response.ids)))
         assert ((below - 1e-5 < uniforms) & (uniforms < above + 1e-5)).all()
+
+
+def test_layers_whose_mask_the_engine_does_not_make_are_refused(tokens: Tokenizer) -> None:
+    chunked = AutoModelForCausalLM.from_config(Llama4TextConfig(**SMALL, num_local_experts=1))
+    with pytest.raises(ConfigError, match=r"not chunked_attention: use engine\.kind vllm"):
+        engine(chunked, tokens)
 
 
 def test_logits_have_the_same_bits_in_any_batch(tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from paced.models import (
     load_model,
     projection,
     same_tokens,
+    vocabulary,
 )
 
 CPU = torch.device("cpu")
@@ -151,6 +152,14 @@ def test_prompts_that_leave_no_room(model_folder: Path, folder: Path) -> None:
     edit_json("config.json", max_position_embeddings=0)(folder)
     context_length.cache_clear()
     check_length([1] * 5000, 5000, folder, "q")  # a configuration that names no limit
+
+
+@pytest.mark.parametrize(("stated", "context"), [({"max_position_embeddings": 96}, 96), ({}, 131_072)])
+def test_a_language_model_inside_another(tmp_path: Path, stated: dict[str, int], context: int) -> None:
+    """Gemma 3 from 4B on; its published configuration leaves out what is its class's default."""
+    inner = {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34} | stated
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": inner}))
+    assert (context_length(tmp_path), vocabulary(tmp_path)) == (context, 262_208)
 
 
 SMALL = {
