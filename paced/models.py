@@ -85,8 +85,9 @@ class Tokenizer:
         if core.eos_token_id is None:
             raise DataError(f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its config")
         self.eos: int = core.eos_token_id
-        self.size = len(core)
-        self.token_map: str = digest(core.get_vocab())
+        ids = core.get_vocab()
+        self.size = max(ids.values()) + 1  # more than there are tokens if ids are left out
+        self.token_map: str = digest(ids)
 
     def prompt(self, messages: str) -> list[int]:
         """Token ids of a prompt, given as chat messages in JSON, ready for the assistant's turn."""

@@ -142,6 +142,15 @@ def test_other_token_maps_are_named(folder: Path, model_folder: Path) -> None:
         same_tokens(student, Tokenizer(folder))
 
 
+def test_ids_that_are_left_out(folder: Path) -> None:
+    """The size is that of the ids, not their number: else the ids above it would never be drawn, here eos."""
+    tree = json.loads((folder / "tokenizer.json").read_text())
+    tree["model"]["vocab"]["<eos>"] = tree["added_tokens"][1]["id"] = 30
+    (folder / "tokenizer.json").write_text(json.dumps(tree))
+    tokenizer = Tokenizer(folder)
+    assert (tokenizer.eos, tokenizer.size) == (30, 31)
+
+
 def test_prompts_that_leave_no_room(model_folder: Path, folder: Path) -> None:
     check_length([1] * 40, 56, model_folder, "q")
     refused(
