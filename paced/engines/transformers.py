@@ -65,11 +65,14 @@ AttentionMaskInterface.register("grouped", sdpa_mask)
 
 
 class Columns(DynamicLayer):
-    """A layer's keys and values [R, heads, S, D]; the next token's go to the columns ``at`` [R]."""
+    """A layer's keys and values [R, heads, S, D]; the next token's go to ``places`` [R, heads] of [R * heads * S, D].
+
+    With an index for rows and another for columns, CUDA's deterministic way would copy the whole layer, out and back.
+    """
 
     keys: Tensor
     values: Tensor
-    at: Tensor
+    places: Tensor
 
     def __init__(self, rows: int, like: Any) -> None:
         super().__init__()
@@ -79,9 +82,8 @@ class Columns(DynamicLayer):
         self.values = like.values.new_zeros(rows, heads, 0, like.values.shape[-1])
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        rows = torch.arange(len(self.at), device=self.at.device)
-        self.keys[rows, :, self.at] = key_states[:, :, 0]
-        self.values[rows, :, self.at] = value_states[:, :, 0]
+        for own, new in ((self.keys, key_states), (self.values, value_states)):
+            own.view(-1, own.shape[-1])[self.places] = new[:, :, 0]
         return self.keys, self.values
 
     def widen(self, columns: int) -> None:
@@ -124,8 +126,9 @@ class Batch:
         self._widen(width)
         given: list[Any] = prompts.cache.layers
         for own, layer in zip(self.layers, given, strict=True):
-            own.keys[rows, :, :width] = layer.keys[which]
-            own.values[rows, :, :width] = layer.values[which]
+            for row, prompt in zip(rows, which, strict=True):  # an index would copy all: see Columns
+                own.keys[row, :, :width] = layer.keys[prompt]
+                own.values[row, :, :width] = layer.values[prompt]
         self.logits[rows] = prompts.logits[which]
 
     def step(self, tokens: list[int], positions: list[int]) -> None:
@@ -133,8 +136,12 @@ class Batch:
         self._widen(max(positions) + 1)
         device = self.logits.device
         ids, at = torch.tensor([tokens, positions], device=device)
+        places = {
+            n: torch.arange(0, self.rows * n * self.columns, self.columns, device=device).view(-1, n) + at[:, None]
+            for n in {layer.keys.shape[1] for layer in self.layers}
+        }
         for layer in self.layers:
-            layer.at = at
+            layer.places = places[layer.keys.shape[1]]
         hidden = self.model.base_model(
             input_ids=ids[:, None],
             position_ids=at[:, None],
