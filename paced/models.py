@@ -32,6 +32,7 @@ from paced.losses import Projection
 
 disable_progress_bar()  # stages report progress themselves
 
+NOT_FINITE = "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -105,9 +106,8 @@ class Tokenizer:
         return self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a response without the token that ended it; a special token inside it stays to be seen."""
-        ended = bool(ids) and ids[-1] in self.core.all_special_ids
-        return str(self.core.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False))
+        """The text of a response, given without the token that ended it; a special token inside it stays to be seen."""
+        return str(self.core.decode(list(ids), skip_special_tokens=False))
 
 
 def generation_config(folder: Path, trust_remote_code: bool = False) -> GenerationConfig:
@@ -160,7 +160,7 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
     """A causal language model from safetensors, in evaluation mode, its head checked against the model's own logits.
 
     Raises:
-        DataError: the folder's weights or configuration cannot be loaded, or some weights are missing.
+        DataError: the folder's weights or configuration cannot be loaded, some weights are missing or not finite.
         ConfigError: its logits are not its output projection of the hidden states, but scaled, say.
     """
     with _loading(folder, "model"):
@@ -185,6 +185,8 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
     with torch.no_grad():
         probe = torch.arange(1, 5, device=device)[None]
         own = model(input_ids=probe, use_cache=False).logits[0]
+        if bool((own.isnan() | own.isposinf()).any()):
+            raise DataError(f"model {folder}: {NOT_FINITE}")
         ours = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
         if not torch.allclose(own.float(), ours.float(), atol=1e-3, rtol=1e-2):
             raise ConfigError(

@@ -26,7 +26,7 @@ from paced.config import Sampling
 from paced.engines.base import COLUMNS, Request, Response
 from paced.engines.draw import draw, filtered
 from paced.errors import ConfigError, EngineError
-from paced.models import Tokenizer, head, next_logits, stop_ids
+from paced.models import NOT_FINITE, Tokenizer, head, next_logits, stop_ids
 from paced.scoring import shape_of
 
 FEWEST = 4  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
@@ -237,6 +237,8 @@ class TransformersEngine:
             logits = batch.logits[drawn]
             uniforms = torch.tensor([live[row].random.random() for row in drawn], dtype=torch.float64)
             tokens = draw(filtered(logits, sampling), uniforms.to(logits.device)).tolist()
+            if min(tokens) < 0:
+                raise EngineError(NOT_FINITE)
             for row, token in zip(drawn, tokens, strict=True):
                 s = live[row]
                 s.ids.append(token)
@@ -264,10 +266,6 @@ class TransformersEngine:
                 last = torch.stack([row[len(p) - 1] for row, p in zip(hidden, chosen, strict=True)])
                 last = functional.pad(last, (0, 0, 0, max(0, FEWEST - len(last))))
                 logits = next_logits(self.model, last, self.tokenizer.size)[: len(chosen)]
-                if bool(logits.isnan().any()):  # else every draw would be the same id, and every verdict wrong
-                    raise EngineError(
-                        "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
-                    )
                 yield Prompts(cache, logits, [(i, row) for row, p in enumerate(chosen) for i in askers[p]])
 
 

@@ -80,7 +80,7 @@ def test_a_sound_folder(model_folder: Path, dtype: str) -> None:
     assert str(head(model).weight.dtype) == f"torch.{dtype}"
     assert (tokenizer.eos, tokenizer.size, context_length(model_folder)) == (1, 27, 96)
     ids = tokenizer.prompt(json.dumps([{"role": "user", "content": "5+1="}]))
-    assert tokenizer.text([*ids, 1]) == "5+1="
+    assert tokenizer.text([*ids, 1]) == "5+1=<eos>"
     long = torch.tensor([ids + [0] * 7])  # right padding changes nothing to its left
     torch.testing.assert_close(hidden_states(model, long)[0, : len(ids)], hidden_states(model, torch.tensor([ids]))[0])
 
@@ -118,6 +118,14 @@ def test_tokenizers_that_cannot_be_used(folder: Path, harm: Callable[[Path], obj
 def test_models_that_cannot_be_loaded(folder: Path, harm: Callable[[Path], object]) -> None:
     harm(folder)
     refused(lambda: load(folder), folder, "cannot be loaded|lacks weights, among them model.layers")
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers(folder: Path, value: float) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][3] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(lambda: load(folder), folder, "not finite: its weights are damaged")
 
 
 def test_broken_configuration_is_found_before_the_weights(folder: Path) -> None:
