@@ -65,28 +65,33 @@ class Chooser:
 
     def answers(self, problems: Sequence[dict[str, Any]], what: str) -> list[dict[str, Any]]:
         """One row of scores a problem: the letter it answers, its verdict, the likelihoods, in order."""
-        choices = [[self._choice(p, c) for c in p["choices"]] for p in problems]
+        # Keys only: the prompts of all choices would be most of the memory, so they are encoded again to be scored.
+        keys = [[self._choice(p, text).key for text in p["choices"]] for p in problems]
         size = self.job.runtime.part_problems
         done = computed = 0
         for start in range(0, len(problems), size):
-            part = [c for cs in choices[start : start + size] for c in cs]
+            part = list(zip(problems[start : start + size], keys[start : start + size], strict=True))
             index = self.collection.refresh()
-            missing = {c.key: c for c in part if c.key not in index}
+            missing = {
+                key: self._choice(p, text)
+                for p, own in part
+                for text, key in zip(p["choices"], own, strict=True)
+                if key not in index
+            }
             if missing:
                 self.collection.write(self._score(list(missing.values())))
                 computed += len(missing)
-            done += len(choices[start : start + size])
+            done += len(part)
             self.job.progress(done, len(problems), what)
-        total = sum(map(len, choices))
+        flat = [key for own in keys for key in own]
         self.job.counts["computed"] = self.job.counts.get("computed", 0) + computed
-        self.job.counts["reused"] = self.job.counts.get("reused", 0) + total - computed
+        self.job.counts["reused"] = self.job.counts.get("reused", 0) + len(flat) - computed
         places = self.collection.refresh()
-        flat = [c for cs in choices for c in cs]
-        found = self.collection.rows([(c.key, places[c.key]) for c in flat], ["logprob"])
+        found = self.collection.rows([(key, places[key]) for key in flat], ["logprob"])
         logprobs = iter([row["logprob"] for row in found])
         rows: list[dict[str, Any]] = []
-        for problem, cs in zip(problems, choices, strict=True):
-            scores = [next(logprobs) for _ in cs]
+        for problem in problems:
+            scores = [next(logprobs) for _ in problem["choices"]]
             letter = LETTERS[scores.index(max(scores))]
             verdict = "correct" if letter == problem["gold"] else "wrong"
             rows.append({"response": letter, "tokens": 0, "finish": "scored", "verdict": verdict, "logprobs": scores})

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -31,6 +32,7 @@ from paced.losses import Projection
 
 disable_progress_bar()  # stages report progress themselves
 
+NOT_FINITE = "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -84,8 +86,9 @@ class Tokenizer:
         if core.eos_token_id is None:
             raise DataError(f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its config")
         self.eos: int = core.eos_token_id
-        self.size = len(core)
-        self.token_map: str = digest(core.get_vocab())
+        ids = core.get_vocab()
+        self.size = max(ids.values()) + 1  # more than there are tokens if ids are left out
+        self.token_map: str = digest(ids)
 
     def prompt(self, messages: str) -> list[int]:
         """Token ids of a prompt, given as chat messages in JSON, ready for the assistant's turn."""
@@ -103,9 +106,8 @@ class Tokenizer:
         return self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a response without the token that ended it; a special token inside it stays to be seen."""
-        ended = bool(ids) and ids[-1] in self.core.all_special_ids
-        return str(self.core.decode(list(ids[:-1] if ended else ids), skip_special_tokens=False))
+        """The text of a response, given without the token that ended it; a special token inside it stays to be seen."""
+        return str(self.core.decode(list(ids), skip_special_tokens=False))
 
 
 def generation_config(folder: Path, trust_remote_code: bool = False) -> GenerationConfig:
@@ -123,11 +125,19 @@ def stop_ids(config: GenerationConfig | None, tokenizer: Tokenizer) -> list[int]
     return sorted({tokenizer.eos, *([extra] if isinstance(extra, int) else extra or [])})
 
 
+def _configured(folder: Path, name: str) -> Any:
+    """A number of the language model's configuration; its class's own where the file leaves it out (Gemma 3 4B)."""
+    core = json.loads((folder / "config.json").read_text())
+    core = core.get("text_config", core)
+    if name in core or core.get("model_type") not in CONFIG_MAPPING:
+        return core.get(name)
+    return getattr(CONFIG_MAPPING[core["model_type"]].from_dict(core), name, None)
+
+
 def vocabulary(folder: Path) -> int:
     """How many ids the model's output has, its padding rows included."""
     with _loading(folder, "configuration"):
-        core = json.loads((folder / "config.json").read_text())
-        return int(core.get("text_config", core)["vocab_size"])
+        return int(_configured(folder, "vocab_size"))
 
 
 def same_tokens(student: Tokenizer, teacher: Tokenizer) -> None:
@@ -150,7 +160,7 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
     """A causal language model from safetensors, in evaluation mode, its head checked against the model's own logits.
 
     Raises:
-        DataError: the folder's weights or configuration cannot be loaded, or some weights are missing.
+        DataError: the folder's weights or configuration cannot be loaded, some weights are missing or not finite.
         ConfigError: its logits are not its output projection of the hidden states, but scaled, say.
     """
     with _loading(folder, "model"):
@@ -175,6 +185,8 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
     with torch.no_grad():
         probe = torch.arange(1, 5, device=device)[None]
         own = model(input_ids=probe, use_cache=False).logits[0]
+        if bool((own.isnan() | own.isposinf()).any()):
+            raise DataError(f"model {folder}: {NOT_FINITE}")
         ours = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
         if not torch.allclose(own.float(), ours.float(), atol=1e-3, rtol=1e-2):
             raise ConfigError(
@@ -241,7 +253,7 @@ def response_hidden(
 def context_length(folder: Path) -> int:
     """Most tokens the model can attend to; 0 if its configuration does not say."""
     with _loading(folder, "configuration"):
-        return int(json.loads((folder / "config.json").read_text()).get("max_position_embeddings", 0))
+        return int(_configured(folder, "max_position_embeddings") or 0)
 
 
 def check_length(prompt: Sequence[int], new_tokens: int, folder: Path, question: str) -> None:

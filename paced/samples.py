@@ -161,7 +161,7 @@ class Sampler:
                 "sample_index": w.number,
                 "prompt_ids": request.prompt_ids,
                 "response_ids": r.ids,
-                "response": self.tokenizer.text(r.ids),
+                "response": self.tokenizer.text(r.ids[:-1] if r.finish == "stop" else r.ids),
                 "tokens": len(r.ids),
                 "finish": r.finish,
                 "engine": self._engine.name,

@@ -39,7 +39,7 @@ def scored(
     Yields:
         batches of positions in ``sequences``, shortest first, each with hidden states [N, H], sequence after sequence.
     """
-    limit = getattr(model.config, "max_position_embeddings", None) or 0
+    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 0
     device = head(model).weight.device
     shapes = [shape_of(len(p) + len(r), limit) for p, r in sequences]
     for shape in sorted(set(shapes), key=lambda s: s[1]):

@@ -53,11 +53,13 @@ class Stage(NamedTuple):
 STAGES = {
     "prepare": Stage("paced.data.problems:prepare", 7, False),
     "preflight": Stage("paced.preflight:preflight", 2, True),
-    "rollouts": Stage("paced.rollouts:rollouts", 6, True),
+    "rollouts": Stage("paced.rollouts:rollouts", 7, True),
     "weights": Stage("paced.weights:weights", 1, False),
-    "teacher": Stage("paced.teacher:teacher", 7, True),
+    "teacher": Stage("paced.teacher:teacher", 8, True),
     "train": Stage("paced.train:train", 6, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 8, True),
+    "evaluate": Stage("paced.evaluate:evaluate", 9, True),
+    "diagnose": Stage("paced.diagnose:diagnose", 5, True),
+    "compare": Stage("paced.compare:compare", 3, False),
     "diagnose": Stage("paced.diagnose:diagnose", 5, True),
     "compare": Stage("paced.compare:compare", 3, False),
 }

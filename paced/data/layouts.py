@@ -85,24 +85,40 @@ def dig(row: Any, path: str) -> Any:
     return row
 
 
-def text(row: dict[str, Any], path: str, where: str) -> str:
-    """The text at a path, stripped; '' where it is null. Chat messages stand for the user's last one."""
-    try:
-        value = dig(row, path)
-    except KeyError:
-        raise DataError(f"{where}: field '{path}' is missing (it has: {', '.join(row)})") from None
-    if isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]:
-        value = next((m.get("content") for m in reversed(value) if m.get("role") == "user"), None)
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    if isinstance(value, dict):
-        raise DataError(f"{where}: field '{path}' holds fields of its own ({', '.join(value)}): name one of them")
-    found = "" if value is None else str(value).strip()
+def characters(found: str, path: str, where: str) -> str:
+    """A text that can be written as UTF-8.
+
+    Raises:
+        DataError: it cannot.
+    """
     try:
         found.encode()
     except UnicodeEncodeError:
         raise DataError(f"{where}: field '{path}' holds half a surrogate pair, which is no character") from None
     return found
+
+
+def said(value: Any, path: str, where: str) -> str:
+    """What a field holds as text, stripped; '' for null. Chat messages stand for the user's last one."""
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]:
+        if not all(isinstance(m, dict) for m in value):
+            raise DataError(f"{where}: field '{path}' holds chat messages, of which one has no fields")
+        value = next((m.get("content") for m in reversed(value) if m.get("role") == "user"), None)
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    if isinstance(value, dict):
+        raise DataError(f"{where}: field '{path}' holds fields of its own ({', '.join(value)}): name one of them")
+    return characters("" if value is None else str(value).strip(), path, where)
+
+
+def text(row: dict[str, Any], path: str, where: str) -> str:
+    """What the field at a path, which must be there, says."""
+    return said(required(row, path, where), path, where)
+
+
+def subject_of(row: dict[str, Any], path: str | None, where: str) -> str | None:
+    value = optional(row, path)
+    return None if value is None else said(value, str(path), where)
 
 
 def level_of(value: Any, where: str) -> int | None:
@@ -111,9 +127,9 @@ def level_of(value: Any, where: str) -> int | None:
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    found = re.fullmatch(r"(?:level\s*)?(\d+|\?)", str(value).strip(), re.IGNORECASE)
+    found = re.fullmatch(r"(?:level\s*)?(\d{1,9}|\?)", str(value).strip(), re.IGNORECASE)
     if isinstance(value, bool) or not found:
-        raise DataError(f"{where}: level must be a whole number, got {value!r}")
+        raise DataError(f"{where}: level must be a whole number of at most 9 digits, got {str(value)[:60]!r}")
     return None if found[1] == "?" else int(found[1])
 
 
@@ -189,9 +205,10 @@ def maths(found: Iterator[Row], data: Data) -> Iterator[Problem]:
         layout = layout or fitting(MATHS, row, where)
         question = unwrapped(text(row, layout.question, where))
         if context := optional(row, "context"):  # OlympiadBench: what several questions share
-            question = f"{context}\n{question}"
+            question = f"{characters(str(context), 'context', where)}\n{question}"
         solution = optional(row, layout.solution) or ""
         solution = "\n\n".join(map(str, solution)) if isinstance(solution, list) else str(solution).strip()
+        solution = characters(solution, str(layout.solution), where)
         gold = text(row, layout.answer, where) if layout.answer else ""
         fault = repair = ""
         if layout.boxed:
@@ -201,7 +218,8 @@ def maths(found: Iterator[Row], data: Data) -> Iterator[Problem]:
                 repair = f"field '{layout.answer}' is empty: gold {boxed!r} taken from the solution"
             gold = boxed or ""
         if layout is MATHS["OlympiadBench"]:
-            gold = with_unit(gold.replace("$", ""), optional(row, "unit"), optional(row, "is_multiple_answer"))
+            unit = said(optional(row, "unit"), "unit", where)
+            gold = with_unit(gold.replace("$", ""), unit, optional(row, "is_multiple_answer"))
         problem = Problem(
             where,
             question,
@@ -209,7 +227,7 @@ def maths(found: Iterator[Row], data: Data) -> Iterator[Problem]:
             solution or None,
             level_of(optional(row, layout.level), where),
             question,
-            optional(row, layout.subject),
+            subject_of(row, layout.subject, where),
             fault=fault,
             repair=repair,
         )
@@ -237,8 +255,9 @@ def table(found: Iterator[Row], data: Data) -> Iterator[Problem]:
             required(row, path, where) if path else optional(row, usual)
             for path, usual in ((columns.solution, "solution"), (columns.level, "level"), (columns.id, "id"))
         )
-        key = question if name is None else f"id:{name}"
-        problem = Problem(where, question, gold, str(solution) if solution else None, level_of(level, where), key)
+        solution = characters(str(solution), columns.solution or "solution", where) if solution else None
+        key = question if name is None else characters(f"id:{name}", columns.id or "id", where)
+        problem = Problem(where, question, gold, solution, level_of(level, where), key)
         yield _checked(problem, columns.question, columns.answer)
 
 
@@ -269,7 +288,7 @@ def multiple_choice(found: Iterator[Row], data: Data) -> Iterator[Problem]:
             layout = CHOICES["multiple choice by type"]
             if "subject" in row:
                 layout = CHOICES["multiple choice of the hub"]
-        subject = optional(row, layout.subject)
+        subject = subject_of(row, layout.subject, where)
         if data.subjects and subject not in data.subjects:
             continue
         question = text(row, layout.question, where)
@@ -277,8 +296,8 @@ def multiple_choice(found: Iterator[Row], data: Data) -> Iterator[Problem]:
         answer = text(row, layout.answer or "answer", where)
         if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
             raise DataError(f"{where}: field 'choices' must be a list of 2 to {len(LETTERS)} texts")
-        choices = tuple(map(str, choices))
-        if answer.isdecimal() and int(answer) < len(choices):
+        choices = tuple(characters(str(choice), "choices", where) for choice in choices)
+        if answer.isdecimal() and len(answer) < 10 and int(answer) < len(choices):
             answer = LETTERS[int(answer)]
         fault = "" if answer and answer in LETTERS[: len(choices)] else f"answer {answer!r} is none of the choices"
         key = "\n".join([subject or "", question, *choices])

@@ -9,7 +9,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -137,7 +137,7 @@ def same_gold(gold: str) -> str:
     plain = re.sub(r"[\s$]", "", gold)
     try:
         return str(Decimal(plain.replace(",", "")).normalize())
-    except InvalidOperation:
+    except ArithmeticError:  # no number, or one beyond all bounds
         return plain
 
 

@@ -62,7 +62,7 @@ class Engine(Protocol):
         """Responses in the order of the requests; ``tick`` is told how many are finished.
 
         Raises:
-            EngineError: the device ran out of memory, with the setting to lower; or the model gives NaN.
+            EngineError: the device ran out of memory, with the setting to lower; or the model gives no number, or +inf.
         """
         ...
 

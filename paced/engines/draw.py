@@ -44,13 +44,15 @@ def _nucleus(probabilities: Tensor, ordered: Tensor, order: Tensor, top_p: float
 def draw(probabilities: Tensor, uniforms: Tensor) -> Tensor:
     """Token ids [R] by inverse transform: one uniform number [R] in [0, 1) a row, so no row disturbs another.
 
-    Sums are in float64, and formed block by block: first a block is found, then an id in it.
+    Sums are in float64, and formed block by block: first a block is found, then an id in it. -1 for a row without a
+    whole, which ``filtered`` gives of logits that hold NaN or +inf.
     """
     blocks = functional.pad(probabilities, (0, -probabilities.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
     totals = blocks.sum(-1, dtype=torch.float64)
-    block, rest = _find(totals, uniforms * totals.sum(-1))
+    whole = totals.sum(-1)
+    block, rest = _find(totals, uniforms * whole)
     inside, _ = _find(blocks[torch.arange(len(block), device=block.device), block].double(), rest)
-    return block * BLOCK + inside
+    return torch.where(whole > 0, block * BLOCK + inside, -1)
 
 
 def _find(weights: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,5 +63,5 @@ def _find(weights: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     running = weights.cumsum(-1)
     end = running[:, -1].nextafter(running.new_zeros(()))
     threshold = threshold.clamp(min=torch.zeros_like(end), max=end)[:, None]
-    place = torch.searchsorted(running, threshold, right=True)
+    place = torch.searchsorted(running, threshold, right=True).clamp(max=weights.shape[-1] - 1)  # it is beyond of NaN
     return place[:, 0], (threshold - running.gather(-1, place) + weights.gather(-1, place))[:, 0]

@@ -25,11 +25,12 @@ from transformers.modeling_utils import AttentionInterface
 from paced.config import Sampling
 from paced.engines.base import COLUMNS, Request, Response
 from paced.engines.draw import draw, filtered
-from paced.errors import EngineError
-from paced.models import Tokenizer, head, next_logits, stop_ids
+from paced.errors import ConfigError, EngineError
+from paced.models import NOT_FINITE, Tokenizer, head, next_logits, stop_ids
 from paced.scoring import shape_of
 
 FEWEST = 4  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
+KINDS = {"full_attention", "sliding_attention"}  # of layers whose mask is made here
 SPARSE = 0.75  # rows leave the batch when no more than this share of it is in use
 
 
@@ -64,11 +65,14 @@ AttentionMaskInterface.register("grouped", sdpa_mask)
 
 
 class Columns(DynamicLayer):
-    """A layer's keys and values [R, heads, S, D]; the next token's go to the columns ``at`` [R]."""
+    """A layer's keys and values [R, heads, S, D]; the next token's go to ``places`` [R, heads] of [R * heads * S, D].
+
+    With an index for rows and another for columns, CUDA's deterministic way would copy the whole layer, out and back.
+    """
 
     keys: Tensor
     values: Tensor
-    at: Tensor
+    places: Tensor
 
     def __init__(self, rows: int, like: Any) -> None:
         super().__init__()
@@ -78,9 +82,8 @@ class Columns(DynamicLayer):
         self.values = like.values.new_zeros(rows, heads, 0, like.values.shape[-1])
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        rows = torch.arange(len(self.at), device=self.at.device)
-        self.keys[rows, :, self.at] = key_states[:, :, 0]
-        self.values[rows, :, self.at] = value_states[:, :, 0]
+        for own, new in ((self.keys, key_states), (self.values, value_states)):
+            own.view(-1, own.shape[-1])[self.places] = new[:, :, 0]
         return self.keys, self.values
 
     def widen(self, columns: int) -> None:
@@ -123,8 +126,9 @@ class Batch:
         self._widen(width)
         given: list[Any] = prompts.cache.layers
         for own, layer in zip(self.layers, given, strict=True):
-            own.keys[rows, :, :width] = layer.keys[which]
-            own.values[rows, :, :width] = layer.values[which]
+            for row, prompt in zip(rows, which, strict=True):  # an index would copy all: see Columns
+                own.keys[row, :, :width] = layer.keys[prompt]
+                own.values[row, :, :width] = layer.values[prompt]
         self.logits[rows] = prompts.logits[which]
 
     def step(self, tokens: list[int], positions: list[int]) -> None:
@@ -132,8 +136,12 @@ class Batch:
         self._widen(max(positions) + 1)
         device = self.logits.device
         ids, at = torch.tensor([tokens, positions], device=device)
+        places = {
+            n: torch.arange(0, self.rows * n * self.columns, self.columns, device=device).view(-1, n) + at[:, None]
+            for n in {layer.keys.shape[1] for layer in self.layers}
+        }
         for layer in self.layers:
-            layer.at = at
+            layer.places = places[layer.keys.shape[1]]
         hidden = self.model.base_model(
             input_ids=ids[:, None],
             position_ids=at[:, None],
@@ -159,7 +167,7 @@ class Batch:
         """Which columns a row sees, as the model's layers want to be told: [R, 1, 1, S], or one for each kind."""
         columns = torch.arange(self.columns, device=at.device)
         seen = columns <= at[:, None, None, None]
-        config: Any = self.model.config
+        config: Any = self.model.config.get_text_config()
         window: int | None = getattr(config, "sliding_window", None)
         if window is None or window >= self.columns:
             return seen
@@ -168,11 +176,20 @@ class Batch:
 
 
 class TransformersEngine:
-    """Samples ``rows`` sequences at once; when one ends, the next takes its row."""
+    """Samples ``rows`` sequences at once; when one ends, the next takes its row.
+
+    Raises:
+        ConfigError: the model has layers that attend in another way than its mask would say.
+    """
 
     name = "transformers"
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, rows: int):
+        if others := set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - KINDS:
+            raise ConfigError(
+                f"model {model.name_or_path}: the transformers engine has full and sliding attention only, not "
+                f"{', '.join(sorted(others))}: use engine.kind vllm"
+            )
         self.model, self.tokenizer, self.rows = model, tokenizer, rows
         self.stops = stop_ids(model.generation_config, tokenizer)
         model.set_attn_implementation("grouped")
@@ -220,6 +237,8 @@ class TransformersEngine:
             logits = batch.logits[drawn]
             uniforms = torch.tensor([live[row].random.random() for row in drawn], dtype=torch.float64)
             tokens = draw(filtered(logits, sampling), uniforms.to(logits.device)).tolist()
+            if min(tokens) < 0:
+                raise EngineError(NOT_FINITE)
             for row, token in zip(drawn, tokens, strict=True):
                 s = live[row]
                 s.ids.append(token)
@@ -231,7 +250,7 @@ class TransformersEngine:
 
     def _prompts(self, requests: Sequence[Request]) -> Iterator[Prompts]:
         """Forward passes of all prompts, each once, shortest first; padded on the right, where nobody looks."""
-        limit = getattr(self.model.config, "max_position_embeddings", None) or 0
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 0
         device = head(self.model).weight.device
         askers: dict[tuple[int, ...], list[int]] = {}
         for i, request in enumerate(requests):
@@ -247,10 +266,6 @@ class TransformersEngine:
                 last = torch.stack([row[len(p) - 1] for row, p in zip(hidden, chosen, strict=True)])
                 last = functional.pad(last, (0, 0, 0, max(0, FEWEST - len(last))))
                 logits = next_logits(self.model, last, self.tokenizer.size)[: len(chosen)]
-                if bool(logits.isnan().any()):  # else every draw would be the same id, and every verdict wrong
-                    raise EngineError(
-                        "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
-                    )
                 yield Prompts(cache, logits, [(i, row) for row, p in enumerate(chosen) for i in askers[p]])
 
 

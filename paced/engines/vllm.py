@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from paced.config import Model, Runtime, Sampling
 from paced.engines.base import Limits, Request, Response
@@ -56,7 +57,7 @@ class VllmEngine:
             settle these.
 
     Raises:
-        ConfigError: vLLM is not installed.
+        ConfigError: vLLM is not installed; when sampling, there are fewer devices than the copies need.
     """
 
     name = "vllm"
@@ -158,17 +159,34 @@ class VllmEngine:
             "floor": self.floor,
         }
         width = engine.tensor_parallel
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        devices = visible.split(",") if visible else [str(i) for i in range(count * width)]
-        if len(devices) < count * width:
-            raise ConfigError(
-                f"engine: data_parallel {count} x tensor_parallel {width} needs {count * width} devices, but "
-                f"CUDA_VISIBLE_DEVICES names {len(devices)}"
-            )
+        devices = [] if self.runtime.device == "cpu" else gpus(count, width)
         for number in range(count):
             own = devices[number * width : (number + 1) * width]
             self._copies.append(Copy(self._events, self.runtime.threads, own))
             self._copies[-1].send(order)
+
+
+def gpus(count: int, width: int) -> list[str]:
+    """Names of the GPUs for copies of so many devices, as CUDA_VISIBLE_DEVICES or the driver has them.
+
+    None if torch, and so vLLM, was built for CPUs and no GPU is named.
+
+    Raises:
+        ConfigError: there are too few.
+    """
+    visible, built = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.backends.cuda.is_built()
+    there = torch.cuda.device_count()
+    named = list(map(str, range(there)))
+    if visible is not None:
+        named = [name for part in visible.split(",") if (name := part.strip()) not in ("", "-1")]
+    usable = min(len(named), there) if built else len(named)
+    if (built or named) and usable < count * width:
+        says = "" if visible is None else f" (CUDA_VISIBLE_DEVICES names {len(named)})"
+        raise ConfigError(
+            f"engine: data_parallel {count} x tensor_parallel {width} needs {count * width} devices, but there are "
+            f"{usable}{says}: lower them, or set runtime.device to cpu if this vLLM was built for it"
+        )
+    return named
 
 
 class Copy:

@@ -1,5 +1,6 @@
 """Multiple choice by log-likelihood: against a plain forward pass a continuation, and resumed after a kill."""
 
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from paced.choices import Chooser, log_normaliser, split_ids
+from paced.choices import Choice, Chooser, log_normaliser, split_ids
 from paced.config import Runtime
 from paced.errors import DataError
 from paced.losses import Projection
@@ -68,6 +69,21 @@ def test_continuations_of_one_token_share_a_forward_pass(
     monkeypatch.setattr(model.base_model, "forward", counting)
     chooser(tmp_path, model, tokens).answers(PROBLEMS[:1], "test")
     assert seen == [1]
+
+
+def test_the_prompts_of_one_part_are_in_memory(
+    model: PreTrainedModel, tokens: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, held = chooser(tmp_path, model, tokens, part=1), list[int]()
+    score = one._score
+
+    def counting(choices: Any) -> Any:
+        held.append(sum(isinstance(thing, Choice) for thing in gc.get_objects()))
+        return score(choices)
+
+    monkeypatch.setattr(one, "_score", counting)
+    one.answers(PROBLEMS, "test")
+    assert held == [len(p["choices"]) for p in PROBLEMS]
 
 
 def test_a_killed_stage_computes_only_what_is_missing(

@@ -21,7 +21,7 @@ from paced.config import Engine, Model, Runtime, Sampling
 from paced.engines.base import Limits, Request, Response
 from paced.engines.draw import filtered
 from paced.engines.transformers import TransformersEngine
-from paced.engines.vllm import ATTEMPTS, VllmEngine
+from paced.engines.vllm import ATTEMPTS, VllmEngine, gpus
 from paced.errors import ConfigError, EngineError
 from paced.models import Tokenizer, context_length, generation_config, head, load_model, stop_ids, vocabulary
 from paced.tiny.checkpoints import EOS, tokenizer
@@ -256,12 +256,39 @@ def test_what_breaks_the_rules_is_refused() -> None:
             rules.response(ids, sampling, "x")
 
 
-def test_too_few_devices(parity: Path, tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("visible", "there", "says"),
+    [
+        ("0,1,2", None, r"there are 3 \(CUDA_VISIBLE_DEVICES names 3\)"),  # torch's CPU build
+        ("0,1,2", 3, "there are 3"),
+        ("0,1,2,3", 2, r"there are 2 \(CUDA_VISIBLE_DEVICES names 4\)"),
+        ("", 0, r"there are 0 \(CUDA_VISIBLE_DEVICES names 0\)"),
+        ("-1", 0, "there are 0"),
+        (None, 3, "there are 3: lower them"),
+    ],
+)
+def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, visible: str | None, there: int | None, says: str) -> None:
+    """Before a copy is started; GPUs that are hidden are none."""
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: there is not None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there or 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(ConfigError, match=f"2 x tensor_parallel 2 needs 4 devices, but {says}"):
+        gpus(2, 2)
+    if there:
+        assert gpus(1, 2)[:2] == ["0", "1"]
+
+
+def test_devices_are_counted_before_a_copy_starts(
+    parity: Path, tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = start(parity, tokens, [])
     engine.model = engine.model.model_copy(update={"engine": Engine(kind="vllm", tensor_parallel=2, data_parallel=2)})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    with pytest.raises(ConfigError, match="needs 4 devices, but CUDA_VISIBLE_DEVICES names 3"):
+    with pytest.raises(ConfigError, match="needs 4 devices, but there are 3"):
         ask(engine, [Request([1], 0)], max_new_tokens=1)
+    assert engine._copies == []
 
 
 def test_without_vllm(parity: Path, tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,10 @@
 
 import copy
 import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +13,9 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3Config,
+    Gemma3TextConfig,
+    Llama4TextConfig,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
@@ -20,12 +27,15 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from paced.config import Sampling
+from paced.artifacts import Ref
+from paced.config import Model, Sampling
 from paced.engines.base import Request, Response
 from paced.engines.draw import NUCLEUS, draw, filtered
 from paced.engines.transformers import TransformersEngine
-from paced.errors import EngineError
-from paced.models import Tokenizer, head
+from paced.errors import ConfigError, EngineError
+from paced.models import Tokenizer, head, next_logits
+from paced.samples import Sampler
+from paced.stage import Job, Spec
 from paced.tiny.checkpoints import EOS, VOCABULARY
 
 
@@ -163,6 +173,11 @@ SMALL = {
     "vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16,
     "num_attention_heads": 6, "num_key_value_heads": 2, "initializer_range": 0.3, "eos_token_id": EOS,
 }  # fmt: skip
+WINDOWS = Gemma3TextConfig(**SMALL, sliding_window=40, layer_types=["sliding_attention", "full_attention"])
+EYE = {
+    "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "image_size": 8,
+    "patch_size": 4,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -174,9 +189,13 @@ SMALL = {
         MistralConfig(**SMALL, sliding_window=40),
         Qwen3Config(**SMALL, use_sliding_window=True, sliding_window=40, max_window_layers=1),
         Gemma2Config(**SMALL, query_pre_attn_scalar=16, attn_logit_softcapping=2.0, sliding_window=40),
+        Gemma3Config(text_config=WINDOWS.to_dict(), vision_config=EYE, mm_tokens_per_image=4),
     ],
-    ids=["llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two", "gemma 2, soft-capped"],
-)
+    ids=[
+        "llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two", "gemma 2, soft-capped",
+        "gemma 3 that reads images too",
+    ],
+)  # fmt: skip
 def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, tokens: Tokenizer) -> None:
     """Whatever rows its sequence shared a batch with: the law is that of a forward pass of the sequence alone."""
     torch.manual_seed(0)
@@ -198,6 +217,12 @@ def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, 
         below = above - law.gather(-1, torch.tensor(response.ids)[:, None])[:, 0]
         uniforms = torch.from_numpy(np.random.default_rng(seed).random(len(response.ids)))
         assert ((below - 1e-5 < uniforms) & (uniforms < above + 1e-5)).all()
+
+
+def test_layers_whose_mask_the_engine_does_not_make_are_refused(tokens: Tokenizer) -> None:
+    chunked = AutoModelForCausalLM.from_config(Llama4TextConfig(**SMALL, num_local_experts=1))
+    with pytest.raises(ConfigError, match=r"not chunked_attention: use engine\.kind vllm"):
+        engine(chunked, tokens)
 
 
 def test_logits_have_the_same_bits_in_any_batch(tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +266,24 @@ def test_how_responses_end(model: PreTrainedModel, tokens: Tokenizer, limit: int
         )
 
 
+def test_whatever_stop_ends_a_response_is_no_part_of_its_text(folder: Path, tokens: Tokenizer, tmp_path: Path) -> None:
+    """The tokenizer's own, and one that the generation config adds, which is no special token here."""
+    added = tokens.encode("7")
+    path = shutil.copytree(folder, tmp_path / "model")
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [EOS, *added]}))
+    ref = Ref(kind="model", path=str(path), identity="sha256:x")
+    job = Job(Spec(stage="rollouts", home=str(tmp_path)), lambda event: None)
+    sampler = Sampler(job, ref, Model(path=str(path)), tokens, Sampling(max_new_tokens=20), seed=0)
+    problem = {"problem_id": "p", "question": "1+1=", "prompt": json.dumps("1+1="), "source": "tiny"}
+    wanted = sampler.wanted([problem], 40)
+    places = zip([w.key for w in wanted], sampler.ensure(wanted, "test"), strict=True)
+    rows = list(sampler.collection.rows(places, ["response", "response_ids", "finish"]))
+    assert {row["response_ids"][-1] for row in rows if row["finish"] == "stop"} == {EOS, *added}
+    for row in rows:
+        kept = row["response_ids"][:-1] if row["finish"] == "stop" else row["response_ids"]
+        assert row["response"] == tokens.core.decode(kept) and "7" not in row["response"]
+
+
 def test_first_tokens_follow_the_softmax_over_known_ids(model: PreTrainedModel, tokens: Tokenizer) -> None:
     head(model).weight.data[tokens.size :] *= 20  # padding rows that would be drawn often if they could
     n = 6000
@@ -259,7 +302,21 @@ def test_first_tokens_follow_the_softmax_over_known_ids(model: PreTrainedModel, 
     assert max(i for r in longer for i in r.ids) < tokens.size
 
 
-def test_a_model_that_gives_no_number_is_an_error(model: PreTrainedModel, tokens: Tokenizer) -> None:
-    next(model.parameters()).data.fill_(torch.nan)
-    with pytest.raises(EngineError, match="finite"):
-        ask(engine(model, tokens), [Request(PROMPTS[0], 0)], max_new_tokens=2)
+@pytest.mark.parametrize("sampling", [{}, {"top_p": 0.9}, {"top_k": 3}], ids=["all", "top-p", "top-k"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_model_that_gives_no_number_is_an_error(
+    model: PreTrainedModel, tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch,
+    step: int, value: float, sampling: dict[str, float],
+) -> None:  # fmt: skip
+    """At the prompt or later; a row of a batch is enough."""
+    calls = itertools.count()
+
+    def broken(*args: Any) -> torch.Tensor:
+        logits = next_logits(*args)
+        logits[1, 3] = value if next(calls) == step else logits[1, 3]
+        return logits
+
+    monkeypatch.setattr("paced.engines.transformers.next_logits", broken)
+    with pytest.raises(EngineError, match="not finite: its weights are damaged"):
+        ask(engine(model, tokens), [Request([5, i], 0) for i in range(2, 6)], max_new_tokens=20, **sampling)

@@ -32,6 +32,7 @@ from paced.models import (
     load_model,
     projection,
     same_tokens,
+    vocabulary,
 )
 
 CPU = torch.device("cpu")
@@ -79,7 +80,7 @@ def test_a_sound_folder(model_folder: Path, dtype: str) -> None:
     assert str(head(model).weight.dtype) == f"torch.{dtype}"
     assert (tokenizer.eos, tokenizer.size, context_length(model_folder)) == (1, 27, 96)
     ids = tokenizer.prompt(json.dumps([{"role": "user", "content": "5+1="}]))
-    assert tokenizer.text([*ids, 1]) == "5+1="
+    assert tokenizer.text([*ids, 1]) == "5+1=<eos>"
     long = torch.tensor([ids + [0] * 7])  # right padding changes nothing to its left
     torch.testing.assert_close(hidden_states(model, long)[0, : len(ids)], hidden_states(model, torch.tensor([ids]))[0])
 
@@ -119,6 +120,14 @@ def test_models_that_cannot_be_loaded(folder: Path, harm: Callable[[Path], objec
     refused(lambda: load(folder), folder, "cannot be loaded|lacks weights, among them model.layers")
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers(folder: Path, value: float) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"][3] = value
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    refused(lambda: load(folder), folder, "not finite: its weights are damaged")
+
+
 def test_broken_configuration_is_found_before_the_weights(folder: Path) -> None:
     (folder / "config.json").write_text("{")
     context_length.cache_clear()
@@ -141,6 +150,15 @@ def test_other_token_maps_are_named(folder: Path, model_folder: Path) -> None:
         same_tokens(student, Tokenizer(folder))
 
 
+def test_ids_that_are_left_out(folder: Path) -> None:
+    """The size is that of the ids, not their number: else the ids above it would never be drawn, here eos."""
+    tree = json.loads((folder / "tokenizer.json").read_text())
+    tree["model"]["vocab"]["<eos>"] = tree["added_tokens"][1]["id"] = 30
+    (folder / "tokenizer.json").write_text(json.dumps(tree))
+    tokenizer = Tokenizer(folder)
+    assert (tokenizer.eos, tokenizer.size) == (30, 31)
+
+
 def test_prompts_that_leave_no_room(model_folder: Path, folder: Path) -> None:
     check_length([1] * 40, 56, model_folder, "q")
     refused(
@@ -151,6 +169,14 @@ def test_prompts_that_leave_no_room(model_folder: Path, folder: Path) -> None:
     edit_json("config.json", max_position_embeddings=0)(folder)
     context_length.cache_clear()
     check_length([1] * 5000, 5000, folder, "q")  # a configuration that names no limit
+
+
+@pytest.mark.parametrize(("stated", "context"), [({"max_position_embeddings": 96}, 96), ({}, 131_072)])
+def test_a_language_model_inside_another(tmp_path: Path, stated: dict[str, int], context: int) -> None:
+    """Gemma 3 from 4B on; its published configuration leaves out what is its class's default."""
+    inner = {"model_type": "gemma3_text", "hidden_size": 2560, "num_hidden_layers": 34} | stated
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": inner}))
+    assert (context_length(tmp_path), vocabulary(tmp_path)) == (context, 262_208)
 
 
 SMALL = {

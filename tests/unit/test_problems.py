@@ -90,6 +90,9 @@ def test_a_table(tmp_path: Path) -> None:
 
 
 GOOD = {"question": "q?", "answer": "#### 1"}
+CHOICE = {"question": "q?", "subject": "s", "choices": ["a", "b"], "answer": "A"}
+USER = {"role": "user", "content": "q"}
+LONE = '{"question": "q", "%s": "\\ud83d", %s}'  # half a surrogate pair
 
 
 @pytest.mark.parametrize(
@@ -105,14 +108,38 @@ GOOD = {"question": "q?", "answer": "#### 1"}
         (
             "table",
             {"question": "q", "answer": 1, "level": "hard"},
-            r"x.jsonl:2: level must be a whole number, got 'hard'",
+            r"x.jsonl:2: level must be a whole number of at most 9 digits, got 'hard'",
         ),
+        ("table", {"question": "q", "answer": 1, "level": 1 << 31}, r"x.jsonl:2: level .* got '2147483648'"),
+        ("table", LONE % ("solution", '"answer": "1"'), r"x.jsonl:2: field 'solution' holds half a surrogate"),
+        ("table", LONE % ("id", '"answer": "1"'), r"x.jsonl:2: field 'id' holds half a surrogate"),
+        ("math", LONE % ("context", '"final_answer": "1"'), r"x.jsonl:2: field 'context' holds half a surrogate"),
+        ("math", LONE % ("subfield", '"final_answer": "1"'), r"x.jsonl:2: field 'subfield' holds half a surrogate"),
+        ("mmlu", LONE % ("c", '"choices": ["\\ud83d", "b"], "answer": "A"'), r"x.jsonl:2: field 'choices' holds half"),
+        ("table", {"question": [USER, "Why?"], "answer": "1"}, r"x.jsonl:2: field 'question' .* one has no fields"),
     ],
 )
 def test_messages_name_the_line(tmp_path: Path, source: str, second: Any, says: str) -> None:
+    first = {"math": {"question": "q", "final_answer": "1"}, "mmlu": CHOICE}.get(source, GOOD)
     with pytest.raises(DataError, match=says) as error:
-        prepare(tmp_path, lines(tmp_path / "x.jsonl", [GOOD, second]), source=source)
+        prepare(tmp_path, lines(tmp_path / "x.jsonl", [first, second]), source=source)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "row", "column", "found"),
+    [
+        ("math", {"problem": "q?", "answer": "1", "subject": 7}, "subject", "7"),
+        ("math", {"problem": "q?", "answer": "1", "subject": ["algebra", "sets"]}, "subject", "algebra, sets"),
+        ("mmlu", CHOICE | {"subject": 7}, "subject", "7"),
+        ("table", {"question": "q?", "answer": "1e9999999"}, "gold", "1e9999999"),
+    ],
+)
+def test_fields_that_are_read_as_text(
+    tmp_path: Path, source: str, row: dict[str, Any], column: str, found: str
+) -> None:
+    problems, *_ = prepare(tmp_path, lines(tmp_path / "x.jsonl", [row]), source=source, split="test")
+    assert [p[column] for p in problems] == [found]
 
 
 def test_duplicate_ids_name_both_lines(tmp_path: Path) -> None:

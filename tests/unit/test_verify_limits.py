@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from paced.errors import VerifierError
@@ -66,34 +67,49 @@ HOSTILE = {
 
 
 def test_hostile_answers(verifier: Verifier) -> None:
-    """Each within two seconds, none accepted, the process alive and small afterwards."""
+    """Each within two seconds of processor time, none accepted, the process alive and small afterwards."""
     import resource
 
     verifier.grade([Sample("math", r"\boxed{\frac{(2n)!}{n!n!}}", r"\binom{2n}{n}")])  # a worker is running
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of all children this process ever had
     slow: list[tuple[str, float]] = []
     for number, (name, response) in enumerate(HOSTILE.items()):
-        used = time.process_time()
+        [working] = verifier._pool._workers
+        times = psutil.Process(working.process.pid).cpu_times
+        used, theirs = time.process_time(), sum(times()[:4])
         verdict = graded(verifier, response, ("6", r"\frac{x}{2}+\sqrt{2}")[number % 2])
         assert verdict.outcome in ("wrong", "unknown"), (name, verdict)
         assert verdict.reason, name
         assert time.process_time() - used < 1, name
-        if verdict.seconds > 2:
-            slow.append((name, verdict.seconds))
+        if (seconds := sum(times()[:4]) - theirs) > 2:
+            slow.append((name, seconds))
     assert not slow
     after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert after == before or after * (1 if sys.platform == "darwin" else 1024) < worker.MEMORY
     assert graded(verifier, r"\boxed{\frac{(2n)!}{n!n!}}", r"\binom{2n}{n}").outcome == "correct"
 
 
-def test_memory_is_limited() -> None:
+def rules_of_a_worker(decided: str, cases: list[float], limits: str = "") -> list[str]:
+    """What a worker says of cases that a stand-in decides."""
     program = (
-        "from paced.verify import worker;"
-        "worker.decided = lambda case: {'correct': True, 'rule': str(len(bytes(1 << 30)))};"
-        "import sys; sys.stdin = ['{}', '{}']; worker.main()"
+        f"import sys, time; from paced.verify import worker; {limits}\n"
+        f"worker.decided = lambda case: {{'correct': True, 'rule': {decided}}}\n"
+        f"sys.stdin = {list(map(str, cases))}; worker.main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
-    assert [json.loads(line)["rule"] for line in done.stdout.splitlines()[1:]] == ["the verifier process died"] * 2
+    return [json.loads(line)["rule"] for line in done.stdout.splitlines()[1:]]
+
+
+def test_memory_is_limited() -> None:
+    assert rules_of_a_worker("str(len(bytes(1 << 30)))", [0, 0]) == ["the verifier process died"] * 2
+
+
+def test_time_is_the_cases_own_and_not_that_of_a_busy_machine() -> None:
+    used = "time.sleep(case) if case else sum(iter(int, 1))"  # waits so long; 0: works without end
+    limits = "worker.SECONDS, worker.WALL = 0.3, 3"
+    assert rules_of_a_worker(f"str({used})", [1, 0, 60], limits) == [
+        "None", "took longer than 0.3 s of processor time", "took longer than 3 s"
+    ]  # fmt: skip
 
 
 UNDECIDED = Sample("math", r"\boxed{\frac{(2n)!}{n!n!}}", r"\binom{2n}{n}")
