@@ -60,8 +60,6 @@ STAGES = {
     "evaluate": Stage("paced.evaluate:evaluate", 9, True),
     "diagnose": Stage("paced.diagnose:diagnose", 5, True),
     "compare": Stage("paced.compare:compare", 3, False),
-    "diagnose": Stage("paced.diagnose:diagnose", 5, True),
-    "compare": Stage("paced.compare:compare", 3, False),
 }
 
 
