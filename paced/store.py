@@ -58,7 +58,7 @@ class Collection:
         self._seen = {"collection.json"}  # files that need no second look
 
     def refresh(self) -> dict[str, str]:
-        """key -> part name, over all committed parts; only parts not seen before are read, and compared with their notes."""
+        """key -> part name, over all committed parts; only parts not seen before are read, and checked."""
         try:
             files = os.listdir(self.folder)
         except FileNotFoundError:

@@ -200,9 +200,9 @@ def test_few_problems_are_told(prepared: Prepared) -> None:
 def test_training_takes_one_host(prepared: Prepared, tmp_path: Path, text: str, says: str) -> None:
     """Found before the first sample: each of two hosts would wait for the other for ever."""
     (tmp_path / "hosts.yaml").write_text(text)
+    # The rate makes it another artifact than those of the tests before.
+    changes = ("training.learning_rate=0.2", f"runtime.accelerate={tmp_path / 'hosts.yaml'}")
     with pytest.raises(ConfigError, match=says):
-        # The rate makes it another artifact than those of the tests before.
-        changes = ("training.learning_rate=0.2", f"runtime.accelerate={tmp_path / 'hosts.yaml'}")
         check(prepared, load_recipe(TINY, (*SMALL, *changes)))
 
 
