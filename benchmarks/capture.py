@@ -22,7 +22,6 @@ from typing import Any
 
 import paced.objectives
 import paced.scoring
-import paced.train
 from benchmarks.machine import machine, spread, versions
 from benchmarks.memory import problems_file
 from paced.artifacts import Ref
@@ -135,13 +134,13 @@ def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, st
                 timer.seconds.clear()  # the canary reads, too, in the first step
             began.append(timer.clock())
 
-    paced.train.Forward = Timed
+    paced.objectives.Forward = Timed
     try:
         before = timer.clock()
         execute(spec, tell)
         whole = timer.clock() - before
     finally:
-        paced.train.Forward = Forward
+        paced.objectives.Forward = Forward
     share = (steps - 1) / steps  # of the steps that was measured, all but the first
     return {"reading": timer.seconds["reading"] / share, "steps": (began[-1] - began[0]) / share, "stage": whole}
 

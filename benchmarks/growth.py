@@ -6,9 +6,9 @@ The problems are synthetic, in the layout of GSM8K; so are samples (one a proble
 (one answer of 24 tokens, 12 entries a token). They are written by this script as artifacts and parts of earlier stages;
 what is measured is the stages' own code, each in a process of its own: ``prepare``, ``rollouts`` (whose samples are all
 in the store) and ``weights`` are the stages, ``write`` commits targets to the store part by part as stage teacher does,
-``read`` opens them as training does and goes through 64 batches. Time is
-processor time of the process and its children, memory its peak resident set; ratios are those of the last number of
-problems to the first. Measurements are added to what OUT has.
+``read`` opens them as training does and goes through 64 batches. Time is processor time of the process and its
+children, memory its peak resident set; ratios are those of the last number of problems to the first. Measurements are
+added to what OUT has.
 """
 
 import argparse
