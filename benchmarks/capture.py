@@ -141,6 +141,7 @@ def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, st
         whole = timer.clock() - before
     finally:
         paced.objectives.Forward = Forward
+    assert timer.calls["reading"], "training read by another class than the one that is timed"
     share = (steps - 1) / steps  # of the steps that was measured, all but the first
     return {"reading": timer.seconds["reading"] / share, "steps": (began[-1] - began[0]) / share, "stage": whole}
 

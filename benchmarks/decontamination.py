@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from paced.config import Data
-from paced.data.cleaning import same_gold
 from paced.data.decontamination import Index, normal
 from paced.data.layouts import Problem, read
+from paced.data.shelf import same_gold
 
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 

@@ -1,5 +1,7 @@
-"""README's table of ratios is what the benchmarks' files say; a file is of one setting."""
+"""README's table of ratios is what the benchmarks' files say; a file is of one setting; every benchmark starts."""
 
+import importlib
+import pkgutil
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +14,12 @@ from benchmarks import loss_head, sampler, training_step
 from benchmarks.table import HERE, placed, read, table
 
 README = Path(__file__).parent.parent.parent / "README.md"
+
+
+@pytest.mark.parametrize("name", [m.name for m in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")])
+def test_every_benchmark_finds_what_it_measures(name: str) -> None:
+    """They run once in a while; what they import may have moved."""
+    importlib.import_module(name)
 
 
 def test_readme_has_the_table_of_the_files() -> None:
