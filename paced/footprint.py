@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.initialization import no_init_weights
 
 from paced.config import Precision, Sampling, Training
 from paced.engines.base import COLUMNS
@@ -48,7 +49,9 @@ class Shape(NamedTuple):
     kv_width: int  # numbers of key and value a token and layer
     attention: int  # heads times head size
     context: int
-    config: dict[str, Any]
+    tied: bool  # the output projection is the embedding
+    stored: str  # precision of the weight files, as the configuration has it
+    config: dict[str, Any]  # of the language model alone, where there is more (Gemma 3's eyes)
 
     @property
     def parameters(self) -> int:
@@ -62,8 +65,7 @@ class Shape(NamedTuple):
     @property
     def multiplied(self) -> int:
         """Parameters that each token is multiplied with: all but an embedding that is only looked up."""
-        tied = self.config.get("tie_word_embeddings", False)
-        return self.parameters - (0 if tied else self.head)
+        return self.parameters - (0 if self.tied else self.head)
 
 
 def _size(shape: Sequence[int]) -> int:
@@ -97,7 +99,10 @@ def configuration(path: str) -> tuple[dict[str, Any], str]:
 
 def _build(config: dict[str, Any], dtype: Precision = "float32") -> PreTrainedModel:
     made = AutoConfig.for_model(**config)  # pyright: ignore[reportUnknownMemberType]
-    return AutoModelForCausalLM.from_config(made, attn_implementation="sdpa", dtype=DTYPES[dtype]).eval()
+    with no_init_weights():  # some are drawn from what fake tensors do not have
+        model = AutoModelForCausalLM.from_config(made, attn_implementation="sdpa", dtype=DTYPES[dtype])
+    model.tie_weights()
+    return model.eval()
 
 
 def shape(path: str) -> Shape:
@@ -111,7 +116,7 @@ def shape(path: str) -> Shape:
         with FakeTensorMode():
             model = _build(config)
             tensors = {name: tuple(p.shape) for name, p in model.named_parameters()}
-            c: Any = model.config
+            c: Any = model.config.get_text_config()
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{source}: transformers cannot build this model: {' '.join(str(error).split())}") from None
     heads = c.num_attention_heads
@@ -119,7 +124,8 @@ def shape(path: str) -> Shape:
     return Shape(
         Path(path).name, source, tensors, c.num_hidden_layers, c.vocab_size, c.hidden_size,
         2 * getattr(c, "num_key_value_heads", heads) * size, heads * size, getattr(c, "max_position_embeddings", 0),
-        config,
+        model.config.tie_word_embeddings, config.get("dtype") or config.get("torch_dtype") or "bfloat16",
+        json.loads(c.to_json_string(use_diff=False)),
     )  # fmt: skip
 
 
@@ -353,8 +359,7 @@ def scoring_memory(model: Shape, dtype: Precision, tokens: int) -> dict[str, int
 
 def loading(model: Shape, dtype: Precision) -> dict[str, int]:
     """Weight files of another precision, mapped while they are converted; gone before anything else is needed."""
-    stored: str = model.config.get("dtype") or model.config.get("torch_dtype") or "bfloat16"
-    return {} if stored == dtype else {LOADING: BYTES.get(stored, 4) * model.parameters}
+    return {} if model.stored == dtype else {LOADING: BYTES.get(model.stored, 4) * model.parameters}
 
 
 def host_memory(items: Mapping[str, int]) -> int:

@@ -87,7 +87,10 @@ class Tokenizer:
             raise DataError(f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its config")
         self.eos: int = core.eos_token_id
         ids = core.get_vocab()
-        self.size = max(ids.values()) + 1  # more than there are tokens if ids are left out
+        # More than there are tokens if ids are left out; but fewer where the model has no row for the last (Gemma 3 1B,
+        # whose tokenizer has the <image_soft_token> of its larger kin).
+        last = max(ids.values()) + 1
+        self.size = min(last, vocabulary(folder) or last)
         self.token_map: str = digest(ids)
 
     def prompt(self, messages: str) -> list[int]:
@@ -102,8 +105,18 @@ class Tokenizer:
         return str(self.core.apply_chat_template(content, tokenize=False, add_generation_prompt=True, **self._mode))
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, no special token added."""
-        return self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportReturnType]
+        """Token ids of a text, no special token added.
+
+        Raises:
+            DataError: it has a token that the model has no row for.
+        """
+        ids: list[int] = self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportAssignmentType]
+        if ids and max(ids) >= self.size:
+            raise DataError(
+                f"the model in {self.folder} has no row for token {self.core.convert_ids_to_tokens(max(ids))!r}, which "
+                f"is in {text[:60]!r}: remove the problem"
+            )
+        return ids
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of a response, given without the token that ended it; a special token inside it stays to be seen."""
@@ -135,9 +148,9 @@ def _configured(folder: Path, name: str) -> Any:
 
 
 def vocabulary(folder: Path) -> int:
-    """How many ids the model's output has, its padding rows included."""
+    """How many ids the model's output has, its padding rows included; 0 if its configuration does not say."""
     with _loading(folder, "configuration"):
-        return int(_configured(folder, "vocab_size"))
+        return int(_configured(folder, "vocab_size") or 0)
 
 
 def same_tokens(student: Tokenizer, teacher: Tokenizer) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
@@ -154,11 +155,21 @@ def targets(
     Args:
         ids: the problem of each.
         scratch: where all prompts are kept while they are looked up.
+
+    Raises:
+        DataError: a token that the student has no row for.
     """
     texts, known = prompts(job, scratch / "prompts.bin")
     asked = places(ids, known)
     field, done = TARGETS.field("prompt_ids"), 0
     for rows in collection.tables(pairs, list(FLAT)):
+        for name in ("response_ids", "entry_ids"):
+            last = pc.max(pc.list_flatten(rows.column(name))).as_py()  # pyright: ignore
+            if last is not None and last >= tokenizer.size:
+                raise DataError(
+                    f"the teacher's answers have token {last}, the student in {tokenizer.folder} only those below "
+                    f"{tokenizer.size}: take a teacher of the same vocabulary"
+                )
         own = [tokenizer.prompt(texts[i].tobytes().decode()) for i in asked[done:][: len(rows)].tolist()]
         done += len(rows)
         yield rows.set_column(rows.schema.get_field_index(field.name), field, [pa.array(own, field.type)])

@@ -16,7 +16,7 @@ from paced.config import Recipe
 from paced.data.problems import problems_of
 from paced.errors import ConfigError, DataError, EngineError
 from paced.footprint import Shape, checkpoint_bytes, students_bytes
-from paced.models import Tokenizer, check_length, same_tokens
+from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.plan import drawn
 from paced.prompts import messages_of
 from paced.samples import model_folder
@@ -28,16 +28,16 @@ PROBE = json.dumps([{"role": "user", "content": "What is 1 + 1?"}])
 SWITCH = "enable_thinking"  # what chat templates call it
 
 
-def check_weights(folder: Path) -> tuple[int, dict[str, tuple[int, ...]]]:
+def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
     """That every weight file is there and whole, as far as its header says.
 
     Returns:
-        the configuration's vocabulary, and the shape of each tensor.
+        the shape of each tensor.
 
     Raises:
         DataError: with the file.
     """
-    config = _json(folder / "config.json", folder)
+    _json(folder / "config.json", folder)
     index = folder / "model.safetensors.index.json"
     if index.exists():
         names = sorted(set(_json(index, folder).get("weight_map", {}).values()))
@@ -53,7 +53,7 @@ def check_weights(folder: Path) -> tuple[int, dict[str, tuple[int, ...]]]:
                 shapes |= {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in tensors}
         except (SafetensorError, OSError) as error:
             raise DataError(f"{folder / name} is damaged ({error}): download it again") from None
-    return int(config.get("vocab_size", 0)), shapes
+    return shapes
 
 
 def _json(path: Path, folder: Path) -> dict[str, Any]:
@@ -73,21 +73,22 @@ def end_tokens(folder: Path, tokenizer: Tokenizer) -> set[str]:
     return {str(tokenizer.core.convert_ids_to_tokens(i)) for i in ids}
 
 
-def check_tokenizer(folder: Path, tokenizer: Tokenizer, vocabulary: int) -> None:
-    """That every id has a row in the embedding, the padding id among them.
+def check_tokenizer(folder: Path, tokenizer: Tokenizer, rows: int) -> None:
+    """That every id has a row in the embedding, the padding id among them; but special tokens that no text needs.
 
     Raises:
         DataError: with the ids.
     """
-    last = max(tokenizer.core.get_vocab().values())
-    if vocabulary and last >= vocabulary:
+    special = tokenizer.core.added_tokens_decoder
+    last = max(i for i in tokenizer.core.get_vocab().values() if i not in special or i == tokenizer.eos)
+    if rows and last >= rows:
         raise DataError(
-            f"the tokenizer in {folder} has ids up to {last}, but the model's vocab_size is {vocabulary}: tokenizer "
+            f"the tokenizer in {folder} has ids up to {last}, but the model's vocab_size is {rows}: tokenizer "
             "and weights do not belong together"
         )
     pad: Any = tokenizer.core.pad_token_id
-    if pad is not None and vocabulary and pad >= vocabulary:
-        raise DataError(f"the padding id {pad} of {folder} lies outside the model's vocab_size {vocabulary}")
+    if pad is not None and rows and pad >= rows:
+        raise DataError(f"the padding id {pad} of {folder} lies outside the model's vocab_size {rows}")
 
 
 def check_thinking(folder: Path, tokenizer: Tokenizer, thinking: bool | None) -> None:
@@ -181,14 +182,14 @@ def preflight(job: Job) -> None:
     found: dict[str, Any] = {}
     shapes: dict[str, Shape] = {}
     for role, folder in folders.items():
-        vocabulary, tensors = check_weights(folder)
+        tensors, rows = check_weights(folder), vocabulary(folder)
         # What file sizes follow from; the rest may be known to a model's own code alone.
-        shapes[role] = Shape(folder.name, str(folder), tensors, 0, vocabulary, 0, 0, 0, 0, {})
+        shapes[role] = Shape(folder.name, str(folder), tensors, 0, rows, 0, 0, 0, 0, False, "", {})
         tokenizer = tokenizers[role] = Tokenizer(folder, trust[role], recipe.thinking)
-        check_tokenizer(folder, tokenizer, vocabulary)
+        check_tokenizer(folder, tokenizer, rows)
         check_thinking(folder, tokenizer, recipe.thinking)
         found[role] = {
-            "parameters": shapes[role].parameters, "vocab_size": vocabulary, "tokens": tokenizer.size,
+            "parameters": shapes[role].parameters, "vocab_size": rows, "tokens": tokenizer.size,
             "ends": sorted(end_tokens(folder, tokenizer)),
         }  # fmt: skip
     check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])

@@ -2,11 +2,14 @@
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from harness import ROOT, SMALL, TINY, Chain, Finished, paced
+from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
+from paced.config import Training
 from paced.errors import ConfigError, DataError
 from paced.footprint import (
     checkpoint_bytes,
@@ -43,6 +46,22 @@ def test_shapes_of_models_that_are_not_there() -> None:
     assert model_bytes(eight, "bfloat16") == pytest.approx(2 * eight.parameters, rel=1e-4)
     with pytest.raises(DataError, match=r"models/unheard-of has no config\.json, and no model of that name is known"):
         shape("models/unheard-of")
+
+
+def test_a_model_with_eyes_is_planned_as_the_text_model_it_is_used_as(tmp_path: Path) -> None:
+    text: dict[str, Any] = {
+        "vocab_size": 300, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "head_dim": 16,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256,
+    }  # fmt: skip
+    eyes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Gemma3Config(text_config=text, vision_config=eyes | {"image_size": 28, "patch_size": 14})
+    config.save_pretrained(tmp_path)
+    found = shape(str(tmp_path))
+    real = Gemma3ForConditionalGeneration(config)
+    assert found.tensors == {name: tuple(p.shape) for name, p in real.named_parameters()}
+    assert (found.multiplied, found.layers, found.context) == (found.parameters, 4, 256)  # tied by the class's default
+    assert training_memory(found, Training(), "float32", 64, None)["activations of a micro-batch"] > 0
+    assert scoring_memory(found, "float32", 64)["forward pass"] > 0
 
 
 def test_memory_is_that_of_a_real_run(first_run: Finished) -> None:

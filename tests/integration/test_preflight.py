@@ -13,6 +13,7 @@ from harness import SMALL, TINY
 from paced.artifacts import Ref
 from paced.config import Recipe
 from paced.errors import ConfigError, DataError, EngineError, PacedError
+from paced.models import Tokenizer
 from paced.recipe import load_recipe
 from paced.stage import execute
 from tasks.preflight import preflight
@@ -108,6 +109,15 @@ def another_end(folder: Path) -> None:
     edit("generation_config.json", eos_token_id=4)(folder)
 
 
+def one_more(folder: Path) -> None:
+    """A special token beyond the model's rows, as Gemma 3 1B has."""
+    path = folder / "tokenizer.json"
+    core = json.loads(path.read_text())
+    core["added_tokens"].append(core["added_tokens"][0] | {"id": 27, "content": "<image>"})
+    path.write_text(json.dumps(core))
+    edit("config.json", vocab_size=27)(folder)
+
+
 def test_sound_models_pass(prepared: Prepared) -> None:
     ref = check(prepared, load_recipe(TINY, SMALL))
     found = json.loads((ref.folder / "preflight.json").read_text())
@@ -115,6 +125,15 @@ def test_sound_models_pass(prepared: Prepared) -> None:
     assert found["student"]["ends"] == found["teacher"]["ends"] == ["<eos>"]
     assert found["problems/0"]["problems"] == 100
     assert 3 < found["problems/0"]["longest_prompt"] < 40
+
+
+def test_a_special_token_without_a_row_is_no_part_of_the_vocabulary(prepared: Prepared, tmp_path: Path) -> None:
+    recipe = with_models(tmp_path, one_more, one_more)
+    found = json.loads((check(prepared, recipe).folder / "preflight.json").read_text())
+    assert (found["student"]["tokens"], found["student"]["vocab_size"]) == (27, 27)
+    tokenizer = Tokenizer(Path(recipe.student.path))
+    with pytest.raises(DataError, match=r"student has no row for token '<image>', which is in '1<image>': remove"):
+        tokenizer.encode("1<image>")
 
 
 @pytest.mark.parametrize(

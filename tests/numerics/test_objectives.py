@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM
 
 from benchmarks.growth import MODEL, RUNTIME, TELL, collection, finished, identifier, key, target
+from paced.errors import DataError
 from paced.losses import forward_kl
 from paced.models import Tokenizer
 from paced.objectives import Forward
@@ -41,6 +43,9 @@ def test_epochs_take_answers_in_their_order_wherever_they_are_stored(tmp_path: P
     for item in range(problems):
         for epoch in range(4):
             assert forward.sample(item, epoch).response == target(2 * item + epoch % 2)["response_ids"].tolist()
+    tokenizer.size = 20  # a student with fewer rows than its teacher
+    with pytest.raises(DataError, match=r"the teacher's answers have token 2\d, the student in .* only those below 20"):
+        Forward(job, forward_kl, tokenizer, weights, CPU, tmp_path / "again")
 
 
 def test_buffers_that_a_model_stores_are_in_the_student(tmp_path: Path) -> None:
