@@ -39,7 +39,7 @@ from paced.stage import Job
 
 COMPANIONS = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-    "generation_config.json",
+    "generation_config.json", "*.py",  # code that a tokenizer needs, read by none who does not trust it
 )  # fmt: skip
 
 

@@ -62,7 +62,9 @@ def test_buffers_that_a_model_stores_are_in_the_student(tmp_path: Path) -> None:
     for buffer in buffers.values():
         buffer.copy_(torch.randn_like(buffer))
     weights = State(model, torch.optim.AdamW(model.parameters())).weights(torch.float32)
+    (tmp_path / "tokenization_own.py").write_text("# a tokenizer's own code\n")
     save_model(model, weights, tmp_path, tmp_path / "model")
+    assert (tmp_path / "model" / "tokenization_own.py").read_text() == "# a tokenizer's own code\n"
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
     for name, value in model.state_dict().items():
         assert torch.equal(again[name], value), name
