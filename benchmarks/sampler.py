@@ -1,6 +1,7 @@
 """Sampled tokens a second: the transformers engine against ``model.generate``, alternating, in one run.
 
     python -m benchmarks.sampler MODEL OUT.json [--prompts 16] [--samples 8] [--limit 256] [--repeats 3] [--rows 64]
+        [--threads 1]
 
 Both get the same prompts, the same number of samples of each and the same sampling parameters; a sequence ends where
 the model ends it, or at the limit, so lengths are mixed; only tokens up to an end are counted. Beside them stands the
@@ -79,7 +80,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
     a = parser.parse_args()
+    torch.set_num_threads(a.threads)
     settings = {k: v for k, v in vars(a).items() if k not in ("out", "repeats")} | {"model": a.model.name}
     measured: dict[str, list[dict[str, float]]] = {name: [] for name in ("generate", "engine", "floor")}
     if a.out.exists():
@@ -121,7 +124,6 @@ def main() -> None:
             },
             "measured": measured,
             "machine": machine() | {
-                "threads": torch.get_num_threads(),
                 "device": torch.cuda.get_device_name() if a.device == "cuda" else "cpu",
             },
             "versions": versions("torch", "transformers"),

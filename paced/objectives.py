@@ -21,7 +21,6 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from paced.batching import batched
 from paced.config import Loss as LossName
 from paced.config import Model, Precision
 from paced.errors import DataError, EngineError
@@ -33,7 +32,7 @@ from paced.rollouts import kept_problems
 from paced.samples import model_folder
 from paced.sharding import loading, meet, rank, shard
 from paced.stage import Job
-from paced.store import ROW_GROUP, Collection
+from paced.store import Collection
 from paced.tables import SAMPLES, TARGETS
 from paced.targets import FLAT, Packed, decode, pack
 
@@ -138,11 +137,12 @@ def answered(
         return (v for batch in job.batches("answers", "answers.parquet", [name]) for v in batch[name].to_pylist())
 
     distinct, first, item = np.unique(id_array(column("problem_id")), return_index=True, return_inverse=True)
-    keys, part = id_array(column("target_key")), id_array(column("part"))
-    numbers = np.fromiter(column("sample_index"), np.intp)
-    order = np.lexsort((numbers, item, part))
-    come = first.argsort()
-    pairs = ((bytes(keys[row]).decode(), bytes(part[row]).decode()) for row in order.tolist())
+    numbers, come = np.fromiter(column("sample_index"), np.intp), first.argsort()
+    names: dict[str, int] = {}  # few parts have many answers
+    part = np.fromiter((names.setdefault(name, len(names)) for name in column("part")), np.intp)
+    order, parts = np.lexsort((numbers, item, part)), list(names)
+    keys = id_array(column("target_key"))
+    pairs = ((bytes(keys[row]).decode(), parts[part[row]]) for row in order)
     return distinct[come], come.argsort()[item[order]], numbers[order], pairs
 
 
@@ -177,18 +177,31 @@ def targets(
 
 def prompts(job: Job, path: Path) -> tuple[Ragged, NDArray[np.bytes_]]:
     """The prompts of all problems as UTF-8 on disk, and the problems' ids, in the order of their table."""
-    texts, ids = RaggedWriter(path, np.uint8), list[NDArray[np.bytes_]]()
-    for batch in job.batches("problems", "problems.parquet", ["problem_id", "prompt"]):
-        ids.append(id_array(batch["problem_id"].to_pylist()))
-        encoded = [text.encode() for text in batch["prompt"].to_pylist()]
-        texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
+    texts = RaggedWriter(path, np.uint8)
+
+    def ids() -> Iterator[str]:
+        for batch in job.batches("problems", "problems.parquet", ["problem_id", "prompt"]):
+            encoded = [text.encode() for text in batch["prompt"].to_pylist()]
+            texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
+            yield from batch["problem_id"].to_pylist()
+
+    known = id_array(ids())
     texts.close()
-    return Ragged(path, np.uint8), np.concatenate(ids)
+    return Ragged(path, np.uint8), known
 
 
 def id_array(texts: Iterable[str]) -> NDArray[np.bytes_]:
-    """Ids as one array of UTF-8, few of them as objects at a time. [N]."""
-    return np.concatenate([np.array([text.encode() for text in some], bytes) for some in batched(texts, ROW_GROUP)])
+    """Ids, which are digests of one length, as one array that is never there twice. [N]."""
+    rest = iter(texts)
+    first = next(rest).encode()
+
+    def encoded() -> Iterator[bytes]:
+        yield first
+        for text in rest:
+            assert len(text) == len(first)
+            yield text.encode()
+
+    return np.fromiter(encoded(), f"S{len(first)}")
 
 
 def places(ids: NDArray[np.bytes_], among: NDArray[np.bytes_]) -> NDArray[np.intp]:
