@@ -169,7 +169,7 @@ def challenge(
 
 
 def challenger_recipe(recipe: Recipe, data: Path, student: Path | None) -> Recipe:
-    """The recipe of one challenger: trained from ``student``, or the recipe's own, on the files in ``data``.
+    """The recipe of one challenger: trained from ``student``, or the recipe's own, on all the files in ``data``.
 
     Raises:
         ConfigError: what is left of the recipe contradicts itself.
@@ -177,7 +177,7 @@ def challenger_recipe(recipe: Recipe, data: Path, student: Path | None) -> Recip
     fields: dict[str, Any] = {
         "arms": recipe.arms[-1:],
         "seeds": recipe.seeds[:1],
-        "data": recipe.data.model_dump() | {"path": str(data), "mix": None},
+        "data": recipe.data.model_dump() | {"path": str(data), "mix": None, "problems": None},
     }
     if student:
         fields["student"] = recipe.student.model_dump() | {"path": str(student)}

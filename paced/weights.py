@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from paced.config import Weights
+from paced.config import Scheme, Weights
 from paced.errors import DataError, NothingToLearn
 from paced.stage import Job
 from paced.tables import PASS_RATES
@@ -26,7 +26,7 @@ class Config(BaseModel):
     """Identity-relevant configuration of the stage."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    scheme: Literal["beta", "uniform", "hard_filter"]
+    scheme: Scheme
     weights: Weights
 
 

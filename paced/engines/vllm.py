@@ -67,7 +67,9 @@ class VllmEngine:
         floor: float | None = None,
     ):  # fmt: skip
         if importlib.util.find_spec("vllm") is None:
-            raise ConfigError("engine.kind: vllm is not installed: pip install 'paced[vllm]', or use kind transformers")
+            raise ConfigError(
+                "engine.kind: vllm is not installed: pip install --editable '.[vllm]', or use kind transformers"
+            )
         self.folder, self.model, self.limits, self.runtime, self.log = folder, model, limits, runtime, log
         self.rows, self.floor = runtime.sample_rows, floor
         self._length = self._halvings = 0
