@@ -119,7 +119,7 @@ class Sampling(Section):
     temperature: float = Field(default=1.0, gt=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0, description="0: no limit.")
-    max_new_tokens: PositiveInt = 64
+    max_new_tokens: PositiveInt = Field(default=1024, description="A response that is longer is cut off, and wrong.")
 
     @model_validator(mode="before")
     @classmethod
