@@ -11,7 +11,7 @@ import pytest
 
 import benchmarks.table
 from benchmarks import loss_head, sampler, training_step
-from benchmarks.table import HERE, placed, read, table
+from benchmarks.table import HERE, placed, read, row, table
 
 README = Path(__file__).parent.parent.parent / "README.md"
 
@@ -25,6 +25,14 @@ def test_every_benchmark_finds_what_it_measures(name: str) -> None:
 def test_readme_has_the_table_of_the_files() -> None:
     assert "| training step, paced forward to trl forward: tokens a second |" in table()
     assert placed(README.read_text()) == README.read_text()
+
+
+def test_a_median_outside_of_its_aim_is_marked() -> None:
+    between = {"median": 1.2, "low": 1.0, "high": 2.0}
+    assert row("a, to b", between, 3, least=1.3) == "| a, to b | 1.20 (1.00 to 2.00) | 3 | ≥ 1.3, missed |\n"
+    assert row("a", between, 1, most=1.15) == "| a | 1.20 | 1 | ≤ 1.15, missed |\n"
+    assert row("a", between, 1, 1, 1.2) == "| a | 1.20 | 1 | 1 to 1.2 |\n"
+    assert row("a", between, 1) == "| a | 1.20 | 1 |  |\n"
 
 
 def test_a_reference_that_no_floor_equals_has_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
