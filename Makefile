@@ -56,7 +56,8 @@ gsm8k:
 	@test -f "$(GSM8K)" || { echo 'say where the data set is: make bench GSM8K=train.jsonl' >&2; exit 2; }
 bench-loss_head: setup
 	rm -f benchmarks/loss_head.json
-	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json
+	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json --tokens 512 --repeats 7
+	$(BIN)/python -m benchmarks.loss_head benchmarks/loss_head.json --tokens 4096
 bench-training_step: smollm2
 	rm -f benchmarks/training_step.json
 	$(BIN)/python -m benchmarks.training_step $(SMOLLM2) benchmarks/training_step.json --limit 96

@@ -1,7 +1,6 @@
 """Rows of unlike length on disk: any of them at once, without a data set in memory. Imports no torch."""
 
 import os
-from array import array
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,21 @@ class RaggedWriter:
 
     def __init__(self, path: Path, kind: DTypeLike):
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._kind = path, np.dtype(kind)
-        self._file, self._ends = path.open("wb"), array("q", [0])
+        self._kind, self._end = np.dtype(kind), 0
+        self._file, self._ends = path.open("wb"), _ends(path).open("wb")
+        self._ends.write(bytes(8))
 
     def extend(self, values: NDArray[Any], lengths: ArrayLike) -> None:
         """Add rows: their numbers one behind the other, and how many each has."""
         self._file.write(values.astype(self._kind, copy=False).data)
-        self._ends.extend((self._ends[-1] + np.cumsum(lengths) * self._kind.itemsize).tolist())
+        ends = self._end + np.cumsum(lengths, dtype=np.int64) * self._kind.itemsize
+        self._ends.write(ends.data)
+        self._end = int(ends[-1]) if len(ends) else self._end
 
     def close(self) -> None:
         """Now, and not before, the rows can be read."""
         self._file.close()
-        np.save(_ends(self._path), self._ends)
+        self._ends.close()
 
 
 class Ragged:
@@ -36,7 +38,7 @@ class Ragged:
 
     def __init__(self, path: Path, kind: DTypeLike):
         self._file, self._kind = path.open("rb"), np.dtype(kind)
-        self._ends: NDArray[np.int64] = np.load(_ends(path))
+        self._ends: NDArray[np.int64] = np.fromfile(_ends(path), np.int64)
 
     def __getitem__(self, i: int) -> NDArray[Any]:
         start, end = self._ends[i], self._ends[i + 1]
@@ -44,4 +46,4 @@ class Ragged:
 
 
 def _ends(path: Path) -> Path:
-    return path.with_suffix(".ends.npy")
+    return path.with_suffix(".ends")
