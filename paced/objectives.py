@@ -133,15 +133,13 @@ def answered(
     Answers are in storage order, so that each part is opened once.
     """
 
-    def column(name: str) -> Iterator[Any]:
-        return (v for batch in job.batches("answers", "answers.parquet", [name]) for v in batch[name].to_pylist())
-
-    distinct, first, item = np.unique(id_array(column("problem_id")), return_index=True, return_inverse=True)
-    numbers, come = np.fromiter(column("sample_index"), np.intp), first.argsort()
+    of = functools.partial(column, job, "answers", "answers.parquet")
+    distinct, first, item = np.unique(id_array(of("problem_id")), return_index=True, return_inverse=True)
+    numbers, come = np.fromiter(of("sample_index"), np.intp), first.argsort()
     names: dict[str, int] = {}  # few parts have many answers
-    part = np.fromiter((names.setdefault(name, len(names)) for name in column("part")), np.intp)
+    part = np.fromiter((names.setdefault(name, len(names)) for name in of("part")), np.intp)
     order, parts = np.lexsort((numbers, item, part)), list(names)
-    keys = id_array(column("target_key"))
+    keys = id_array(of("target_key"))
     pairs = ((bytes(keys[row]).decode(), parts[part[row]]) for row in order)
     return distinct[come], come.argsort()[item[order]], numbers[order], pairs
 
@@ -178,16 +176,16 @@ def targets(
 def prompts(job: Job, path: Path) -> tuple[Ragged, NDArray[np.bytes_]]:
     """The prompts of all problems as UTF-8 on disk, and the problems' ids, in the order of their table."""
     texts = RaggedWriter(path, np.uint8)
-
-    def ids() -> Iterator[str]:
-        for batch in job.batches("problems", "problems.parquet", ["problem_id", "prompt"]):
-            encoded = [text.encode() for text in batch["prompt"].to_pylist()]
-            texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
-            yield from batch["problem_id"].to_pylist()
-
-    known = id_array(ids())
+    for batch in job.batches("problems", "problems.parquet", ["prompt"]):
+        encoded = [text.encode() for text in batch["prompt"].to_pylist()]
+        texts.extend(np.frombuffer(b"".join(encoded), np.uint8), [len(text) for text in encoded])
     texts.close()
-    return Ragged(path, np.uint8), known
+    return Ragged(path, np.uint8), id_array(column(job, "problems", "problems.parquet", "problem_id"))
+
+
+def column(job: Job, name: str, file: str, field: str) -> Iterator[Any]:
+    """One column of a table of the input ``name``, few of its values as objects at a time."""
+    return (value for batch in job.batches(name, file, [field]) for value in batch[field].to_pylist())
 
 
 def id_array(texts: Iterable[str]) -> NDArray[np.bytes_]:
