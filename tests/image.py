@@ -36,7 +36,7 @@ class Build:
 
     def __init__(self, root: Path, context: Path):
         self.root, self.context = root, context
-        self.variables = {"PATH": f"{BASE}/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+        self.variables = {"PATH": f"{BASE}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
         self.variables |= {"PIP_CONFIG_FILE": "/dev/null"} | {k: os.environ[k] for k in CERTIFICATES if k in os.environ}
         self.directory, self.user = "/", "root"
 
