@@ -36,14 +36,15 @@ class Build:
 
     def __init__(self, root: Path, context: Path):
         self.root, self.context = root, context
-        self.variables = {"PATH": f"{BASE}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8"}
+        path = f"{BASE}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        self.variables = {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8"}
         self.variables |= {"PIP_CONFIG_FILE": "/dev/null"} | {k: os.environ[k] for k in CERTIFICATES if k in os.environ}
         self.directory, self.user = "/", "root"
 
     def run(self, command: str) -> None:
         script = f"cd {shlex.quote(self.directory)} && {command}"
-        chroot = [shutil.which("chroot") or "chroot", f"--userspec={self.user}", str(self.root), "/bin/sh", "-ec", script]
-        subprocess.run(chroot, check=True, env=self.variables)
+        chroot = [shutil.which("chroot") or "chroot", f"--userspec={self.user}", str(self.root)]
+        subprocess.run([*chroot, "/bin/sh", "-ec", script], check=True, env=self.variables)
 
     def copy(self, sources: list[str], target: str) -> None:
         """From what is committed; what Dockerfile.dockerignore leaves out beyond that is never committed."""

@@ -93,7 +93,7 @@ def in_makefile(root: Path) -> Iterator[Install]:
     command = ["make", "--dry-run", "--always-make", "--no-print-directory", *TARGETS]
     text = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     for line in text.replace("\\\n", " ").splitlines():
-        before, found, arguments = line.partition("pip install ")
+        _, found, arguments = line.partition("pip install ")
         install = parsed(arguments) if found else None
         # A list that a target has only just written is no promise of the repository's.
         if install and all((root / file).exists() for file in install.files):
