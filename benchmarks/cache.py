@@ -3,13 +3,12 @@
     python -m benchmarks.cache MODEL GSM8K.jsonl OUT.json [--problems 16] [--tokens 64] [--temperatures 0.6 0.8 1]
 
 MODEL teaches itself, as recipes/smollm2_self.yaml has it: the teacher reads the solution that the student does not, and
-samples answers. Each encoding is measured on the same positions (paced/fidelity.py): entries and bytes a position, the
-divergence that the loss cannot see, the gradient's relative error. ``OUT`` has for each temperature the curve over the
-floor, and over mass and cap, the rule that the floor replaced: the fewest ids that hold a mass, at most so many. Beside
-each reference it has the smallest floor's encoding whose gradient is no worse. References: the fixed top-128 in fp16
-with a tail bucket, stored as ours are; and the codec that DistillKit recommends (its README: k 128), by its
-description, with both of its ways to treat the mass outside. Temperatures are added to what OUT has.
-"""
+samples answers. Each encoding is measured on the same positions (paced/diagnosis/fidelity.py): entries and bytes a
+position, the divergence that the loss cannot see, the gradient's relative error. ``OUT`` has for each temperature the
+curve over the floor, and over mass and cap, the rule that the floor replaced: the fewest ids that hold a mass, at most
+so many. Beside each reference it has the smallest floor's encoding whose gradient is no worse. References: the fixed
+top-128 in fp16 with a tail bucket, stored as ours are; and the codec that DistillKit recommends (its README: k 128), by
+its description, with both of its ways to treat the mass outside. Temperatures are added to what OUT has."""
 
 import argparse
 import json
@@ -23,12 +22,12 @@ from torch import Tensor
 
 from benchmarks.machine import machine, versions
 from paced.config import Model, Sampling
-from paced.engines.base import Request
-from paced.engines.transformers import TransformersEngine
-from paced.fidelity import Encoding, Line, Sample, compare, fixed
+from paced.data.prompts import messages_of
+from paced.diagnosis.fidelity import Encoding, Line, Sample, compare, fixed
+from paced.losses.targets import Sparse, encode, sparse
 from paced.models import Tokenizer, load_model
-from paced.prompts import messages_of
-from paced.targets import Sparse, encode, sparse
+from paced.sampling.engines.base import Request
+from paced.sampling.engines.transformers import TransformersEngine
 
 FIXED = (20, 50, 128)
 MASSES, CAPS = (0.9, 0.98, 0.999), (64, 256)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.capture OUT.json [--smollm2 FOLDER] [--repeats 3]
 
-``capture``: scoring answers and storing their targets (paced/teacher.py), and in it the teacher's forward pass with
-its output projection. ``wait``: real training stages on stored targets, and in them the time in which a step reads
+``capture``: scoring answers and storing their targets (paced/distill/teacher.py), and in it the teacher's forward pass
+with its output projection. ``wait``: real training stages on stored targets, and in them the time in which a step reads
 its samples and decodes their targets, the copy that training makes of them first apart. Both in the tiny world, and
 with ``--smollm2`` for SmolLM2-135M-Instruct (``make smollm2``). Seconds of ``capture`` are those of the processor, of
 all threads, so that what else a machine does tells little; those of ``wait`` the clock's, as a disk's time is waited
@@ -20,17 +20,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import paced.objectives
-import paced.scoring
+import paced.distill.objectives
+import paced.models.scoring
 from benchmarks.machine import machine, spread, versions
 from benchmarks.memory import problems_file
-from paced.artifacts import Ref
 from paced.config import Recipe
+from paced.config.reading import load_recipe
+from paced.distill.teacher import Scorer
 from paced.losses import Projection
-from paced.recipe import load_recipe
 from paced.stage import execute
-from paced.store import Collection
-from paced.teacher import Scorer
+from paced.storage.artifacts import Ref
+from paced.storage.store import Collection
 from tasks.prepare import prepare
 from tasks.rollouts import rollouts
 from tasks.run import Run, model_ref
@@ -78,7 +78,7 @@ def measure(recipe: Recipe, home: Path, repeats: int) -> dict[str, Any]:
         return execute(task.cache_policy.build(run, name, **arguments), lambda event: None)
 
     score, write = Scorer._score, Collection.write  # pyright: ignore[reportPrivateUsage]
-    forward, logits = paced.scoring.hidden_states, Projection.logits
+    forward, logits = paced.models.scoring.hidden_states, Projection.logits
 
     def measured(scorer: Scorer, missing: dict[str, dict[str, Any]]) -> Any:
         """Score the same rows and store them, several times; the last result is the stage's."""
@@ -86,13 +86,13 @@ def measure(recipe: Recipe, home: Path, repeats: int) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as scratch:
             for _ in range(repeats):
                 timer = Timer()
-                paced.scoring.hidden_states = timer.around("model", forward)
+                paced.models.scoring.hidden_states = timer.around("model", forward)
                 Projection.logits = timer.around("model", logits)
                 result = timer.around("whole", score)(scorer, missing)
                 other = Collection(Path(scratch), "targets", scorer.about, scorer.collection.schema, "")
                 timer.around("whole", write)(other, result)
                 captures.append(dict(timer.seconds))
-        paced.scoring.hidden_states, Projection.logits = forward, logits
+        paced.models.scoring.hidden_states, Projection.logits = forward, logits
         return result
 
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
@@ -117,7 +117,7 @@ def measure(recipe: Recipe, home: Path, repeats: int) -> dict[str, Any]:
 
 def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, student: Ref) -> dict[str, float]:
     """Seconds in which the steps of one training stage took place, and those in which they read their targets."""
-    timer, Forward = Timer(time.perf_counter), paced.objectives.Forward
+    timer, Forward = Timer(time.perf_counter), paced.distill.objectives.Forward
     steps = run.recipe.training.steps
     arguments = {"arm": arm, "seed": seed, "steps": steps, "more": False, "answers": answers, "model": student, **base}
     spec = train_forward.cache_policy.build(run, "train", **arguments)  # pyright: ignore[reportFunctionMemberAccess]
@@ -134,13 +134,13 @@ def waited(run: Run, arm: Any, seed: int, base: dict[str, Ref], answers: Ref, st
                 timer.seconds.clear()  # the canary reads, too, in the first step
             began.append(timer.clock())
 
-    paced.objectives.Forward = Timed
+    paced.distill.objectives.Forward = Timed
     try:
         before = timer.clock()
         execute(spec, tell)
         whole = timer.clock() - before
     finally:
-        paced.objectives.Forward = Forward
+        paced.distill.objectives.Forward = Forward
     assert timer.calls["reading"], "training read by another class than the one that is timed"
     share = (steps - 1) / steps  # of the steps that was measured, all but the first
     return {"reading": timer.seconds["reading"] / share, "steps": (began[-1] - began[0]) / share, "stage": whole}

@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmarks.machine import machine, versions
 from benchmarks.memory import problems_file
-from paced.artifacts import Ref, read_manifest
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
 from paced.stage import execute
+from paced.storage.artifacts import Ref, read_manifest
 from tasks.prepare import prepare
 from tasks.rollouts import rollouts
 from tasks.run import Run, model_ref

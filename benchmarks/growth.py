@@ -29,14 +29,14 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.machine import machine, ratios, versions
-from paced.artifacts import Ref
 from paced.batching import batched
 from paced.config import Data, Decontamination, Model, Runtime, Sampling, Weights
 from paced.data.problems import prepare_spec
-from paced.identity import model_identity
 from paced.stage import Job, Spec, execute
-from paced.store import Collection
-from paced.tables import ANSWERS, PASS_RATES, PROBLEMS, QUESTIONS, ROLLOUTS, TARGETS
+from paced.storage.artifacts import Ref
+from paced.storage.identity import model_identity
+from paced.storage.store import Collection
+from paced.storage.tables import ANSWERS, PASS_RATES, PROBLEMS, QUESTIONS, ROLLOUTS, TARGETS
 
 SAMPLES, TOKENS, ENTRIES, PART = 8, 24, 12, 256
 VOCABULARY, BATCHES, BATCH = 27, 64, 8
@@ -95,7 +95,7 @@ def prepare(home: Path, n: int) -> Spec:
 
 def rollouts(home: Path, n: int) -> Spec:
     from paced.models import Tokenizer
-    from paced.samples import Sampler
+    from paced.sampling.sampler import Sampler
 
     def problem(i: int) -> dict[str, Any]:
         prompt = json.dumps([{"role": "user", "content": f"{i} + {i % 7} ="}])
@@ -130,7 +130,7 @@ def weights(home: Path, n: int) -> Spec:
 
 
 def write(home: Path, n: int, tokens: str) -> None:
-    import paced.teacher  # noqa: F401  # whose process holds what it imports beside what it writes
+    import paced.distill.teacher  # noqa: F401  # whose process holds what it imports beside what it writes
 
     store = collection(home, tokens)
     for start in range(0, n, PART):
@@ -167,9 +167,9 @@ def answers(home: Path, n: int) -> Spec:
 def read(home: Path, n: int, spec: Spec) -> None:
     import torch
 
+    from paced.distill.objectives import Forward
     from paced.losses import forward_kl
     from paced.models import Tokenizer
-    from paced.objectives import Forward
 
     job = Job(spec, TELL)
     weight = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])

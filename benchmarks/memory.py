@@ -22,8 +22,8 @@ import pandas as pd
 from benchmarks.machine import machine, versions
 from benchmarks.sampling import QUESTION
 from paced.config import Recipe, Sampling
-from paced.footprint import Shape, host_memory, sampling_memory, scoring_memory, shape, training_memory
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
+from paced.planning.footprint import Shape, host_memory, sampling_memory, scoring_memory, shape, training_memory
 
 ROOT = Path(__file__).parent.parent
 TINY = (

@@ -22,10 +22,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from paced.artifacts import open_file
 from paced.config import Data, Model, Runtime, Sampling
 from paced.data.problems import prepare_spec, problems_of
 from paced.stage import Spec, execute
+from paced.storage.artifacts import open_file
 from tasks.run import model_ref
 
 CHAT = {True: ["--apply_chat_template"], False: []}

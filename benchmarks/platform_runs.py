@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 
 from benchmarks.machine import machine, versions
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from harness import TINY, paced

@@ -25,9 +25,9 @@ from torch.nn import functional
 from benchmarks.machine import check_settings, machine, versions
 from benchmarks.sampling import SAMPLING, prompts
 from paced.config import Model, Sampling
-from paced.engines.base import Request
-from paced.engines.transformers import TransformersEngine
 from paced.models import Tokenizer, head, load_model, stop_ids
+from paced.sampling.engines.base import Request
+from paced.sampling.engines.transformers import TransformersEngine
 
 
 def plain(model: Any, tokenizer: Tokenizer, ids: list[list[int]], samples: int, limit: int, seed: int) -> list[int]:

@@ -21,9 +21,9 @@ import torch
 
 from benchmarks.machine import machine, versions
 from paced.config import Engine, Model, Runtime, Sampling
-from paced.engines.base import Limits, Request
-from paced.engines.vllm import VllmEngine
 from paced.models import Tokenizer, context_length, generation_config, load_model, stop_ids, vocabulary
+from paced.sampling.engines.base import Limits, Request
+from paced.sampling.engines.vllm import VllmEngine
 
 # A word problem of GSM8K's kind and length, then the instruction of recipes/smollm2_self.yaml, as rollouts are asked.
 QUESTION = (

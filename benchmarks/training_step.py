@@ -70,7 +70,7 @@ class Meter:
 
 
 def recipe(model: Path, work: Path, steps: int, batch: int, limit: int, tokens: int, threads: int, device: str) -> Any:
-    from paced.recipe import load_recipe
+    from paced.config.reading import load_recipe
 
     sampling = f"{{temperature: 1.0, top_p: 1.0, max_new_tokens: {limit}}}"
     return load_recipe(
@@ -141,7 +141,7 @@ class Ours:
         return self._on_policy(1000 + seed)  # what ``reverse`` drew is in the store
 
     def _on_policy(self, seed: int) -> list[dict[str, float]]:
-        from paced.engines.transformers import TransformersEngine
+        from paced.sampling.engines.transformers import TransformersEngine
         from tasks.rollouts import on_policy_samples
         from tasks.train import train_reverse
 

@@ -22,7 +22,7 @@ from prefect.runner.storage import LocalStorage
 
 from deployments.platform import LOST, POOL, ROOT, SILENT
 from paced.config import Retraining, home
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
 
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
 CRASHED = "PACED: flow runs whose process is gone"

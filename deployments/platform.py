@@ -23,9 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from supervisor.xmlrpc import SupervisorTransport
 
 from deployments import database, environment
-from paced.artifacts import write_json
 from paced.errors import ConfigError, EngineError
 from paced.stage import exclusive
+from paced.storage.artifacts import write_json
 from tasks.lease import own_folder
 
 ROOT = Path(__file__).parent.parent

@@ -13,7 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.distill import train_arms
 from paced.config import Loss, Recipe, Schedule, Scheme
-from paced.grid import grid
+from paced.config.grid import grid
 from tasks.owner import claim
 from tasks.pipeline import Pipeline
 from tasks.run import open_run

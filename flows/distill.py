@@ -11,8 +11,8 @@ from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from paced.artifacts import Ref
 from paced.config import Arm, Recipe
+from paced.storage.artifacts import Ref
 from tasks.evaluate import compare, evaluate
 from tasks.owner import claim
 from tasks.pipeline import Pipeline

@@ -17,10 +17,10 @@ from prefect.states import Completed
 
 from flows.distill import distill
 from paced.config import Recipe, Retraining, home
+from paced.config.reading import with_changes
+from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
-from paced.incoming import Ledger, Taken, take
-from paced.promotion import decide
-from paced.recipe import with_changes
+from paced.evaluation.promotion import decide
 from paced.stage import exclusive
 from tasks.console import display
 from tasks.notify import Event, notify

@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from paced.artifacts import disk_is_full
 from paced.errors import PacedError
 from paced.stage import STAGES, Listener, Spec, emit, execute
+from paced.storage.artifacts import disk_is_full
 
 
 def guarded(program: Callable[[], object], tell: Listener) -> int:

@@ -21,7 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from paced.artifacts import (
+from paced.config import Engine, Runtime
+from paced.errors import CacheError
+from paced.storage.artifacts import (
     File,
     Ref,
     commit,
@@ -33,10 +35,8 @@ from paced.artifacts import (
     write_json,
     write_list,
 )
-from paced.config import Engine, Runtime
-from paced.errors import CacheError
-from paced.identity import short
-from paced.store import ROW_GROUP, write_rows
+from paced.storage.identity import short
+from paced.storage.store import ROW_GROUP, write_rows
 
 
 class Stage(NamedTuple):
@@ -52,14 +52,14 @@ class Stage(NamedTuple):
 
 STAGES = {
     "prepare": Stage("paced.data.problems:prepare", 7, False),
-    "preflight": Stage("paced.preflight:preflight", 2, True),
-    "rollouts": Stage("paced.rollouts:rollouts", 7, True),
-    "weights": Stage("paced.weights:weights", 1, False),
-    "teacher": Stage("paced.teacher:teacher", 8, True),
-    "train": Stage("paced.train:train", 6, True),
-    "evaluate": Stage("paced.evaluate:evaluate", 9, True),
-    "diagnose": Stage("paced.diagnose:diagnose", 5, True),
-    "compare": Stage("paced.compare:compare", 3, False),
+    "preflight": Stage("paced.planning.preflight:preflight", 2, True),
+    "rollouts": Stage("paced.sampling.rollouts:rollouts", 7, True),
+    "weights": Stage("paced.weighting:weights", 1, False),
+    "teacher": Stage("paced.distill.teacher:teacher", 8, True),
+    "train": Stage("paced.distill.train:train", 6, True),
+    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 9, True),
+    "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True),
+    "compare": Stage("paced.evaluation.compare:compare", 3, False),
 }
 
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paced.across import Judged, comparison, summary_of
-from paced.artifacts import Ref, open_file, write_json
-from paced.identity import digest, short
+from paced.evaluation.compare_runs import Judged, comparison, summary_of
 from paced.report import table
 from paced.stage import execute
+from paced.storage.artifacts import Ref, open_file, write_json
+from paced.storage.identity import digest, short
 from tasks.journal import PARENT, Journal
 from tasks.record import scores, write_table
 from tasks.tracking import Tracker

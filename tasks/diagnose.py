@@ -1,8 +1,8 @@
 """Task 'diagnose': the gradient of every problem, and its signal-to-noise ratio by pass rate."""
 
-from paced.artifacts import Ref
 from paced.config import Recipe
 from paced.stage import Spec
+from paced.storage.artifacts import Ref
 from tasks.run import Run
 from tasks.stage import stage_task
 from tasks.train import learning_config

@@ -1,7 +1,7 @@
 """Tasks 'evaluate' and 'compare': judge each student on the same problems, then pair them."""
 
-from paced.artifacts import Ref
 from paced.stage import Spec
+from paced.storage.artifacts import Ref
 from tasks.run import Run
 from tasks.stage import stage_task
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paced.artifacts import told_if_full
 from paced.stage import exclusive
+from paced.storage.artifacts import told_if_full
 
 PARENT = "run"  # the journal of the parent run
 

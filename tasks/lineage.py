@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paced.identity import model_identity
+from paced.storage.identity import model_identity
 from tasks.journal import Journal
 from tasks.run import Run, model_ref
 

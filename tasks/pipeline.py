@@ -13,9 +13,9 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
-from paced.artifacts import Ref, read_manifest, told_if_full, write_json
 from paced.errors import PacedError, Stopped
-from paced.identity import digest
+from paced.storage.artifacts import Ref, read_manifest, told_if_full, write_json
+from paced.storage.identity import digest
 from tasks import record
 from tasks.console import display
 from tasks.journal import PARENT, Journal
@@ -162,6 +162,7 @@ class Pipeline:
         A run in which nothing was computed anew has them already.
         """
         from paced import report
+        from paced.report import diagnosis
 
         folder = self.run.folder
         if self._nothing_new(rows) and (folder / "report.html").exists():
@@ -190,7 +191,7 @@ class Pipeline:
             note_model(self._journal, self.run, rows, self.summary)
         if "diagnosis" in self.summary:
             record.diagnosis(self._journal, self.summary["diagnosis"])
-            for number, (caption, heading, cells) in enumerate(report.diagnosis.tables(self.summary["diagnosis"])):
+            for number, (caption, heading, cells) in enumerate(diagnosis.tables(self.summary["diagnosis"])):
                 table = [dict(zip(heading, row, strict=True)) for row in cells]
                 create_table_artifact(table, key=("snr", "kernel", "efficiency")[number], description=caption)
         else:

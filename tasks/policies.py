@@ -13,8 +13,8 @@ from prefect.results import get_default_result_storage
 from prefect.tasks import Task
 
 from paced.errors import CacheError, EngineError
-from paced.identity import digest
 from paced.stage import Spec, finished
+from paced.storage.identity import digest
 
 RETRIES, DELAYS = 2, [1.0, 10.0]  # seconds
 

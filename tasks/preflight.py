@@ -1,7 +1,7 @@
 """Task 'preflight': models, templates, contexts and disk are checked before anything expensive."""
 
-from paced.artifacts import Ref
 from paced.stage import Spec
+from paced.storage.artifacts import Ref
 from tasks.run import Run
 from tasks.stage import stage_task
 

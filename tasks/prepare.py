@@ -1,9 +1,9 @@
 """Task 'prepare': a data set becomes a table of cleaned problems."""
 
-from paced.artifacts import Ref
 from paced.config import Data
 from paced.data.problems import prepare_spec
 from paced.stage import Spec
+from paced.storage.artifacts import Ref
 from tasks.run import Run
 from tasks.stage import stage_task
 

@@ -11,7 +11,7 @@ from prefect.utilities.urls import url_for
 
 import paced
 from paced.config import Data, Model
-from paced.identity import commit_of
+from paced.storage.identity import commit_of
 from tasks.journal import Journal
 from tasks.run import Run, model_ref
 from tasks.stage import arm_of

@@ -14,11 +14,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from paced.artifacts import Ref
 from paced.config import Model
 from paced.errors import ConfigError, DataError, PacedError
-from paced.identity import model_identity, short
 from paced.stage import exclusive
+from paced.storage.artifacts import Ref
+from paced.storage.identity import model_identity, short
 from tasks.journal import PARENT
 from tasks.run import model_ref
 from tasks.tracking import Tracker, client_of, tracking_uri, turn_of

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from paced.artifacts import Ref
 from paced.stage import Spec
+from paced.storage.artifacts import Ref
 from tasks.run import Run
 from tasks.stage import stage_task
 

@@ -6,9 +6,9 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from paced.artifacts import Ref, replacing
 from paced.config import Model, Recipe, home
-from paced.identity import digest, model_identity, short
+from paced.storage.artifacts import Ref, replacing
+from paced.storage.identity import digest, model_identity, short
 
 JUDGED = "model"  # what stands beside the base in an evaluation, where other runs have their arms
 

@@ -22,10 +22,10 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from paced.artifacts import Ref
 from paced.config import Runtime
 from paced.errors import ERRORS, PacedError, Stopped
 from paced.stage import STAGES, Listener, Spec, execute
+from paced.storage.artifacts import Ref
 from tasks.lease import locks, take
 from tasks.policies import StageDied
 from tasks.worker import work

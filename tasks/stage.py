@@ -14,9 +14,9 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
-from paced.artifacts import Ref, read_manifest, write_json
 from paced.errors import PacedError, Stopped
 from paced.stage import Spec, finished
+from paced.storage.artifacts import Ref, read_manifest, write_json
 from tasks.console import display, progress_line, span
 from tasks.journal import Journal, flat
 from tasks.policies import DELAYS, RETRIES, StageDied, StageIdentity, infrastructure

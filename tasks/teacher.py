@@ -1,7 +1,7 @@
 """Task 'teacher': answers and sparse targets where the weight is positive."""
 
-from paced.artifacts import Ref
 from paced.stage import Spec
+from paced.storage.artifacts import Ref
 from tasks.run import Run
 from tasks.stage import stage_task
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from paced.artifacts import write_json
 from paced.errors import ConfigError
-from paced.identity import short
 from paced.stage import exclusive
+from paced.storage.artifacts import write_json
+from paced.storage.identity import short
 from tasks.console import display
 from tasks.journal import PARENT, Journal
 

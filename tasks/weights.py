@@ -1,8 +1,8 @@
 """Task 'weights': verdicts become pass rates and weights."""
 
-from paced.artifacts import Ref
 from paced.config import Scheme, Weights
 from paced.stage import Spec
+from paced.storage.artifacts import Ref
 from tasks.run import Run
 from tasks.stage import stage_task
 

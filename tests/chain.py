@@ -5,9 +5,9 @@ from typing import Any
 
 from harness import SMALL, TINY, Chain
 
-from paced.artifacts import Ref
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
 from paced.stage import execute
+from paced.storage.artifacts import Ref
 from tasks import evaluate as judge
 from tasks.diagnose import diagnose
 from tasks.prepare import prepare

@@ -20,9 +20,9 @@ from typing import Any, NamedTuple, Self, TypeVar
 import pytest
 
 from paced import __version__ as paced_version
-from paced.artifacts import Ref
-from paced.identity import commit_of, file_digest
 from paced.stage import Spec, execute
+from paced.storage.artifacts import Ref
+from paced.storage.identity import commit_of, file_digest
 from tasks.runner import detached
 
 ROOT = Path(__file__).parent.parent

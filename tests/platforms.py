@@ -19,7 +19,7 @@ from prefect.client.base import PrefectHttpxSyncClient
 from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments.platform import status
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
 
 PATIENCE = 240.0  # seconds for a server to start on a busy machine
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")

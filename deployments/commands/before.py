@@ -48,7 +48,7 @@ def add_commands(commands: Any) -> None:
 
 def data_command(arguments: argparse.Namespace) -> int:
     from paced.config import Data, Decontamination, Runtime
-    from paced.recipe import load_data, load_recipe
+    from paced.config.reading import load_data, load_recipe
 
     changes = tuple(arguments.set)
     benchmarks: dict[str, Data] = {}
@@ -90,7 +90,7 @@ def data_command(arguments: argparse.Namespace) -> int:
 
 
 def plan_command(arguments: argparse.Namespace) -> int:
-    from paced.recipe import load_recipe
+    from paced.config.reading import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
     for name, least, most in (
@@ -102,7 +102,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
     ):
         if not least <= getattr(arguments, name) <= most:
             raise ConfigError(f"--{name} {getattr(arguments, name)}: must lie between {least:g} and {most:g}")
-    from paced.plan import Assumptions, plan, told
+    from paced.planning.plan import Assumptions, plan, told
 
     assumptions = Assumptions(arguments.prompt, arguments.response, arguments.kept, arguments.longest)
     print(told(plan(recipe, arguments.gpu, arguments.gpus, assumptions)))

@@ -27,14 +27,14 @@ def add_commands(commands: Any) -> None:
 
 
 def cache_ls(_arguments: argparse.Namespace) -> int:
-    from paced.housekeeping import listing
+    from paced.storage.housekeeping import listing
 
     print(listing(environment.home()))
     return 0
 
 
 def cache_verify(arguments: argparse.Namespace) -> int:
-    from paced.housekeeping import verify
+    from paced.storage.housekeeping import verify
 
     checked, damaged = verify(environment.home(), arguments.delete)
     for line in damaged:
@@ -47,7 +47,7 @@ def cache_verify(arguments: argparse.Namespace) -> int:
 
 
 def cache_report(arguments: argparse.Namespace) -> int:
-    from paced.fidelity import report, told
+    from paced.diagnosis.fidelity import report, told
 
     print(told(report(run_folder(arguments.run), arguments.tokens)))
     return 0
@@ -55,7 +55,7 @@ def cache_report(arguments: argparse.Namespace) -> int:
 
 def cache_gc(arguments: argparse.Namespace) -> int:
     join_platform()
-    from paced.housekeeping import garbage
+    from paced.storage.housekeeping import garbage
     from tasks.registry import registered
 
     home = environment.home()

@@ -56,7 +56,7 @@ def notified(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def settings(arguments: argparse.Namespace) -> Any:
     """The options as settings of a retraining, checked."""
-    from paced.recipe import checked_retraining
+    from paced.config.reading import checked_retraining
 
     options = ("watch", "files", "settle", "forgetting_limit", "overlap")
     given = {name: value for name in options if (value := getattr(arguments, name, None)) is not None}
@@ -66,7 +66,7 @@ def settings(arguments: argparse.Namespace) -> Any:
 
 
 def retrain_command(arguments: argparse.Namespace) -> int:
-    from paced.recipe import load_recipe
+    from paced.config.reading import load_recipe
 
     recipe, retraining = load_recipe(arguments.recipe, tuple(arguments.set)), settings(arguments)
     # Files of the watched place take the place of the recipe's own, which need not be there.

@@ -9,7 +9,7 @@ from typing import Any
 from deployments import environment
 from deployments.commands.named import check_paths, join_platform, run_folder
 from paced.errors import ConfigError
-from paced.identity import commit_of
+from paced.storage.identity import commit_of
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -75,7 +75,7 @@ def add_commands(commands: Any) -> None:
 
 
 def run_command(arguments: argparse.Namespace) -> int:
-    from paced.recipe import load_recipe
+    from paced.config.reading import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
 
@@ -88,8 +88,8 @@ def run_command(arguments: argparse.Namespace) -> int:
 
 
 def ablate_command(arguments: argparse.Namespace) -> int:
-    from paced.grid import grid
-    from paced.recipe import load_recipe
+    from paced.config.grid import grid
+    from paced.config.reading import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
     schemes, schedules = (listed(text) for text in (arguments.schemes, arguments.schedules))
@@ -111,7 +111,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
 
 def evaluate_command(arguments: argparse.Namespace) -> int:
     from paced.config import Teacher
-    from paced.recipe import load_recipe
+    from paced.config.reading import load_recipe
 
     recipe, model = load_recipe(arguments.recipe, tuple(arguments.set)), arguments.model
     if not model.startswith("models:") and not Path(model).is_dir():
@@ -128,7 +128,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
 
 
 def diagnose_command(arguments: argparse.Namespace) -> int:
-    from paced.recipe import load_recipe
+    from paced.config.reading import load_recipe
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
 

@@ -16,7 +16,7 @@ from paced.data.decontamination import Index
 from paced.data.layouts import Problem
 from paced.data.shelf import Shelf, Standing
 from paced.errors import DataError
-from paced.identity import digest
+from paced.storage.identity import digest
 from paced.verify import Sample, Verifier
 
 # Unicode's name of a letter begins with its script's; "drop_scripts" speaks of scripts by the keys.

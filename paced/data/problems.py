@@ -11,18 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paced.artifacts import Ref, open_file
 from paced.config import Data, Decontamination, Runtime
 from paced.data.cleaning import KINDS, clean
 from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
+from paced.data.prompts import choice_prompt, continuations
 from paced.data.rows import identity, local
 from paced.data.shelf import Shelf
 from paced.errors import DataError
-from paced.identity import digest, short
-from paced.prompts import choice_prompt, continuations
 from paced.stage import Job, Spec
-from paced.tables import PROBLEMS, QUESTIONS
+from paced.storage.artifacts import Ref, open_file
+from paced.storage.identity import digest, short
+from paced.storage.tables import PROBLEMS, QUESTIONS
 from paced.tiny.world import tasks
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from paced.artifacts import replacing
 from paced.errors import DataError
-from paced.identity import digest, file_digest
+from paced.storage.artifacts import replacing
+from paced.storage.identity import digest, file_digest
 
 HUB = "hub:"
 BATCH = 1024
@@ -179,7 +179,8 @@ def local(path: str, home: Path) -> Path:
             from datasets import load_dataset  # pyright: ignore[reportMissingImports]
         except ImportError:
             raise DataError(
-                f"{path}: reading from the hub needs the package datasets: pip install --editable '.[hub]' --constraint constraints.txt"
+                f"{path}: reading from the hub needs the package datasets: "
+                "pip install --editable '.[hub]' --constraint constraints.txt"
             ) from None
         try:
             found = load_dataset(name, *config, split=split)

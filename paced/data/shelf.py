@@ -13,9 +13,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from paced.artifacts import told_if_full
 from paced.data.decontamination import normal
 from paced.data.layouts import Problem
+from paced.storage.artifacts import told_if_full
 
 SCHEMA = """
 PRAGMA journal_mode = OFF;

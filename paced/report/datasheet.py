@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from paced.data.cleaning import KINDS
+from paced.report.tables import aligned
 
 HEADINGS = {
     "empty": "empty", "benchmark": "in a benchmark", "script": "script", "length": "length", "conflict": "conflict",
@@ -62,8 +63,6 @@ def warnings(reports: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def text(folders: Mapping[str, Path]) -> str:
     """The tables of prepared data sets, by name, with an example of everything left out."""
-    from paced.report.page import aligned
-
     reports = {name: json.loads((folder / "cleaning.json").read_text()) for name, folder in folders.items()}
     blocks = [aligned(cleaning(reports))]
     for name, report in reports.items():

@@ -1,12 +1,22 @@
-"""How a run's summary is shown: one HTML page without outside assets or scripts, and a plain table for the terminal."""
+"""A run's summary as one HTML page without outside assets or scripts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from paced.compare import is_base
 from paced.report import datasheet, diagnosis
 from paced.report.lengths import EVALUATION
+from paced.report.tables import (
+    TOKENS,
+    amount,
+    benchmark_cells,
+    benchmark_columns,
+    level_names,
+    percent,
+    points,
+    trains,
+    verdict,
+)  # fmt: skip
 
 PICTURES = {
     "pass_rates": (
@@ -99,123 +109,7 @@ p.note { color: var(--soft); font-size: 13px; margin: 8px 0 0; }
 p.read { margin: 0 0 10px; max-width: 76ch; color: #39424c; }
 details summary { cursor: pointer; color: var(--soft); margin-bottom: 8px; }
 """
-TOKENS = ("teacher_tokens", "sampled_tokens", "train_tokens")
 Columns = Sequence[tuple[str, bool]]  # heading, and whether the cells are text (left) or numbers (right)
-
-
-def percent(value: float) -> str:
-    return f"{100 * value:.1f}"
-
-
-def points(value: float) -> str:
-    """A difference of two accuracies, in percentage points."""
-    return f"{100 * value:+.1f}"
-
-
-def amount(value: float) -> str:
-    """A count in three figures: 940, 34.1 k, 1.20 M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= 0.9995 * size:
-            return f"{value / size:#.3g}".rstrip(".") + f" {unit}"
-    return f"{value:.0f}"
-
-
-def verdict(comparison: Mapping[str, Any]) -> str:
-    """What the interval of a - b says about a."""
-    if comparison["low"] <= 0 <= comparison["high"]:
-        return "undecided"
-    return "better" if comparison["low"] > 0 else "worse"
-
-
-def trains(arms: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether the run trains students, or only judges a model that was made elsewhere."""
-    return any("schedule" in arm for arm in arms.values())
-
-
-def level_names(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return sorted({level for arm in arms.values() for level in arm.get("by_level", {})}, key=int)
-
-
-def table(summary: Mapping[str, Any]) -> str:
-    """The results as aligned plain text: accuracies in %, costs a seed, then the comparisons."""
-    if "diagnosis" in summary:
-        return "\n\n".join(
-            f"{title}\n{aligned([heading, *rows])}" for title, heading, rows in diagnosis.tables(summary["diagnosis"])
-        )
-    arms: Mapping[str, Mapping[str, Any]] = summary["arms"]
-    levels = level_names(arms)
-    scores = [["arm", "accuracy", "95%", *(f"level {level}" for level in levels), "retention", "95%"]]
-    costs = [["arm", "teacher tokens", "", "sampled tokens", "trained tokens", "seconds"]]
-    for name, arm in arms.items():
-        by_level = [mean_and_range(arm.get("by_level", {}).get(level))[0] for level in levels]
-        scores.append([name, *mean_and_range(arm.get("accuracy")), *by_level, *mean_and_range(arm.get("retention"))])
-        tokens = [amount(arm[key]) if key in arm else "-" for key in TOKENS]
-        tokens.insert(1, f"{-100 * arm['teacher_tokens_saved']:+.0f}%" if arm.get("teacher_tokens_saved") else "")
-        costs.append([name, *tokens, f"{arm['seconds']:.0f}" if "seconds" in arm else "-"])
-    blocks = [aligned(scores), *benchmark_table(summary)]
-    if trains(arms):
-        blocks.append("what a student cost, mean of the seeds\n" + aligned(costs))
-    if summary["comparisons"]:
-        rows = [
-            [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), verdict(c)]
-            for c in summary["comparisons"]
-        ]
-        blocks.append("paired differences, percentage points\n" + aligned(rows, left=(0, 1, 4)))
-    blocks += [f"WARNING: {line}" for line in summary["warnings"]]
-    if not any("accuracy" in arm for arm in arms.values()):
-        blocks.append(f"no scores: the comparison is missing (run {summary['name']}: {summary['status']})")
-    return "\n\n".join(blocks)
-
-
-def benchmark_table(summary: Mapping[str, Any]) -> list[str]:
-    """Arms in rows, benchmarks in columns, as papers print it; nothing where there is only one benchmark to show."""
-    columns = benchmark_columns(summary)
-    if not columns:
-        return []
-    rows = [["arm", *(cell for heading in columns.values() for cell in (heading, "95%"))]]
-    for name in summary["arms"]:
-        cells = benchmark_cells(summary, name)
-        rows.append([name, *(cell for key in columns for cell in mean_and_range(cells[key]))])
-    return ["by benchmark, %; forgetting is what retention lost against the base, lower is better\n" + aligned(rows)]
-
-
-def benchmark_columns(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Heading by benchmark, ``math500 avg@4``, and of ``forgetting``; empty with fewer than two skills to show."""
-    skills = [b["name"] for b in summary.get("benchmarks", ()) if not b["retention"]]
-    base = next((a["by_benchmark"] for a in summary["arms"].values() if "by_benchmark" in a), None)
-    if len(skills) < 2 or base is None:
-        return {}
-    headings = {name: f"{name} avg@{base[name]['k']}" for name in skills}
-    return headings | ({"forgetting": "forgetting"} if len(summary["benchmarks"]) > len(skills) else {})
-
-
-def benchmark_cells(summary: Mapping[str, Any], arm: str) -> dict[str, Any]:
-    """An arm's score by column; forgetting with the interval of the paired difference, turned round."""
-    lost = [c for c in summary["comparisons"] if (c["a"], c["metric"]) == (arm, "retention") and is_base(c["b"])]
-    forgetting = [{"mean": -c["difference"], "low": -c["high"], "high": -c["low"]} for c in lost]
-    scores: Mapping[str, Any] = summary["arms"][arm].get("by_benchmark", {})
-    found = {key: scores.get(key) for key in benchmark_columns(summary)}
-    return found | ({"forgetting": forgetting[0] if forgetting else None} if "forgetting" in found else {})
-
-
-def bracket(comparison: Mapping[str, Any]) -> str:
-    return f"[{points(comparison['low'])}, {points(comparison['high'])}]"
-
-
-def mean_and_range(score: Mapping[str, float] | None) -> list[str]:
-    return [percent(score["mean"]), f"{percent(score['low'])}-{percent(score['high'])}"] if score else ["-", ""]
-
-
-def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
-    """Columns padded to their widest cell, text to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in left else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
 
 
 def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:

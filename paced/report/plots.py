@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from paced.statistics import Array
-from paced.weights import beta_kernel
+from paced.weighting import beta_kernel
 
 P = ParamSpec("P")
 Curves = Mapping[str, Mapping[int, float]]

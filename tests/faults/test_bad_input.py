@@ -18,12 +18,12 @@ from harness import TINY, Chain, contents, environment, need, paced, run_argumen
 
 from deployments import cli
 from paced.__main__ import guarded, run
-from paced.artifacts import Ref, read_manifest
 from paced.errors import EngineError
-from paced.identity import file_digest, model_identity
 from paced.stage import Job, Spec, execute
-from paced.store import Collection
-from paced.tables import ROLLOUTS
+from paced.storage.artifacts import Ref, read_manifest
+from paced.storage.identity import file_digest, model_identity
+from paced.storage.store import Collection
+from paced.storage.tables import ROLLOUTS
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,8 @@ def test_the_engine_ends_with_its_stage(number: signal.Signals, chain: Chain, tm
     (tmp_path / "spec.json").write_text(spec.model_dump_json())
     program = [sys.executable, "-m", "paced", "rollouts", "--spec", str(tmp_path / "spec.json")]
     with subprocess.Popen(program, stdout=subprocess.DEVNULL, env=environment(home)) as process:
-        eventually(
-            lambda: any("paced.engines.vllm" in line for line in processes_of(home).values()), 120, "it starts vLLM"
-        )
+        module = "paced.sampling.engines.vllm"
+        eventually(lambda: any(module in line for line in processes_of(home).values()), 120, "it starts vLLM")
         process.send_signal(number)
         assert process.wait(30) == (-number if number == signal.SIGKILL else 130)
     gone(home)

@@ -26,7 +26,7 @@ from platforms import ENDED, PATIENCE, Platform
 from postgres import BIN, MISSING, PASSWORD, Postgres, postgres
 
 from deployments.platform import SILENT
-from paced.housekeeping import held
+from paced.storage.housekeeping import held
 from tasks.journal import PARENT
 
 ONE_ARM = {"seeds": [11], "arms": [{"name": "paced", "scheme": "beta", "schedule": "forward"}]}

@@ -10,9 +10,9 @@ import pytest
 from harness import SMALL, Finished, finished, paced
 from mlflow import MlflowClient
 
+from paced.config.grid import grid
+from paced.config.reading import load_recipe
 from paced.errors import ConfigError
-from paced.grid import grid
-from paced.recipe import load_recipe
 from tasks.journal import PARENT
 
 SCHEMES, SEEDS = ("beta", "uniform", "hard_filter"), (0, 1)

@@ -10,10 +10,10 @@ import torch
 from harness import ROOT, need
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from paced.artifacts import Ref
 from paced.config import Evaluation, Model, Recipe
 from paced.data.problems import problems_of
 from paced.stage import execute
+from paced.storage.artifacts import Ref
 from tasks.evaluate import compare, evaluate
 from tasks.prepare import prepare
 from tasks.run import Run, model_ref

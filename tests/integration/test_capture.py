@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import torch
 from harness import ROOT, contents, kill_at, need
 
-from paced.artifacts import Ref, read_manifest
 from paced.config import Model
-from paced.engines.vllm import LIKELIEST
+from paced.config.reading import load_recipe
+from paced.losses.targets import ENTRIES, Sparse, encode
 from paced.models import load_model, projection, response_hidden
-from paced.recipe import load_recipe
+from paced.sampling.engines.vllm import LIKELIEST
 from paced.stage import Spec, execute
-from paced.targets import ENTRIES, Sparse, encode
+from paced.storage.artifacts import Ref, read_manifest
 from tasks.prepare import prepare
 from tasks.rollouts import rollouts
 from tasks.run import Run, model_ref
@@ -81,7 +81,7 @@ def test_captured_targets_are_those_of_the_forward_pass(model: Path, tmp_path: P
     """
     home = tmp_path / "home"
     spec = stage(home, model)
-    kill_at(multiprocessing.get_context("spawn"), spec, "paced.store:write_json", 6, within=400)
+    kill_at(multiprocessing.get_context("spawn"), spec, "paced.storage.store:write_json", 6, within=400)
     committed = {p: d for p, d in contents(home / "store").items() if p.startswith("targets")}
     assert len(stored(home)) > 8
     ref = execute(spec, lambda event: None)

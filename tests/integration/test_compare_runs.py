@@ -16,10 +16,10 @@ from harness import TINY, Finished, Outcome, Server, finished, mlflow_server, pa
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from paced.across import comparison, judged
 from paced.errors import ConfigError, DataError
-from paced.identity import file_digest
+from paced.evaluation.compare_runs import comparison, judged
 from paced.stage import execute
+from paced.storage.identity import file_digest
 from tasks.journal import PARENT
 from tasks.registry import located
 

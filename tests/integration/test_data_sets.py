@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from harness import ROOT, need, paced
 
-from paced.artifacts import Ref
 from paced.config import Data, Decontamination, Runtime
 from paced.data.layouts import Problem, read
 from paced.data.problems import prepare_spec, problems_of
 from paced.stage import execute
+from paced.storage.artifacts import Ref
 
 DATA = ROOT.parent / "shared" / "data"
 

@@ -11,9 +11,10 @@ from harness import Chain, Finished, contents, finished, paced, run_arguments
 from mlflow import MlflowClient
 
 from paced.config import Model
-from paced.diagnose import Config, Sketch, gradient
+from paced.diagnosis.diagnose import Config, Sketch, gradient
+from paced.distill.objectives import make_objective
+from paced.distill.student import Student, coefficients, denominator
 from paced.models import Tokenizer, load_model
-from paced.objectives import Student, coefficients, denominator, make_objective
 from paced.stage import Job, Spec, execute
 from tasks.journal import PARENT
 

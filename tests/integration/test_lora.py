@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from test_sharding import elsewhere, lines, sharded
 from torch import Tensor
 
-from paced.artifacts import Ref
-from paced.footprint import checkpoint_bytes, shape
+from paced.planning.footprint import checkpoint_bytes, shape
 from paced.stage import Spec, execute
+from paced.storage.artifacts import Ref
 
 RANK = 2
 
@@ -64,7 +64,7 @@ def test_two_stages_add_one_product_of_low_rank_to_the_linear_layers(chain: Chai
 def test_killed_it_ends_with_the_same_bits(chain: Chain, tmp_path: Path) -> None:
     whole = execute(adapted(chain, "train_forward", tmp_path / "whole"), lambda event: None)
     spec = adapted(chain, "train_forward", tmp_path / "killed")
-    kill_at(get_context("spawn"), spec, "paced.train:save_checkpoint", 2)
+    kill_at(get_context("spawn"), spec, "paced.distill.train:save_checkpoint", 2)
     (checkpoint,) = (tmp_path / "killed").glob("work/*/checkpoint-*/state.safetensors")
     assert all(".lora_" in name for name in load_file(checkpoint) if name != "rng")
     student = shape(str(spec.inputs["model"].folder))

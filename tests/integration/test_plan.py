@@ -10,8 +10,9 @@ from harness import ROOT, SMALL, TINY, Chain, Finished, paced
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from paced.config import Training
+from paced.config.reading import load_data, load_recipe
 from paced.errors import ConfigError, DataError
-from paced.footprint import (
+from paced.planning.footprint import (
     checkpoint_bytes,
     host_memory,
     model_bytes,
@@ -20,9 +21,8 @@ from paced.footprint import (
     shape,
     training_memory,
 )
-from paced.plan import Assumptions, plan, problems_in, training_processes
-from paced.preflight import bytes_stored
-from paced.recipe import load_data, load_recipe
+from paced.planning.plan import Assumptions, plan, problems_in, training_processes
+from paced.planning.preflight import bytes_stored
 
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import pytest
 from harness import SMALL, TINY
 
-from paced.artifacts import Ref
 from paced.config import Recipe
+from paced.config.reading import load_recipe
 from paced.errors import ConfigError, DataError, EngineError, PacedError
 from paced.models import Tokenizer
-from paced.recipe import load_recipe
 from paced.stage import execute
+from paced.storage.artifacts import Ref
 from tasks.preflight import preflight
 from tasks.prepare import prepare
 from tasks.run import Run, model_ref
@@ -188,7 +188,7 @@ def test_a_thinking_mode_is_chosen(prepared: Prepared, tmp_path: Path) -> None:
 def test_a_small_disk_is_refused(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk cannot be had here for so small a run; the amount needed is real."""
     usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
-    monkeypatch.setattr("paced.preflight.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("paced.planning.preflight.shutil.disk_usage", lambda path: usage)
     with pytest.raises(EngineError, match=r"may store 0\.0 GB under .*, where 0\.0 GB are free"):
         check(prepared, load_recipe(TINY, (*SMALL, "training.learning_rate=0.1")))
 

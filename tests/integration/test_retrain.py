@@ -46,11 +46,11 @@ from deployments import definitions
 from deployments import environment as settings_of
 from flows.retrain import Busy, alone
 from paced.config import Retraining
+from paced.config.reading import load_recipe
 from paced.errors import CacheError, ConfigError, DataError
-from paced.housekeeping import garbage
-from paced.identity import short
-from paced.recipe import load_recipe
 from paced.stage import exclusive
+from paced.storage.housekeeping import garbage
+from paced.storage.identity import short
 from paced.tiny.world import tasks
 from tasks.registry import Registry, registered
 

@@ -10,10 +10,10 @@ import torch
 from harness import ROOT, Chain, kill_at
 from safetensors.torch import load_file
 
-from paced.artifacts import Ref
+from paced.distill.launch import launch
 from paced.errors import DataError, EngineError
-from paced.sharding import launch
 from paced.stage import Job, Spec, execute
+from paced.storage.artifacts import Ref
 
 CONFIGURATION = str(ROOT / "recipes" / "accelerate" / "fsdp_2cpu.yaml")
 
@@ -39,7 +39,7 @@ def test_two_processes_give_the_losses_of_one(chain: Chain, stage: str, tokens: 
     """With 64 tokens a micro-batch their number is often odd; with 4096 one process has none of its own."""
     spec = elsewhere(chain, stage, tmp_path, tokens)
     if stage == "train_forward":  # it also goes on from a checkpoint of one process
-        kill_at(get_context("spawn"), spec, "paced.train:save_checkpoint", 2)
+        kill_at(get_context("spawn"), spec, "paced.distill.train:save_checkpoint", 2)
     events: list[dict[str, object]] = []
 
     two = execute(sharded(spec), events.append)

@@ -21,7 +21,7 @@ from platforms import PATIENCE
 from postgres import BIN as BINARIES
 from postgres import MISSING, Postgres, postgres
 
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
 from paced.tiny.world import tasks
 from tasks.journal import PARENT
 

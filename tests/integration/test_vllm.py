@@ -17,11 +17,11 @@ from harness import Command, Server, environment, finished, free_port, gone, nee
 
 import paced
 from paced.config import Engine, Model, Runtime, Sampling
-from paced.engines.base import Limits, Request
-from paced.engines.server import ServerEngine
-from paced.engines.transformers import TransformersEngine
 from paced.errors import ConfigError, EngineError
 from paced.models import Tokenizer, context_length, generation_config, load_model, stop_ids, vocabulary
+from paced.sampling.engines.base import Limits, Request
+from paced.sampling.engines.server import ServerEngine
+from paced.sampling.engines.transformers import TransformersEngine
 
 STUDENT = Path(paced.__file__).parent / "tiny" / "student"
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
+from paced.distill.objectives import Sample
+from paced.distill.student import Student, canary
 from paced.errors import EngineError
 from paced.losses import Divergence, exact, reverse_kl
 from paced.models import Tokenizer
-from paced.objectives import Sample, Student, canary
 
 
 class Fixed:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from paced.choices import Choice, Chooser, log_normaliser, split_ids
 from paced.config import Runtime
 from paced.errors import DataError
 from paced.losses import Projection
 from paced.models import Tokenizer
+from paced.sampling.likelihoods import Choice, Chooser, log_normaliser, split_ids
 from paced.stage import Job, Spec
 
 ABOUT = {"model": "sha256:x", "dtype": "float32", "tokens": "sha256:y"}

@@ -18,12 +18,12 @@ from harness import eventually, need
 from transformers import Qwen3ForCausalLM
 
 from paced.config import Engine, Model, Runtime, Sampling
-from paced.engines.base import Limits, Request, Response
-from paced.engines.draw import filtered
-from paced.engines.transformers import TransformersEngine
-from paced.engines.vllm import ATTEMPTS, VllmEngine, gpus
 from paced.errors import ConfigError, EngineError
 from paced.models import Tokenizer, context_length, generation_config, head, load_model, stop_ids, vocabulary
+from paced.sampling.engines.base import Limits, Request, Response
+from paced.sampling.engines.draw import filtered
+from paced.sampling.engines.transformers import TransformersEngine
+from paced.sampling.engines.vllm import ATTEMPTS, VllmEngine, gpus
 from paced.tiny.checkpoints import EOS, tokenizer
 
 SECOND_STOP = 9

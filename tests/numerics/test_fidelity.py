@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from paced.fidelity import Fidelity, bytes_a_position, fidelity, fixed, size, slices
-from paced.targets import Sparse, decode, encode
+from paced.diagnosis.fidelity import Fidelity, bytes_a_position, fidelity, fixed, size, slices
+from paced.losses.targets import Sparse, decode, encode
 
 N, V = 40, 50
 

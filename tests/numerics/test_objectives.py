@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM
 
 from benchmarks.growth import MODEL, RUNTIME, TELL, collection, finished, identifier, key, target
+from paced.distill.checkpoints import State, save_model
+from paced.distill.objectives import Forward
 from paced.errors import DataError
 from paced.losses import forward_kl
 from paced.models import Tokenizer
-from paced.objectives import Forward
 from paced.stage import Job, Spec
-from paced.tables import ANSWERS, PASS_RATES, PROBLEMS
-from paced.train import State, save_model
+from paced.storage.tables import ANSWERS, PASS_RATES, PROBLEMS
 
 CPU = torch.device("cpu")
 

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from paced import sharding
 from paced.batching import micro_batches
 from paced.config import Model
+from paced.distill.objectives import Sample
+from paced.distill.student import Student, coefficients, denominator
+from paced.distill.train import shares
 from paced.losses import LOSSES, Divergence, bucketed, exact, fused_loss
-from paced.models import Tokenizer, head, hidden_states, load_model, projection, response_hidden
-from paced.objectives import Sample, Student, coefficients, denominator
-from paced.targets import decode, encode
+from paced.losses.targets import decode, encode
+from paced.models import Tokenizer, head, hidden_states, load_model, projection, response_hidden, sharding
 from paced.tiny.checkpoints import EOS, PAD, VOCABULARY
-from paced.train import shares
 
 
 def step() -> list[Sample]:
@@ -118,7 +118,7 @@ def test_any_split_gives_the_gradient_of_the_definition(
 
 
 def gradients(folder: Path, names: Sequence[str]) -> list[Tensor]:
-    """Of one step of training each, in fp32, as paced/train.py forms them on this process and those beside it.
+    """Of one step of training each, in fp32, as paced/distill/train.py forms them on this process and those beside it.
 
     Three a loss: in 6, some and 1 forward passes; with the last, one of two processes has none.
     """

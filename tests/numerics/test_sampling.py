@@ -27,15 +27,15 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from paced.artifacts import Ref
 from paced.config import Model, Sampling
-from paced.engines.base import Request, Response
-from paced.engines.draw import NUCLEUS, draw, filtered
-from paced.engines.transformers import TransformersEngine
 from paced.errors import ConfigError, EngineError
 from paced.models import Tokenizer, head, next_logits
-from paced.samples import Sampler
+from paced.sampling.engines.base import Request, Response
+from paced.sampling.engines.draw import NUCLEUS, draw, filtered
+from paced.sampling.engines.transformers import TransformersEngine
+from paced.sampling.sampler import Sampler
 from paced.stage import Job, Spec
+from paced.storage.artifacts import Ref
 from paced.tiny.checkpoints import EOS, VOCABULARY
 
 

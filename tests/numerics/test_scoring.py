@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from paced.choices import log_normaliser
+from paced.losses.targets import Sparse, encode
 from paced.models import Tokenizer, projection
-from paced.scoring import CHUNK, TOKENS, chunks, scored, shape_of
-from paced.targets import Sparse, encode
+from paced.models.scoring import CHUNK, TOKENS, chunks, scored, shape_of
+from paced.sampling.likelihoods import log_normaliser
 
 Pair = tuple[list[int], list[int]]
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from paced.diagnose import Sketch
-from paced.snr import LARGEST, STEP, Moments, bins_of, diagnosis, efficiency, fitted, moments
+from paced.diagnosis.diagnose import Sketch
+from paced.diagnosis.snr import LARGEST, STEP, Moments, bins_of, diagnosis, efficiency, fitted, moments
 from paced.statistics import Array, draw_counts
-from paced.weights import beta_kernel
+from paced.weighting import beta_kernel
 
 RATES = np.arange(1, 8) / 8
 

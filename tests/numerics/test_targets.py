@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from paced.losses import BLOCK, bucketed, forward_kl
-from paced.tables import TARGETS
-from paced.targets import Packed, Sparse, decode, encode, encode_likeliest, joined, pack
+from paced.losses.targets import Packed, Sparse, decode, encode, encode_likeliest, joined, pack
+from paced.storage.tables import TARGETS
 
 HALF = 2.0**-11  # relative rounding of fp16
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from paced import stage
-from paced.artifacts import Ref, commit, describe
 from paced.config import Weights
 from paced.errors import DataError
 from paced.stage import Spec, execute
-from paced.store import write_table
-from paced.tables import ROLLOUTS
-from paced.weights import Config, beta_kernel, effective_sample_size, normalised, raw_weights, shrunk_kernel, wilson
+from paced.storage.artifacts import Ref, commit, describe
+from paced.storage.store import write_table
+from paced.storage.tables import ROLLOUTS
+from paced.weighting import Config, beta_kernel, effective_sample_size, normalised, raw_weights, shrunk_kernel, wilson
 
 RATES = np.arange(9) / 8
 

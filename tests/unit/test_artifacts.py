@@ -12,8 +12,10 @@ from types import SimpleNamespace
 import pytest
 from harness import need
 
-import paced.artifacts as artifacts
-from paced.artifacts import (
+import paced.storage.artifacts as artifacts
+from paced.errors import CacheError, EngineError
+from paced.stage import Job, Spec
+from paced.storage.artifacts import (
     Ref,
     commit,
     describe,
@@ -25,8 +27,6 @@ from paced.artifacts import (
     write_json,
     write_list,
 )
-from paced.errors import CacheError, EngineError
-from paced.stage import Job, Spec
 
 
 def make(folder: Path) -> Ref:
@@ -189,11 +189,11 @@ def test_disk_full_is_one_line(tmp_path: Path, number: int) -> None:
 FILL = """
 import os, pathlib, sys
 import pyarrow as pa
-from paced.artifacts import replacing, write_json
+from paced.storage.artifacts import replacing, write_json
 from paced.data.layouts import Problem
 from paced.data.shelf import Shelf
 from paced.errors import EngineError
-from paced.store import Collection, write_table
+from paced.storage.store import Collection, write_table
 disk = pathlib.Path(sys.argv[1])
 noise = os.urandom(200_000).hex()
 schema = pa.schema({"sample_key": pa.string(), "text": pa.string()})

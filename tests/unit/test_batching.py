@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from paced.batching import draws, micro_batches
+from paced.data.prompts import messages_of
 from paced.errors import DataError
-from paced.prompts import messages_of
 
 
 @pytest.mark.parametrize("count", [1, 7, 32, 100])

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paced.artifacts import Ref
-from paced.compare import compare
 from paced.errors import ConfigError, DataError
-from paced.report.page import benchmark_table
+from paced.evaluation.compare import compare
+from paced.report.tables import benchmark_table
 from paced.stage import Job, Spec
 from paced.statistics import bootstrap, bootstrap_mean, pass_at_k, summary
-from paced.tables import SCORES
+from paced.storage.artifacts import Ref
+from paced.storage.tables import SCORES
 
 MAIN = [{"name": "main"}]
 BOTH = [{"name": "main"}, {"name": "sorting", "retention": True}]

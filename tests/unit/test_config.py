@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from paced.config import Data, Recipe
+from paced.config.reading import load_recipe
 from paced.errors import ConfigError
-from paced.recipe import load_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 ACCELERATE = sorted((Path(__file__).parents[2] / "recipes" / "accelerate").glob("*.yaml"))

@@ -87,7 +87,9 @@ def test_the_check_finds_what_it_looks_for(text: str) -> None:
     assert list(unsafe(ast.parse(text)))
 
 
-@pytest.mark.parametrize("module", ["paced.config", "paced.weights", "paced.stage", "paced.artifacts", "paced.verify"])
+@pytest.mark.parametrize(
+    "module", ["paced.config", "paced.storage.artifacts", "paced.stage", "paced.verify", "paced.weighting"]
+)
 def test_light_modules_import_no_torch(module: str) -> None:
     heavy = "{'torch', 'transformers', 'accelerate', 'vllm', 'prefect', 'mlflow'}"
     script = f"import sys, {module}; found = {heavy} & sys.modules.keys(); sys.exit(str(found) if found else 0)"

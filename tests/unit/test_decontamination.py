@@ -178,7 +178,7 @@ def test_off_is_loud(tmp_path: Path) -> None:
 
 
 def test_errors_name_the_field() -> None:
-    from paced.recipe import load_data
+    from paced.config.reading import load_data
 
     for assignment, says in (
         ("drop_scripts=[klingon]", "drop_scripts.0: "),

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.growth import STAGES
-from paced import stage, store
+from paced import stage
 from paced.data import cleaning
+from paced.storage import store
 
 
 def peak(name: str, problems: int, home: Path) -> int:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from paced.errors import CacheError
-from paced.housekeeping import garbage, listing
 from paced.stage import Job, Spec, exclusive
+from paced.storage.housekeeping import garbage, listing
 
 
 def artifact(home: Path, name: str) -> Path:

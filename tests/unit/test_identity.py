@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from paced.artifacts import Ref
 from paced.config import Engine, Runtime
 from paced.errors import DataError
-from paced.identity import canonical, digest, model_identity
 from paced.stage import STAGES, Spec
+from paced.storage.artifacts import Ref
+from paced.storage.identity import canonical, digest, model_identity
 
 CONFIG = {"seed": 1, "sampling": {"temperature": 1.0, "top_k": 0}, "mix": [1, 2], "first": None}
 INPUTS = {

@@ -9,8 +9,8 @@ import pytest
 
 from paced.config import Data, Retraining
 from paced.data.layouts import read
+from paced.data.watched import Incoming, Ledger, Taken, Watched, take
 from paced.errors import CacheError, ConfigError
-from paced.incoming import Incoming, Ledger, Taken, Watched, take
 
 
 def look(watch: Path | str, home: Path, **settings: object) -> Taken:

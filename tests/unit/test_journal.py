@@ -9,8 +9,8 @@ import pytest
 from harness import TINY
 from mlflow import MlflowClient
 
-from paced.artifacts import Ref, commit, describe
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
+from paced.storage.artifacts import Ref, commit, describe
 from tasks import pipeline, record
 from tasks.journal import PARENT, Journal
 from tasks.run import Run

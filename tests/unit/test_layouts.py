@@ -18,9 +18,9 @@ from test_problems import lines, prepare
 
 from paced.config import Data
 from paced.data.layouts import Problem, last_boxed, level_of, plain_number, read, unwrapped
+from paced.data.prompts import choice_prompt, continuations
 from paced.data.rows import BATCH, identity, local, rows
 from paced.errors import DataError
-from paced.prompts import choice_prompt, continuations
 
 DAPO = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "

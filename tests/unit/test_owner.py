@@ -20,7 +20,7 @@ from flows.diagnose import diagnose
 from flows.distill import distill
 from flows.evaluate import evaluate
 from flows.retrain import retrain
-from paced.recipe import load_recipe
+from paced.config.reading import load_recipe
 from tasks.owner import BOOT, LABEL, created, lost
 
 

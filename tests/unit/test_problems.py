@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from paced.artifacts import Ref
 from paced.config import Data, Decontamination
 from paced.data.layouts import read
 from paced.data.problems import problems_of
 from paced.errors import DataError
-from paced.identity import file_digest
 from paced.stage import Spec, execute
+from paced.storage.artifacts import Ref
+from paced.storage.identity import file_digest
 from paced.verify import Sample, Verifier
 
 GSM8K = [

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from paced.promotion import decide
+from paced.evaluation.promotion import decide
 
 BETTER, EQUAL, WORSE = (0.05, 0.01, 0.09), (0.01, 0.0, 0.05), (-0.05, -0.09, -0.01)
 

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from paced import weights
-from paced.artifacts import Ref
-from paced.compare import compare
+from paced import weighting
 from paced.config import Weights
 from paced.errors import CacheError, DataError
+from paced.evaluation.compare import compare
 from paced.report import build, plots, table, write_summary
 from paced.report.lengths import alarms, length
-from paced.report.page import PICTURES, amount, data_grid, verdict
+from paced.report.page import PICTURES, data_grid
+from paced.report.tables import amount, verdict
 from paced.stage import STAGES, Job, Spec
-from paced.tables import PASS_RATES, SCORES
+from paced.storage.artifacts import Ref
+from paced.storage.tables import PASS_RATES, SCORES
 
 ARMS = (
     ("paced", "beta", "two_stage"),
@@ -72,9 +73,9 @@ class Synthetic:
         return ref
 
     def pass_rates(self, scheme: str, correct: np.ndarray) -> list[dict[str, Any]]:
-        config = weights.Config(scheme=scheme, weights=Weights())  # pyright: ignore
-        raw = weights.raw_weights(correct.astype(float), 8.0 - correct, config)
-        weight = weights.normalised(raw, "kept")
+        config = weighting.Config(scheme=scheme, weights=Weights())  # pyright: ignore
+        raw = weighting.raw_weights(correct.astype(float), 8.0 - correct, config)
+        weight = weighting.normalised(raw, "kept")
         return [
             {
                 "problem_id": f"t{i}", "samples": 8, "correct": int(c), "wrong": int(8 - c), "unknown": 0,
@@ -446,5 +447,5 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_report_needs_no_torch() -> None:
-    code = "import sys, paced.report, paced.compare; sys.exit('torch' in sys.modules)"
+    code = "import sys, paced.report, paced.evaluation.compare; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

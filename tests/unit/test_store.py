@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import paced.artifacts as artifacts
+import paced.storage.artifacts as artifacts
 from paced.errors import CacheError
-from paced.identity import digest
-from paced.store import Collection, Writer, sample_key
+from paced.storage.identity import digest
+from paced.storage.store import Collection, Writer, sample_key
 
 SCHEMA = pa.schema(
     {"sample_key": pa.string(), "value": pa.int32(), "ids": pa.list_(pa.int32()), "halves": pa.list_(pa.float16())}
@@ -135,18 +135,18 @@ def test_two_processes_that_write_the_same_keys_lose_nothing(tmp_path: Path) -> 
 
 
 def test_an_interleaved_writer_leaves_both_parts_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import paced.store
+    import paced.storage.store
 
-    noted = paced.store.write_json
+    noted = paced.storage.store.write_json
 
     def other_first(path: Path, value: Any) -> None:  # another process commits between our file and our note
-        monkeypatch.setattr(paced.store, "write_json", noted)
+        monkeypatch.setattr(paced.storage.store, "write_json", noted)
         collection(tmp_path).write([row("a", 2)])
         noted(path, value)
 
     store = collection(tmp_path)
     store.write([row("z")])
-    monkeypatch.setattr(paced.store, "write_json", other_first)
+    monkeypatch.setattr(paced.storage.store, "write_json", other_first)
     mine = store.write([row("a", 1)])
     assert [r["value"] for r in collection(tmp_path).rows([("a", mine)], ["value"])] == [1]
     assert collection(tmp_path).refresh().keys() == {"a", "z"}

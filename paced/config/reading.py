@@ -1,0 +1,156 @@
+"""Reading recipes: YAML, ``--set`` assignments, and one clear line, with the path of the field, for each mistake.
+
+A recipe is one YAML file (see recipes/); what may stand in it says paced/config/sections.py. Imports no torch.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from paced.config import Data, Recipe, Retraining
+from paced.errors import ConfigError
+
+
+def _explain(error: ValidationError, source: str) -> ConfigError:
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or "recipe"
+        message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "unknown key"
+        elif item["type"] not in ("missing", "value_error"):
+            message += f", got {item['input']!r}"
+        lines.append(f"{field}: {message}")
+    return ConfigError(f"{source}: " + "; ".join(lines))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that stands twice in a mapping is an error: one of the two would be ignored."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set[tuple[str, str]]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} is there twice", problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return node
+
+
+def _parsed(text: str) -> Any:
+    """Plain values from YAML.
+
+    Raises:
+        ValueError: with the reason, in one line.
+    """
+    try:
+        return _unshared(_Loader(text).get_single_data())
+    except RecursionError:
+        raise ValueError("nested too deeply, or an anchor that refers to itself") from None
+    except (yaml.YAMLError, ValueError) as error:  # the latter of a date or a number that is none
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def _assign(tree: dict[str, Any], assignment: str) -> None:
+    path, equals, text = assignment.partition("=")
+    keys = path.split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {assignment}: expected a.b=value")
+    node: Any = tree
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdecimal() or int(key) >= len(node):
+                raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} has items 0 to {len(node) - 1}")
+            place: Any = int(key)
+        elif isinstance(node, dict):
+            place = key
+        else:
+            raise ConfigError(f"--set {assignment}: {'.'.join(keys[:depth])} is a plain value, not a section")
+        if last:
+            try:
+                node[place] = _parsed(text)
+            except ValueError as error:
+                raise ConfigError(f"--set {assignment}: the value is not valid YAML ({error})") from None
+        else:
+            if isinstance(node, dict):
+                node.setdefault(place, {})
+            node = node[place]
+
+
+def _unshared(node: Any) -> Any:
+    """A copy in which a YAML anchor's aliases are values of their own, so that assigning to one leaves the others."""
+    if isinstance(node, dict):
+        return {key: _unshared(value) for key, value in node.items()}  # pyright: ignore[reportUnknownVariableType]
+    return [_unshared(item) for item in node] if isinstance(node, list) else node  # pyright: ignore[reportUnknownVariableType]
+
+
+def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data:
+    """A data set outside a recipe: its source, its path and ``field=value`` assignments, checked.
+
+    Raises:
+        ConfigError: with the path of each bad field.
+    """
+    tree: dict[str, Any] = {"source": source, "path": path}
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        return Data.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, path) from None
+
+
+def checked_retraining(tree: dict[str, Any], source: str) -> Retraining:
+    """The settings of a retraining from plain values; ``source`` is named in messages.
+
+    Raises:
+        ConfigError: with the path of each bad field.
+    """
+    try:
+        return Retraining.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, source) from None
+
+
+def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
+    """Read a YAML recipe, apply ``a.b=value`` assignments, check it.
+
+    Relative paths in a recipe are relative to the working directory. ``${package}`` stands for the folder of the
+    installed ``paced`` package, where the tiny checkpoints lie.
+
+    Raises:
+        ConfigError: with the path of each bad field.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).parent.parent))
+    except OSError as error:
+        raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"recipe {path} is not UTF-8 text") from None
+    try:
+        tree = _parsed(text)
+    except ValueError as error:
+        raise ConfigError(f"recipe {path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"recipe {path} is not a mapping of sections")
+    for assignment in assignments:
+        _assign(tree, assignment)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(error, str(path)) from None
+
+
+def with_changes(recipe: Recipe, source: str, **fields: Any) -> Recipe:
+    """The recipe with other values of some fields, checked as if it had been written so.
+
+    Raises:
+        ConfigError: with ``source`` and the path of each bad field.
+    """
+    try:
+        return Recipe.model_validate(recipe.model_dump() | fields)
+    except ValidationError as error:
+        raise _explain(error, source) from None

@@ -1,0 +1,79 @@
+"""The student with its loss, what each of its tokens counts in a step, and a check before the first step.
+
+Losses are summed over tokens and divided once by one denominator for the optimizer step, so splitting a step
+differently gives the same gradient (method section 7).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from paced.config import Precision
+from paced.distill.objectives import Objective, Sample
+from paced.errors import EngineError
+from paced.losses import Divergence, fused_loss
+from paced.models import DTYPES, projection, response_hidden
+
+
+class Student(nn.Module):
+    """The student and its loss in one module, so that sharded parameters are whole while either is computed."""
+
+    def __init__(self, model: PreTrainedModel, size: int, precision: Precision, temperature: float = 1.0):
+        super().__init__()
+        self.model, self.size, self.dtype, self.temperature = model, size, DTYPES[precision], temperature
+
+    def forward(self, samples: Sequence[Sample], shares: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the divergence over response tokens, and its value at each (paced.losses.fused_loss)."""
+        device = shares.device.type
+        # Without its cache: each weight is used once, and a copy of each would live until the forward pass ends.
+        with torch.autocast(device, self.dtype, enabled=self.dtype != torch.float32, cache_enabled=False):
+            hidden = response_hidden(self.model, [s.prompt for s in samples], [s.response for s in samples])
+        with torch.autocast(device, enabled=False):  # autocast keeps the residual stream in fp32
+            head = projection(self.model, self.size, self.temperature)
+            return fused_loss(hidden.to(self.dtype), head, shares, divergence)
+
+
+def recompute_activations(model: PreTrainedModel) -> None:
+    """Keep only the input of each layer for the backward pass and compute the rest again: memory for time.
+
+    The library does so only in training mode, in which there must be no dropout, or targets would be missed.
+    """
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0  # pyright: ignore[reportArgumentType]
+
+
+def coefficients(samples: Sequence[Sample], denominator: float, reduction: str) -> list[float]:
+    """What each response token counts: w / denominator (token), or w / (length * denominator) (sequence). [N]."""
+    return [
+        s.weight / denominator / (len(s.response) if reduction == "sequence" else 1)
+        for s in samples
+        for _ in s.response
+    ]
+
+
+def denominator(samples: Sequence[Sample], reduction: str) -> float:
+    """One number for the whole optimizer step: the sequences in it, or the sum of w over its tokens."""
+    return float(len(samples)) if reduction == "sequence" else sum(s.weight * len(s.response) for s in samples)
+
+
+def canary(student: Student, objective: Objective, samples: Sequence[Sample], device: torch.device) -> None:
+    """Before the first step: other teacher distributions must give another loss, else nothing would be learnt.
+
+    Raises:
+        EngineError: they give the same loss to the last bit.
+    """
+    shares = torch.ones(sum(len(s.response) for s in samples), device=device)
+    with torch.no_grad():
+        losses = [student(samples, shares, objective.divergence(samples, shift))[0].item() for shift in (0, 1)]
+    if losses[0] == losses[1]:
+        raise EngineError(
+            f"the loss of the first batch ({losses[0]}) does not depend on the teacher's distributions: nothing would "
+            "be learnt; check the stored targets with 'paced cache verify'"
+        )

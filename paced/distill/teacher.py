@@ -1,0 +1,165 @@
+"""Stage 'teacher': answers and sparse next-token distributions, only where the weight is positive.
+
+A problem of weight 0 costs nothing here. Student and teacher consume the same token ids: prompts are rendered once,
+with the student's tokenizer, whose token->id map must be the teacher's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from paced.config import Answers, Model, Precision
+from paced.errors import DataError
+from paced.losses.targets import ENTRIES, Sparse, encode, joined
+from paced.models import Tokenizer, projection, same_tokens
+from paced.models.scoring import chunks, scored
+from paced.sampling.rollouts import kept_problems
+from paced.sampling.sampler import Sampler, by_problem, model_folder
+from paced.stage import Job
+from paced.storage.store import Collection, Writer, sample_key
+from paced.storage.tables import ANSWERS, TARGETS
+
+
+class Config(BaseModel):
+    """Identity-relevant configuration of the stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    answers: Answers
+    seed: int
+    dtype: Precision
+    privileged: bool = False
+    thinking: bool | None = None
+    trust_remote_code: bool = False
+    student_trust_remote_code: bool = False
+
+
+class Scorer:
+    """Sparse distributions of one teacher at the positions of given responses, kept in the store.
+
+    They are captured while the responses are drawn, where the recipe wants that and the engine can tell them; the rest
+    is scored in a forward pass.
+    """
+
+    def __init__(self, job: Job, sampler: Sampler, config: Config):
+        self.job, self.sampler, self.answers = job, sampler, config.answers
+        self.about = {
+            "model": sampler.about["model"],
+            "dtype": config.dtype,
+            "tokens": sampler.about["tokens"],
+            "floor": config.answers.floor,
+        }
+        if config.answers.capture:  # the engine's kernels round otherwise
+            self.about["capture"] = sampler.config.engine.kind
+            sampler.capture = self.capture
+        self.collection = Collection(job.home, "targets", self.about, TARGETS, sampler.tokenizer.token_map)
+        self.writer, self.scored = Writer(self.collection), set[str]()
+        job.resources.callback(self.writer.close)
+
+    def key(self, row: dict[str, Any]) -> str:
+        return sample_key(**self.about, prompt=row["prompt_ids"], response=row["response_ids"])
+
+    def ensure(self, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+        """Score what is not there; ``rows`` are graded samples with their token ids."""
+        index = self.collection.refresh()
+        missing = {k: r for k, r in zip(keys, rows, strict=True) if k not in index and k not in self.scored}
+        if missing:
+            self.writer.write(self._score(missing))
+            self.scored |= missing.keys()
+
+    def capture(self, rows: list[dict[str, Any]], targets: list[Sparse | None]) -> None:
+        """Commit what the engine told of samples that it has just drawn."""
+        known = {self.key(r): (r, t) for r, t in zip(rows, targets, strict=True) if t is not None}
+        if known:
+            self.collection.write([row_of(key, row, sparse) for key, (row, sparse) in known.items()])
+
+    def places(self) -> dict[str, str]:
+        """key -> part name, all that was scored being committed."""
+        self.writer.wait()
+        return self.collection.refresh()
+
+    @torch.inference_mode()
+    def _score(self, missing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+        model = self.sampler.model
+        head = projection(model, self.sampler.tokenizer.size)
+        result: dict[str, dict[str, Any]] = {}
+        keys = list(missing)
+        sequences = [(missing[k]["prompt_ids"], missing[k]["response_ids"]) for k in keys]
+        for batch, hidden in scored(model, sequences):
+            rows = [missing[keys[i]] for i in batch]
+            taken = torch.tensor([t for r in rows for t in r["response_ids"]], device=hidden.device)
+            flat = joined(
+                [
+                    encode(head.logits(chunk)[: len(taken[some])], taken[some], self.answers.floor)
+                    for some, chunk in chunks(hidden)
+                ]
+            )
+            position = entry = 0
+            for i, row in zip(batch, rows, strict=True):
+                n = len(row["response_ids"])
+                count = flat.counts[position : position + n]
+                entries = slice(entry, entry + int(count.sum()))
+                own = slice(position, position + n)
+                sparse = Sparse(count, flat.ids[entries], flat.logprobs[entries], flat.tail[own])
+                result[keys[i]] = row_of(keys[i], row, sparse)
+                position, entry = position + n, entries.stop
+        return [result[key] for key in keys]
+
+
+def row_of(key: str, sample: dict[str, Any], sparse: Sparse) -> dict[str, Any]:
+    """The row of the target store for a sample."""
+    names = ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")
+    return {"sample_key": key, **{name: sample[name] for name in names}, **dict(zip(ENTRIES, sparse, strict=True))}
+
+
+def teacher(job: Job) -> None:
+    """Inputs: problems, weights, teacher, student (its tokenizer). Files: answers.parquet, targets.json.
+
+    Raises:
+        ConfigError: the two models' token maps differ.
+        DataError: no answer was kept.
+    """
+    config = Config.model_validate(job.spec.config)
+    answers = config.answers
+    ref = job.input("teacher")
+    tokenizer = Tokenizer(model_folder(job.input("student")), config.student_trust_remote_code, config.thinking)
+    same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
+    model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+    floor = answers.floor if answers.capture else None
+    sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed, config.privileged, floor)
+    scorer = Scorer(job, sampler, config)
+
+    wanted = sampler.wanted(kept_problems(job), answers.samples)
+    places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
+
+    table: list[dict[str, Any]] = []
+    generated = done = 0
+    for part in by_problem(wanted, job.runtime.part_problems):
+        graded = list(sampler.graded(part, [places[w.key] for w in part], ("prompt_ids", "response_ids")))
+        generated += sum(r["tokens"] for r in graded)
+        kept = [r for r in graded if r["finish"] != "error" and (answers.keep == "all" or r["verdict"] == "correct")]
+        keys = [scorer.key(r) for r in kept]
+        scorer.ensure(kept, keys)
+        names = ("problem_id", "sample_index", "sample_key", "tokens", "verdict")
+        table += [{n: row[n] for n in names} | {"target_key": key} for row, key in zip(kept, keys, strict=True)]
+        done += len(part)
+        job.progress(done, len(wanted), "teacher targets")
+    if not table:
+        raise DataError(
+            f"the teacher answered none of {len(wanted)} samples correctly, so nothing is left to learn from: use a "
+            "stronger teacher, longer answers.sampling.max_new_tokens, or answers.keep: all"
+        )
+    index = scorer.places()
+    job.write("answers.parquet", [row | {"part": index[row["target_key"]]} for row in table], ANSWERS)
+    job.write_json("targets.json", scorer.about)
+    positions = sum(r["tokens"] for r in table)
+    job.counts |= {
+        "problems": len({r["problem_id"] for r in table}),
+        "samples": len(table),
+        "teacher_tokens": generated,
+        "tokens": positions,
+        "wrong": len(wanted) - len(table),
+        "scored": len(scorer.scored),
+    }
+    job.log(f"{len(table)} of {len(wanted)} answers kept, {positions} target positions")

@@ -1,1 +1,0 @@
-"""Sampling engines: one Protocol, one file an engine."""

@@ -1,0 +1,81 @@
+"""Stage 'evaluate': k samples a problem on every benchmark, verified; multiple choice by log-likelihood (section 9)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from paced.config import Model, Precision, Sampling
+from paced.data.problems import problems_of
+from paced.models import Tokenizer
+from paced.sampling.likelihoods import Chooser
+from paced.sampling.sampler import Sampler, model_folder
+from paced.stage import Job
+from paced.statistics import summary
+from paced.storage.tables import SCORES
+
+Row = dict[str, Any]
+
+
+class Config(BaseModel):
+    """Identity-relevant configuration of the stage; ``samples`` by benchmark, where its problems are sampled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    samples: dict[str, int]
+    sampling: Sampling
+    seed: int
+    dtype: Precision
+    thinking: bool | None = None
+    trust_remote_code: bool = False
+
+
+def evaluate(job: Job) -> None:
+    """Inputs: model, ``benchmark/NAME`` problem sets. Files: scores.parquet, evaluation.json."""
+    config = Config.model_validate(job.spec.config)
+    ref = job.input("model")
+    folder = model_folder(ref)
+    tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
+    model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+    sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
+    about = {key: sampler.about[key] for key in ("model", "dtype", "tokens")}
+    chooser = Chooser(job, about, tokenizer, lambda: sampler.model)
+    table: list[Row] = []
+    result: dict[str, Any] = {}
+    benchmarks = {
+        name.partition("/")[2]: problems_of(job.input(name))
+        for name in sorted(job.spec.inputs)
+        if name.startswith("benchmark/")
+    }
+    # Sampling first: an engine with memory of its own gives it back before likelihoods need the model here.
+    for benchmark in sorted(benchmarks, key=lambda b: (bool(benchmarks[b][0]["choices"]), b)):
+        problems = benchmarks[benchmark]
+        if problems[0]["choices"]:
+            rows = [
+                {"problem_id": p["problem_id"], "level": p["level"], "subject": p["subject"], "sample_index": 0} | row
+                for p, row in zip(problems, chooser.answers(problems, f"evaluation on {benchmark}"), strict=True)
+            ]
+        else:
+            rows = sampled(sampler, problems, config.samples[benchmark], f"evaluation on {benchmark}")
+        rows = [{"benchmark": benchmark} | {n: row[n] for n in SCORES.names if n in row} for row in rows]
+        result[benchmark] = summary(rows) | {f"by_{kind}": summaries(rows, kind) for kind in ("level", "subject")}
+        table += rows
+        job.counts[f"{benchmark}/truncated"] = result[benchmark].get("truncated", 0.0)
+    job.write("scores.parquet", table, SCORES)
+    job.write_json("evaluation.json", result)
+    job.counts |= {"samples": len(table), "tokens": sum(r["tokens"] for r in table)}
+
+
+def sampled(sampler: Sampler, problems: Sequence[Row], samples: int, what: str) -> list[Row]:
+    """``samples`` graded responses to each problem, with the problem's level and subject."""
+    wanted = sampler.wanted(problems, samples)
+    graded = sampler.graded(wanted, sampler.ensure(wanted, what))
+    return [
+        row | {"level": w.problem["level"], "subject": w.problem["subject"]}
+        for w, row in zip(wanted, graded, strict=True)
+    ]
+
+
+def summaries(rows: Sequence[Row], kind: str) -> dict[str, Any]:
+    """The summary of each level, or subject, that rows have."""
+    values = sorted({r[kind] for r in rows if r[kind] is not None})
+    return {str(value): summary([r for r in rows if r[kind] == value]) for value in values}

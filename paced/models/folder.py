@@ -1,0 +1,283 @@
+"""Models and tokenizers as folders: loading, checking, and the teacher-forced forward pass.
+
+Shapes: B sequences, T padded tokens, N response tokens of a batch, H hidden size, V ids the tokenizer knows.
+Ids at or above V are padding rows of the embedding (Qwen3 has some, so has the tiny world): they are cut off on both
+sides everywhere, so a distribution here always sums to 1 over V.
+"""
+
+import contextlib
+import functools
+import json
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from paced.config import Model, Runtime
+from paced.errors import ConfigError, DataError
+from paced.losses import Projection
+from paced.storage.identity import digest
+
+disable_progress_bar()  # stages report progress themselves
+
+NOT_FINITE = "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def device_of(runtime: Runtime) -> torch.device:
+    """The device to compute on; also sets the thread count, on which CPU results depend to the last bit.
+
+    Raises:
+        ConfigError: cuda was asked for and there is none.
+    """
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("runtime.device: cuda was asked for, but torch sees no CUDA device: use auto or cpu")
+    use_cuda = runtime.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+@contextlib.contextmanager
+def _loading(folder: Path, what: str) -> Generator[None]:
+    """Whatever the libraries raise over a broken folder, each in its own way, becomes one line."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"the {what} in model folder {folder} cannot be loaded: {reason}") from None
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer with what the method needs of it checked once.
+
+    Raises:
+        DataError: the folder has no tokenizer, an unreadable one, no chat template or no end-of-sequence token.
+    """
+
+    def __init__(self, folder: Path, trust_remote_code: bool = False, thinking: bool | None = None):
+        if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+            raise DataError(f"model folder {folder} has no tokenizer: copy its files beside the weights")
+        with _loading(folder, "tokenizer"):
+            core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        self.core: PreTrainedTokenizerBase = core
+        self._mode: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+        self.folder = folder
+        if not core.chat_template:
+            raise DataError(
+                f"model folder {folder} has no chat template: add chat_template.jinja, or use the instruct version of "
+                "the model"
+            )
+        if core.eos_token_id is None:
+            raise DataError(f"the tokenizer in {folder} has no end-of-sequence token: set eos_token in its config")
+        self.eos: int = core.eos_token_id
+        ids = core.get_vocab()
+        # More than there are tokens if ids are left out; but fewer where the model has no row for the last (Gemma 3 1B,
+        # whose tokenizer has the <image_soft_token> of its larger kin).
+        last = max(ids.values()) + 1
+        self.size = min(last, vocabulary(folder) or last)
+        self.token_map: str = digest(ids)
+
+    def prompt(self, messages: str) -> list[int]:
+        """Token ids of a prompt, given as chat messages in JSON, ready for the assistant's turn."""
+        return self.encode(self.text_of(messages))
+
+    def text_of(self, prompt: str) -> str:
+        """What the model reads: JSON chat messages rendered, a JSON string as it stands."""
+        content = json.loads(prompt)
+        if isinstance(content, str):
+            return content
+        return str(self.core.apply_chat_template(content, tokenize=False, add_generation_prompt=True, **self._mode))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, no special token added.
+
+        Raises:
+            DataError: it has a token that the model has no row for.
+        """
+        ids: list[int] = self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportAssignmentType]
+        if ids and max(ids) >= self.size:
+            raise DataError(
+                f"the model in {self.folder} has no row for token {self.core.convert_ids_to_tokens(max(ids))!r}, which "
+                f"is in {text[:60]!r}: remove the problem"
+            )
+        return ids
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of a response, given without the token that ended it; a special token inside it stays to be seen."""
+        return str(self.core.decode(list(ids), skip_special_tokens=False))
+
+
+def generation_config(folder: Path, trust_remote_code: bool = False) -> GenerationConfig:
+    """What a loaded model has as ``generation_config``, without loading the model."""
+    with _loading(folder, "generation configuration"):
+        if (folder / "generation_config.json").exists():
+            return GenerationConfig.from_pretrained(folder)
+        core = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        return GenerationConfig.from_model_config(core)
+
+
+def stop_ids(config: GenerationConfig | None, tokenizer: Tokenizer) -> list[int]:
+    """Every id that ends a response, whichever engine draws it: the tokenizer's, and those that ``config`` adds."""
+    extra = config.eos_token_id if config else None
+    return sorted({tokenizer.eos, *([extra] if isinstance(extra, int) else extra or [])})
+
+
+def _configured(folder: Path, name: str) -> Any:
+    """A number of the language model's configuration; its class's own where the file leaves it out (Gemma 3 4B)."""
+    core = json.loads((folder / "config.json").read_text())
+    core = core.get("text_config", core)
+    if name in core or core.get("model_type") not in CONFIG_MAPPING:
+        return core.get(name)
+    return getattr(CONFIG_MAPPING[core["model_type"]].from_dict(core), name, None)
+
+
+def vocabulary(folder: Path) -> int:
+    """How many ids the model's output has, its padding rows included; 0 if its configuration does not say."""
+    with _loading(folder, "configuration"):
+        return int(_configured(folder, "vocab_size") or 0)
+
+
+def same_tokens(student: Tokenizer, teacher: Tokenizer) -> None:
+    """Refuse a teacher whose ids mean other tokens: its distributions would be over another vocabulary.
+
+    Raises:
+        ConfigError: with the first token on which the two maps differ.
+    """
+    if student.token_map == teacher.token_map:
+        return
+    a, b = student.core.get_vocab(), teacher.core.get_vocab()
+    token = min(t for t in a.keys() | b.keys() if a.get(t) != b.get(t))
+    raise ConfigError(
+        f"student and teacher have different token->id maps (first difference: token {token!r} is {a.get(token)} for "
+        f"the student, {b.get(token)} for the teacher): distillation needs one vocabulary; choose models of one family"
+    )
+
+
+def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedModel:
+    """A causal language model from safetensors, in evaluation mode, its head checked against the model's own logits.
+
+    Raises:
+        DataError: the folder's weights or configuration cannot be loaded, some weights are missing or not finite.
+        ConfigError: its logits are not its output projection of the hidden states, but scaled, say.
+    """
+    with _loading(folder, "model"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[config.dtype],
+            trust_remote_code=config.trust_remote_code,
+            local_files_only=True,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+        )
+    model, report = loaded
+    if report["missing_keys"]:  # the library would leave them at random numbers and only warn
+        raise DataError(
+            f"model folder {folder} lacks weights, among them {min(report['missing_keys'])}: its safetensors files are "
+            "incomplete"
+        )
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # Gemma 2: sdpa would leave its scores as they are, and say nothing
+    model = model.to(device).eval()
+    with torch.no_grad():
+        probe = torch.arange(1, 5, device=device)[None]
+        own = model(input_ids=probe, use_cache=False).logits[0]
+        if bool((own.isnan() | own.isposinf()).any()):
+            raise DataError(f"model {folder}: {NOT_FINITE}")
+        ours = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
+        if not torch.allclose(own.float(), ours.float(), atol=1e-3, rtol=1e-2):
+            raise ConfigError(
+                f"model {folder}: its logits are not its output projection of its hidden states (they are scaled, or "
+                "made in another way), which is not supported"
+            )
+    return model
+
+
+def head(model: PreTrainedModel) -> nn.Linear:
+    """The output projection, weight [V or more, H]."""
+    return model.get_output_embeddings()  # pyright: ignore[reportReturnType]
+
+
+def projection(model: PreTrainedModel, size: int, temperature: float = 1.0) -> Projection:
+    """Hidden states to logits over the first ``size`` ids, soft-capped if the model's are (Gemma 2)."""
+    core = head(model)
+    softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+    return Projection(core.weight, size, core.bias, softcap, temperature)
+
+
+def next_logits(model: PreTrainedModel, hidden: Tensor, size: int) -> Tensor:
+    """The model's fp32 logits [N, size] at hidden states [N, H], by its output projection's own product."""
+    return projection(model, size)._replace(bias=None).finish(head(model)(hidden)[:, :size].float())
+
+
+def hidden_states(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Last hidden states [B, T, H] of right-padded ids [B, T].
+
+    No padding mask: attention is causal, so no real token ever sees the padding to its right.
+    """
+    return model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+
+
+def right_pad(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Ids [B, T] filled with 0 on the right; what stands in the filling is never looked at."""
+    width = max(map(len, rows))
+    return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
+
+
+def layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The blocks that a model repeats."""
+    names = set(model._no_split_modules or ())  # pyright: ignore[reportPrivateUsage]
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def response_hidden(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+) -> Tensor:
+    """Hidden states [N, H] that predict each response token, sequence after sequence.
+
+    Which positions count follows from lengths alone, never from comparing ids with the padding id: pad may equal eos,
+    and eos is trained on.
+    """
+    device = head(model).weight.device
+    rows = [[*p, *r] for p, r in zip(prompts, responses, strict=True)]
+    hidden = hidden_states(model, right_pad(rows, device))
+    return torch.cat(
+        [hidden[i, len(p) - 1 : len(p) + len(r) - 1] for i, (p, r) in enumerate(zip(prompts, responses, strict=True))]
+    )
+
+
+@functools.cache
+def context_length(folder: Path) -> int:
+    """Most tokens the model can attend to; 0 if its configuration does not say."""
+    with _loading(folder, "configuration"):
+        return int(_configured(folder, "max_position_embeddings") or 0)
+
+
+def check_length(prompt: Sequence[int], new_tokens: int, folder: Path, question: str) -> None:
+    """Refuse a prompt that leaves no room for the response.
+
+    Raises:
+        DataError: with the question and both lengths.
+    """
+    limit = context_length(folder)
+    if limit and len(prompt) + new_tokens > limit:
+        raise DataError(
+            f"prompt of {len(prompt)} tokens + {new_tokens} new ones exceeds the context of {limit} of {folder} "
+            f"(question {question[:60]!r}): lower max_new_tokens or remove the problem"
+        )

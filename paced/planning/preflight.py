@@ -1,0 +1,238 @@
+"""Stage 'preflight': what would spoil an expensive stage is found before the first one, and said in one line.
+
+Reads configurations, tokenizers and the headers of weight files; no weights.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from paced.config import Recipe
+from paced.data.problems import problems_of
+from paced.data.prompts import messages_of
+from paced.distill.launch import check_configuration
+from paced.errors import ConfigError, DataError, EngineError
+from paced.models import Tokenizer, check_length, same_tokens, vocabulary
+from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
+from paced.planning.plan import drawn
+from paced.sampling.sampler import model_folder
+from paced.stage import Job
+from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
+
+PROBE = json.dumps([{"role": "user", "content": "What is 1 + 1?"}])
+SWITCH = "enable_thinking"  # what chat templates call it
+
+
+def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
+    """That every weight file is there and whole, as far as its header says.
+
+    Returns:
+        the shape of each tensor.
+
+    Raises:
+        DataError: with the file.
+    """
+    _json(folder / "config.json", folder)
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        names = sorted(set(_json(index, folder).get("weight_map", {}).values()))
+    else:
+        names = sorted(file.name for file in folder.glob("*.safetensors"))
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in names:
+        if not (folder / name).exists():
+            raise DataError(f"model folder {folder} lacks {name}, which its index names: download it again")
+        try:
+            with safe_open(folder / name, "pt") as file:
+                tensors: list[str] = file.keys()
+                shapes |= {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in tensors}
+        except (SafetensorError, OSError) as error:
+            raise DataError(f"{folder / name} is damaged ({error}): download it again") from None
+    return shapes
+
+
+def _json(path: Path, folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except OSError:
+        raise DataError(f"model folder {folder} has no {path.name}") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error})") from None
+
+
+def end_tokens(folder: Path, tokenizer: Tokenizer) -> set[str]:
+    """The tokens that end a response: the tokenizer's, and those that the generation config adds."""
+    path = folder / "generation_config.json"
+    found = _json(path, folder).get("eos_token_id") if path.exists() else None
+    ids = {tokenizer.eos, *([found] if isinstance(found, int) else found or [])}
+    return {str(tokenizer.core.convert_ids_to_tokens(i)) for i in ids}
+
+
+def check_tokenizer(folder: Path, tokenizer: Tokenizer, rows: int) -> None:
+    """That every id has a row in the embedding, the padding id among them; but special tokens that no text needs.
+
+    Raises:
+        DataError: with the ids.
+    """
+    special = tokenizer.core.added_tokens_decoder
+    last = max(i for i in tokenizer.core.get_vocab().values() if i not in special or i == tokenizer.eos)
+    if rows and last >= rows:
+        raise DataError(
+            f"the tokenizer in {folder} has ids up to {last}, but the model's vocab_size is {rows}: tokenizer "
+            "and weights do not belong together"
+        )
+    pad: Any = tokenizer.core.pad_token_id
+    if pad is not None and rows and pad >= rows:
+        raise DataError(f"the padding id {pad} of {folder} lies outside the model's vocab_size {rows}")
+
+
+def check_thinking(folder: Path, tokenizer: Tokenizer, thinking: bool | None) -> None:
+    """That a thinking mode is chosen where the chat template has one, and only there.
+
+    Raises:
+        ConfigError: with what to set.
+    """
+    switch = SWITCH in str(tokenizer.core.chat_template)
+    if switch and thinking is None:
+        raise ConfigError(
+            f"thinking: the chat template of {folder} has a thinking mode; set thinking to true or false: its prompts, "
+            "and so its pass rates, differ"
+        )
+    if thinking is not None and not switch:
+        raise ConfigError(f"thinking: has no effect, the chat template of {folder} has no thinking mode: remove it")
+
+
+def check_pair(student: Path, own: Tokenizer, teacher: Path, other: Tokenizer) -> None:
+    """That both models read the same prompts and end their responses alike.
+
+    Raises:
+        ConfigError: with both sides.
+    """
+    same_tokens(own, other)
+    ends = end_tokens(student, own), end_tokens(teacher, other)
+    if own.eos != other.eos or not ends[0] & ends[1]:
+        raise ConfigError(
+            f"the student ends a response with {' or '.join(sorted(ends[0]))}, the teacher with "
+            f"{' or '.join(sorted(ends[1]))}: the student would learn never to stop; use one tokenizer_config.json and "
+            "generation_config.json for both"
+        )
+    if own.prompt(PROBE) != other.prompt(PROBE):
+        raise ConfigError(
+            f"the chat templates of {student} and {teacher} write the same conversation in different ways, and both "
+            "models read the student's: copy chat_template.jinja from the one whose format both know"
+        )
+
+
+def bytes_stored(recipe: Recipe, student: Shape, problems: int, benchmarks: Mapping[str, int]) -> float:
+    """What a run leaves on disk if every response is as long as it may be, and what its trainings have beside that.
+
+    That is a copy of the targets and, while a checkpoint is written, the one before it too.
+    """
+    rank, seeds = recipe.training.lora_rank, len(recipe.seeds)
+    stages = drawn(recipe, problems, benchmarks)
+    tokens = {name: stage.runs * stage.each * stage.sampling.max_new_tokens for name, stage in stages.items()}
+    positions = tokens.get("teacher answers", 0)
+    between = {"forward": 0, "two_stage": recipe.consolidation.rounds, "reverse": recipe.consolidation.rounds - 1}
+    students = sum(students_bytes(student, recipe.student.dtype, rank, between[arm.schedule]) for arm in recipe.arms)
+    training = 2 * checkpoint_bytes(student, True, rank) + positions / seeds * PACKED_BYTES
+    stored = sum(tokens.values()) * SAMPLE_BYTES + positions * TARGET_BYTES + seeds * students
+    return stored + training * recipe.runtime.processes
+
+
+def check_disk(home: Path, needed: float) -> None:
+    """That what the run will store fits.
+
+    Raises:
+        EngineError: with both amounts.
+    """
+    free = shutil.disk_usage(home).free
+    if needed > free:
+        raise EngineError(
+            f"the run may store {needed / 1e9:.1f} GB under {home}, where {free / 1e9:.1f} GB are free: free some or "
+            "set PACED_HOME elsewhere; 'paced plan' tells what takes the room"
+        )
+
+
+def check_compiler() -> None:
+    """That torch.compile finds the compiler it calls: C++ for a CPU, C for a GPU.
+
+    Raises:
+        EngineError: there is none.
+    """
+    known = (os.environ.get("CXX"), os.environ.get("CC"), "g++", "clang++", "gcc", "clang")
+    if not any(shutil.which(name) for name in known if name):
+        raise EngineError("training.compile needs a C++ compiler and none is on PATH: install g++, or set CXX")
+
+
+def preflight(job: Job) -> None:
+    """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
+    recipe = Recipe.model_validate(job.spec.config["recipe"] | {"runtime": job.runtime.model_dump()})
+    if recipe.training.compile:
+        check_compiler()
+    if job.runtime.accelerate:
+        check_configuration(Path(job.runtime.accelerate))
+    folders = {role: model_folder(job.input(role)) for role in ("student", "teacher")}
+    trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
+    tokenizers: dict[str, Tokenizer] = {}
+    found: dict[str, Any] = {}
+    shapes: dict[str, Shape] = {}
+    for role, folder in folders.items():
+        tensors, rows = check_weights(folder), vocabulary(folder)
+        # What file sizes follow from; the rest may be known to a model's own code alone.
+        shapes[role] = Shape(folder.name, str(folder), tensors, 0, rows, 0, 0, 0, 0, False, "", {})
+        tokenizer = tokenizers[role] = Tokenizer(folder, trust[role], recipe.thinking)
+        check_tokenizer(folder, tokenizer, rows)
+        check_thinking(folder, tokenizer, recipe.thinking)
+        found[role] = {
+            "parameters": shapes[role].parameters, "vocab_size": rows, "tokens": tokenizer.size,
+            "ends": sorted(end_tokens(folder, tokenizer)),
+        }  # fmt: skip
+    check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])
+
+    for name in job.spec.inputs:
+        kind, _, which = name.partition("/")
+        if kind in ("problems", "benchmark"):
+            problems = problems_of(job.input(name))
+            longest = check_prompts(problems, recipe, folders, tokenizers["student"], kind == "problems")
+            found[name] = {"problems": len(problems), "longest_prompt": longest}
+            if kind == "problems" and len(problems) < recipe.training.batch:
+                job.log(
+                    f"seed {which}: {len(problems)} problems, fewer than training.batch ({recipe.training.batch}): "
+                    "a step draws some of them more than once"
+                )
+    problems = max(found[name]["problems"] for name in found if name.startswith("problems/"))
+    benchmarks = {b.name: found[f"benchmark/{b.name}"]["problems"] for b in recipe.evaluation.benchmarks}
+    needed = found["bytes_stored"] = bytes_stored(recipe, shapes["student"], problems, benchmarks)
+    check_disk(job.home, needed)
+    job.write_json("preflight.json", found)
+
+
+def check_prompts(
+    problems: list[dict[str, Any]], recipe: Recipe, folders: dict[str, Path], tokenizer: Tokenizer, training: bool
+) -> int:
+    """That every prompt leaves room for its response, in the student's context and the teacher's; the longest one.
+
+    Raises:
+        DataError: with the question and the lengths.
+    """
+    sampled, judged = recipe.rollouts.sampling.max_new_tokens, recipe.evaluation.sampling.max_new_tokens
+    answered = {
+        recipe.answers.sampling.max_new_tokens if arm.schedule != "reverse" else sampled for arm in recipe.arms
+    } | {sampled for arm in recipe.arms if arm.schedule == "two_stage"}
+    longest = 0
+    for problem in problems:
+        prompt = tokenizer.prompt(problem["prompt"])
+        longest = max(longest, len(prompt))
+        # The student is sampled, and trained on what it or the teacher said.
+        new = max(sampled, *answered) if training else 1 if problem["choices"] else judged
+        check_length(prompt, new, folders["student"], problem["question"])
+        if training:
+            privileged = recipe.teacher.privileged
+            context = tokenizer.prompt(messages_of(problem, True)) if privileged else prompt
+            check_length(context, max(answered), folders["teacher"], problem["question"])
+    return longest

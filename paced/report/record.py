@@ -1,0 +1,95 @@
+"""What a run has left behind: ``run.json``, and the artifacts of its stages. Imports no torch."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paced.config import Loss, Schedule, Scheme, Weights
+from paced.errors import DataError
+from paced.storage.artifacts import Manifest, Ref, open_file, read_manifest
+
+
+class Entry(BaseModel):
+    """One stage of a run; its label is ARM/SEED/STEP, or SEED/STEP, benchmark/NAME, base/evaluate, compare."""
+
+    model_config = ConfigDict(frozen=True)
+    label: str
+    stage: str
+    arm: str | None = None
+    seed: int | None = None
+    path: str
+    identity: str
+    cached: bool = False
+    seconds: float = 0.0
+    counts: dict[str, float] = {}
+
+    @property
+    def step(self) -> str:
+        """What the stage is for, without its round: ``sample`` of ``sample_1``."""
+        if self.stage in ("prepare", "compare"):
+            return self.stage
+        name, _, number = self.label.rpartition("/")[2].rpartition("_")
+        return name if number.isdigit() else self.label.rpartition("/")[2]
+
+
+class Arm(BaseModel):
+    """One student that the run trains, or a model that it only judges, which has neither scheme nor schedule."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    scheme: Scheme | None = None
+    schedule: Schedule | None = None
+    exponents: tuple[float, float] | None = None
+    loss: Loss | None = None
+
+    @property
+    def weighting(self) -> str:
+        """The scheme, with the arm's own exponents if it has any."""
+        return " ".join([self.scheme or "", *(f"{x:g}" for x in self.exponents or ())])
+
+
+class Run(BaseModel):
+    """``run.json``."""
+
+    model_config = ConfigDict(frozen=True)
+    name: str
+    status: str
+    seeds: list[int]
+    arms: list[Arm]
+    weights: Weights
+    stages: list[Entry]
+
+
+class Made(NamedTuple):
+    """A stage that has left an artifact."""
+
+    entry: Entry
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """One file of the artifact, its digest checked."""
+        ref = Ref(kind=self.manifest.kind, path=self.entry.path, identity=self.manifest.identity)
+        return open_file(ref, name)
+
+    def count(self, name: str) -> int:
+        return int(self.manifest.counts.get(name, 0))
+
+
+def read(folder: Path) -> tuple[Run, dict[str, Made]]:
+    """A run and, by label, those of its stages whose artifact is there.
+
+    Raises:
+        DataError: run.json is missing or damaged.
+        CacheError: an artifact is damaged.
+    """
+    path = folder / "run.json"
+    try:
+        run = Run.model_validate_json(path.read_text())
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): {folder} is no run folder") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    there = [e for e in run.stages if e.path and (Path(e.path) / "manifest.json").exists()]
+    return run, {e.label: Made(e, read_manifest(Path(e.path))) for e in there}

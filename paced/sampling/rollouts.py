@@ -1,0 +1,83 @@
+"""Stage 'rollouts': sample a model on problems and verify each response.
+
+It serves pass rates (G samples of every problem), the second stage's on-policy samples (one sample of the problems the
+next steps will draw), and nothing else knows the difference.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from paced.batching import draws
+from paced.config import Model, Precision, Sampling
+from paced.data.problems import problems_of
+from paced.models import Tokenizer
+from paced.sampling.sampler import Sampler, model_folder
+from paced.stage import Job
+from paced.storage.tables import ROLLOUTS
+
+
+class Draw(BaseModel):
+    """The problems that ``number`` draws from draw ``start`` on will touch (paced.batching.draws)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seed: int
+    start: int
+    number: int
+
+
+class Config(BaseModel):
+    """Identity-relevant configuration of the stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    samples: int
+    sampling: Sampling
+    seed: int
+    dtype: Precision
+    thinking: bool | None = None
+    trust_remote_code: bool = False
+    first: int | None = None  # only so many problems from the start
+    draw: Draw | None = None
+
+
+def kept_problems(job: Job) -> list[dict[str, Any]]:
+    """The problems of positive weight, in the order of the weights table; the population that draws are made from."""
+    by_id = {p["problem_id"]: p for p in problems_of(job.input("problems"))}
+    weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
+    return [by_id[i] for i, w in zip(weights["problem_id"], weights["weight"], strict=True) if w > 0]
+
+
+def rollouts(job: Job) -> None:
+    """Inputs: problems, model and, with ``draw``, weights. Files: rollouts.parquet, samples.json."""
+    config = Config.model_validate(job.spec.config)
+    if config.draw:
+        population = kept_problems(job)
+        drawn = draws(len(population), config.draw.seed, config.draw.start, config.draw.number)
+        problems = [population[i] for i in dict.fromkeys(i for i, _ in drawn)]
+    else:
+        problems = problems_of(job.input("problems"))[: config.first]
+    ref = job.input("model")
+    folder = model_folder(ref)
+    tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
+    model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+    sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
+    wanted = sampler.wanted(problems, config.samples)
+    parts = sampler.ensure(wanted, "rollouts")
+    counts = {
+        "problems": len(problems),
+        "samples": len(wanted),
+        **dict.fromkeys(("tokens", "truncated", "correct", "unknown"), 0),
+    }
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for row in sampler.graded(wanted, parts):
+            counts["tokens"] += row["tokens"]
+            counts["truncated"] += row["finish"] == "length"
+            for verdict in ("correct", "unknown"):
+                counts[verdict] += row["verdict"] == verdict
+            yield {name: row[name] for name in ROLLOUTS.names}
+
+    job.write("rollouts.parquet", rows(), ROLLOUTS)
+    job.write_json("samples.json", sampler.about)
+    job.counts |= counts

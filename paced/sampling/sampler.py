@@ -1,0 +1,218 @@
+"""Samples on demand: which of the wanted responses exist, and the rest computed part by part."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import PreTrainedModel
+
+from paced.batching import batched
+from paced.config import Model, Sampling
+from paced.data.prompts import messages_of
+from paced.losses.targets import Sparse
+from paced.models import (
+    Tokenizer,
+    check_length,
+    context_length,
+    device_of,
+    generation_config,
+    load_model,
+    stop_ids,
+    vocabulary,
+)
+from paced.sampling.engines.base import Engine, Limits, Request
+from paced.sampling.engines.transformers import TransformersEngine
+from paced.stage import Job
+from paced.storage.artifacts import Ref
+from paced.storage.identity import model_identity
+from paced.storage.store import Collection, sample_key
+from paced.storage.tables import SAMPLES
+from paced.verify import Sample, Verifier
+
+GRADED_TOGETHER = 512  # responses in memory while their verdicts are awaited
+# Rows of samples about to be committed, and what is known of each one's distributions.
+Capture = Callable[[list[dict[str, Any]], list[Sparse | None]], None]
+
+
+class Wanted(NamedTuple):
+    """One response to have. Its prompt is encoded anew when it is drawn: most of the memory would be prompts."""
+
+    problem: dict[str, Any]
+    number: int  # the sample index
+    key: str
+
+
+class Sampler:
+    """Responses of one model under one set of sampling parameters, kept in the store.
+
+    A ``privileged`` model's prompts hold the reference solution. Given a ``floor``, the engine is asked for the
+    distributions that they are drawn from, too, and ``capture`` gets them before a response is committed: a response
+    in the store never lacks them.
+    """
+
+    def __init__(
+        self, job: Job, ref: Ref, config: Model, tokenizer: Tokenizer, sampling: Sampling, seed: int,
+        privileged: bool = False, floor: float | None = None,
+    ):  # fmt: skip
+        self.job, self.folder, self.sampling, self.tokenizer = job, model_folder(ref), sampling, tokenizer
+        self._privileged = privileged
+        self.config = config.model_copy(update={"engine": job.spec.engine})
+        self.about: dict[str, Any] = {
+            "model": model_identity(self.folder),
+            "dtype": config.dtype,
+            "tokens": tokenizer.token_map,
+            "sampling": sampling.model_dump(),
+            "seed": seed,
+        }
+        if self.config.engine.kind != "transformers":  # its kernels round otherwise: another distribution, if barely
+            self.about["engine"] = self.config.engine.kind
+        self.floor = floor
+        self.capture: Capture = lambda rows, targets: None
+        if floor is not None:
+            self.about["capture"] = floor
+        self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
+        self._engine: Engine | None = None
+
+    @functools.cached_property
+    def model(self) -> PreTrainedModel:
+        """Loaded when it is first needed: a stage that finds all its samples in the store never loads it.
+
+        An engine with memory of its own gives that back first.
+        """
+        if self._engine:
+            self._engine.close()
+        return load_model(self.folder, self.config, device_of(self.job.runtime))
+
+    def wanted(self, problems: Iterable[dict[str, Any]], samples: int) -> list[Wanted]:
+        """So many responses to each problem.
+
+        Raises:
+            DataError: a prompt leaves no room for the response.
+        """
+        result: list[Wanted] = []
+        for problem in problems:
+            ids = self._prompt(problem)
+            check_length(ids, self.sampling.max_new_tokens, self.folder, problem["question"])
+            for number in range(samples):
+                key = sample_key(**self.about, problem=problem["problem_id"], prompt=ids, index=number)
+                result.append(Wanted(problem, number, key))
+        return result
+
+    def _prompt(self, problem: dict[str, Any]) -> list[int]:
+        return self.tokenizer.prompt(messages_of(problem, self._privileged))
+
+    def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
+        """Compute what is missing; returns the part that holds each wanted sample.
+
+        Parts are cut along problems, in order. A part whose samples another process has committed meanwhile is not
+        computed again.
+        """
+        job, index = self.job, self.collection.refresh()
+        missing = [w for w in wanted if w.key not in index]
+        job.log(f"{what}: {len(wanted) - len(missing)} of {len(wanted)} samples reused, {len(missing)} missing")
+        done, computed = 0, 0
+        for part in by_problem(missing, job.runtime.part_problems):
+            index = self.collection.refresh()
+            if not all(w.key in index for w in part):
+                computed += len(part)
+                self._compute(part, lambda n, base=done: job.progress(base + n, len(missing), what))
+            done += len(part)
+            job.progress(done, len(missing), what)
+        job.counts["computed"] = job.counts.get("computed", 0) + computed
+        job.counts["reused"] = job.counts.get("reused", 0) + len(wanted) - computed
+        index = self.collection.refresh()
+        return [index[w.key] for w in wanted]
+
+    def graded(
+        self, wanted: Sequence[Wanted], parts: Sequence[str], columns: Sequence[str] = ()
+    ) -> Iterator[dict[str, Any]]:
+        """The wanted samples with ``verdict`` and ``extracted`` added, in order."""
+        need = ["response", "tokens", "finish", *columns]
+        rows = self.collection.rows([(w.key, p) for w, p in zip(wanted, parts, strict=True)], need)
+        with Verifier() as verifier:
+            for batch in batched(zip(wanted, parts, rows, strict=True), GRADED_TOGETHER):
+                problems = [w.problem for w, _, _ in batch]
+                samples = [
+                    Sample(p["source"], row["response"], p["gold"], p["question"], row["finish"])
+                    for p, (_, _, row) in zip(problems, batch, strict=True)
+                ]
+                for (w, part, row), verdict in zip(batch, verifier.grade(samples), strict=True):
+                    yield row | {
+                        "problem_id": w.problem["problem_id"],
+                        "sample_index": w.number,
+                        "sample_key": w.key,
+                        "part": part,
+                        "verdict": verdict.outcome,
+                        "extracted": verdict.extracted,
+                    }
+
+    def _compute(self, part: Sequence[Wanted], tick: Any) -> None:
+        if self._engine is None:
+            self._engine = ENGINES[self.config.engine.kind](self)
+            self.job.resources.callback(self._engine.close)
+        prompts = {name: self._prompt(p) for name, p in {w.problem["problem_id"]: w.problem for w in part}.items()}
+        requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16)) for w in part]
+        responses = self._engine.sample(requests, self.sampling, tick)
+        rows = [
+            {
+                "sample_key": w.key,
+                "problem_id": w.problem["problem_id"],
+                "sample_index": w.number,
+                "prompt_ids": request.prompt_ids,
+                "response_ids": r.ids,
+                "response": self.tokenizer.text(r.ids[:-1] if r.finish == "stop" else r.ids),
+                "tokens": len(r.ids),
+                "finish": r.finish,
+                "engine": self._engine.name,
+            }
+            for w, request, r in zip(part, requests, responses, strict=True)
+        ]
+        self.capture(rows, [r.targets for r in responses])
+        self.collection.write(rows)
+
+
+def _transformers(sampler: Sampler) -> Engine:
+    return TransformersEngine(sampler.model, sampler.tokenizer, sampler.job.runtime.sample_rows)
+
+
+def _limits(sampler: Sampler) -> Limits:
+    folder, tokenizer = sampler.folder, sampler.tokenizer
+    stops = stop_ids(generation_config(folder, sampler.config.trust_remote_code), tokenizer)
+    return Limits(tokenizer.size, vocabulary(folder), stops, context_length(folder))
+
+
+def _vllm(sampler: Sampler) -> Engine:
+    from paced.sampling.engines.vllm import VllmEngine
+
+    job = sampler.job
+    return VllmEngine(sampler.folder, sampler.config, _limits(sampler), job.runtime, job.log, sampler.floor)
+
+
+def _server(sampler: Sampler) -> Engine:
+    from paced.sampling.engines.server import ServerEngine
+
+    return ServerEngine(sampler.folder, sampler.config, sampler.tokenizer, _limits(sampler), sampler.job.runtime)
+
+
+# Each is imported only where it is used; only the transformers engine loads the model into this process.
+ENGINES: dict[str, Callable[[Sampler], Engine]] = {"transformers": _transformers, "vllm": _vllm, "server": _server}
+
+
+def by_problem(wanted: Sequence[Wanted], problems: int) -> Iterator[list[Wanted]]:
+    """Cut a sequence ordered by problem into runs of at most ``problems`` problems."""
+    part: list[Wanted] = []
+    seen: set[str] = set()
+    for w in wanted:
+        if w.problem["problem_id"] not in seen and len(seen) == problems:
+            yield part
+            part, seen = [], set()
+        seen.add(w.problem["problem_id"])
+        part.append(w)
+    if part:
+        yield part
+
+
+def model_folder(ref: Ref) -> Path:
+    """Where a model's files lie: a folder the user gave, or the ``model`` folder of a training artifact."""
+    return ref.folder / "model" if ref.kind == "train" else ref.folder

@@ -1,0 +1,208 @@
+"""The sample-keyed store: rows that cost a model's time, kept by what they are and not by the run that asked.
+
+A collection holds the rows one model gives under one set of sampling parameters; a part is a Parquet file with a JSON
+note beside it that is written last. A stage looks up which keys exist, computes the rest part by part, and records
+which part holds each key. So a killed stage resumes at the last committed part, a data set that grew by a tenth costs
+a tenth, and two runs that ask for the same rows at once lose none: a part's name is the digest of its bytes, so they
+write the same file or two files.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from paced.batching import batched
+from paced.errors import CacheError
+from paced.storage.artifacts import SCHEMA, check_file, replacing, write_json
+from paced.storage.identity import digest, short
+
+KEY = "sample_key"
+ROW_GROUP = 8192  # rows of a table that are written, and can be read, at once
+WINDOW, TAKEN = 2048, 256  # rows in memory that are put in order, and of them as objects
+
+
+def sample_key(**parts: Any) -> str:
+    """128 bits, in hex, over everything that decides one row."""
+    return short(digest(parts), 32)
+
+
+# What planning reckons with: a sampled token (id and text, compressed), a position of the teacher's targets (about 10
+# entries of 2.2 bytes, and what a row costs), and the same in the flat copy that training reads (10 entries of 6).
+SAMPLE_BYTES, TARGET_BYTES, PACKED_BYTES = 6, 30, 70
+
+
+class Collection:
+    """The rows of one model under one set of parameters.
+
+    ``about`` decides the folder's name, and each part carries its digest; ``schema`` is the table's, with a
+    ``sample_key`` column; ``tokens`` is the digest of the tokenizer's token->id map, carried by each part and compared
+    on opening.
+    """
+
+    def __init__(self, root: Path, kind: str, about: dict[str, Any], schema: pa.Schema, tokens: str):
+        self.folder = root / "store" / kind / short(digest(about))
+        self.tokens = tokens
+        notes = {"paced.tokens": tokens, "paced.schema": str(SCHEMA), "paced.about": digest(about)}
+        self.schema = schema.with_metadata(notes)
+        self._about = about
+        self._index: dict[str, str] = {}
+        self._seen = {"collection.json"}  # files that need no second look
+        self._added = 0  # parts written here since the folder was listed
+
+    def refresh(self) -> dict[str, str]:
+        """key -> part name, over all committed parts; only parts not seen before are read, and checked.
+
+        Who writes a part and asks again does not list a large folder each time: only when the store has grown by a
+        64th, so that listing costs what writing does. What another process added meanwhile is found that much later.
+        """
+        if 0 < self._added < len(self._seen) // 128:
+            return self._index
+        self._added = 0
+        try:
+            files = os.listdir(self.folder)
+        except FileNotFoundError:
+            return self._index
+        new = [file for file in files if file not in self._seen]
+        for note in sorted(file for file in new if file.endswith(".json")):
+            name = note.removesuffix(".json")
+            for key in self._open(name).read([KEY]).column(KEY).to_pylist():
+                self._index.setdefault(key, name)
+            self._seen |= {note, f"{name}.parquet"}
+        return self._index
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> str:
+        """Commit one part; returns its name."""
+        keys = [row[KEY] for row in rows]
+        buffer = pa.BufferOutputStream()
+        write_table(buffer, pa.Table.from_pylist(list(rows), schema=self.schema))
+        data = buffer.getvalue().to_pybytes()
+        sha256 = "sha256:" + hashlib.sha256(data).hexdigest()
+        # Named by its bytes, not its keys: two processes may sample the same keys with other last bits, and neither may
+        # put its file under the other's note.
+        name = short(sha256)
+        path = self.folder / f"{name}.parquet"
+        if not (self.folder / "collection.json").exists():
+            write_json(self.folder / "collection.json", self._about)
+        with replacing(path) as temporary:
+            temporary.write_bytes(data)
+        write_json(
+            path.with_suffix(".json"),
+            {"schema": SCHEMA, "rows": len(rows), "bytes": len(data), "sha256": sha256, "tokens": self.tokens},
+        )
+        self._seen |= {f"{name}.json", path.name}
+        self._added += 1
+        for key in keys:
+            self._index.setdefault(key, name)
+        return name
+
+    def part(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """One part's table.
+
+        Raises:
+            CacheError: the part is missing, damaged, of another schema version or made by another tokenizer.
+        """
+        return self._open(name).read(columns)
+
+    def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[dict[str, Any]]:
+        """The rows of ``(key, part)`` pairs in their order, few of them as objects at a time.
+
+        A part is read once for all of WINDOW pairs that are in it: on-policy samples are asked for in the order of
+        draws, in which neighbours seldom share a part.
+        """
+        for pairs in batched(wanted, WINDOW):
+            order = sorted(range(len(pairs)), key=lambda i: pairs[i][1])
+            table = pa.concat_tables(self.tables([pairs[i] for i in order], columns))
+            place = np.argsort(order)
+            for start in range(0, len(pairs), TAKEN):
+                yield from table.take(place[start : start + TAKEN]).to_pylist()
+
+    def tables(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[pa.Table]:
+        """The rows of ``(key, part)`` pairs in their order, as tables of few rows.
+
+        One part is in memory at a time; a part is read each time that the order comes to it.
+        """
+        for name, pairs in itertools.groupby(wanted, key=lambda pair: pair[1]):
+            table = self.part(name, [KEY, *[c for c in columns if c != KEY]])
+            position = {key: i for i, key in enumerate(table.column(KEY).to_pylist())}
+            keys = [key for key, _ in pairs]
+            for key in keys:
+                if key not in position:
+                    raise CacheError(
+                        f"{self.folder / name}.parquet lacks sample {key}: run 'paced cache verify --delete'"
+                    )
+            for start in range(0, len(keys), TAKEN):
+                yield table.take([position[key] for key in keys[start : start + TAKEN]])
+
+    def _open(self, name: str) -> pq.ParquetFile:
+        path = self.folder / f"{name}.parquet"
+        try:
+            note = dict[str, Any](json.loads(path.with_suffix(".json").read_text()))
+        except (OSError, ValueError, TypeError):
+            raise CacheError(
+                f"{path.with_suffix('.json')} is missing or unreadable: run 'paced cache verify --delete', then the "
+                "same command again: only what was lost is computed anew"
+            ) from None
+        if note.get("schema") != SCHEMA:
+            raise CacheError(
+                f"{path.with_suffix('.json')} has schema version {note.get('schema')}, this version of paced reads "
+                f"{SCHEMA}: delete {self.folder} and run again"
+            )
+        if note["tokens"] != self.tokens:
+            raise CacheError(
+                f"{path} was written by another tokenizer (token map {note['tokens'][:15]}, now {self.tokens[:15]}): "
+                "use the tokenizer it was made with"
+            )
+        check_file(path, note["sha256"])
+        return pq.ParquetFile(path)
+
+
+class Writer:
+    """Commits a collection's parts in a thread of its own, each while the rows of the next one are computed."""
+
+    def __init__(self, collection: Collection):
+        self._collection, self._thread = collection, ThreadPoolExecutor(1)
+        self._pending: Future[str] | None = None
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take a part; returns when the one before is committed, or raises what went wrong with it."""
+        self.wait()
+        self._pending = self._thread.submit(self._collection.write, rows)
+
+    def wait(self) -> None:
+        """Returns when all parts are committed, or raises what went wrong."""
+        if self._pending:
+            self._pending.result()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+
+
+def write_table(path: Path | pa.NativeFile, table: pa.Table) -> None:
+    """Write Parquet as the whole project does: zstd, readable by plain pandas, the same bytes for the same table."""
+    with _writer(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+    """The same of rows that come one by one, of which ROW_GROUP are in memory; returns how many came."""
+    count = 0
+    with _writer(path, schema) as writer:
+        for group in batched(rows, ROW_GROUP):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            count += len(group)
+    return count
+
+
+def _writer(path: Path | pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    # A dictionary's indices straddle bytes, so that zstd finds nothing in a list of ids.
+    single: Any = [field.name for field in schema if not pa.types.is_list(field.type)]
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=9, use_dictionary=single)
