@@ -50,10 +50,11 @@ class Verdict(NamedTuple):
     worker: bool = False
 
 
-Step = tuple[Verdict, Case | None]  # a verdict, and the case for a worker if it is yet to be decided
+Provisional = tuple[Verdict, Case | None]
+"""A verdict, and the case for a worker if that has to decide."""
 
 
-def written_working(sample: Sample) -> Step:
+def written_working(sample: Sample) -> Provisional:
     """The tiny world: the whole working must be right, because its last number alone can be guessed."""
     try:
         expected = working(sample.question)
@@ -63,7 +64,7 @@ def written_working(sample: Sample) -> Step:
     return Verdict("correct" if right else "wrong", sample.response, "the whole working"), None
 
 
-def mathematics(sample: Sample) -> Step:
+def mathematics(sample: Sample) -> Provisional:
     """Everything else: the response's final answer against the gold answer."""
     if not sample.gold.strip():
         return Verdict("wrong", None, "the gold answer is empty"), None
@@ -86,7 +87,7 @@ def _outcome(decision: Decision | None) -> Outcome:
     return "unknown" if decision is None else "correct" if decision.correct else "wrong"
 
 
-VERIFIERS: dict[str, Callable[[Sample], Step]] = {"tiny": written_working}  # all others: mathematics
+VERIFIERS: dict[str, Callable[[Sample], Provisional]] = {"tiny": written_working}  # all others: mathematics
 
 
 class Verifier:
@@ -156,7 +157,7 @@ def gold_response(source: str, gold: str) -> str:
     return gold if source == "tiny" else f"\\boxed{{{gold}}}"
 
 
-def _first_step(sample: Sample) -> Step:
+def _first_step(sample: Sample) -> Provisional:
     """What the calling process says of a sample."""
     if sample.finish == "error":
         return Verdict("unknown", None, "the sample failed"), None

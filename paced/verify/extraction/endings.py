@@ -43,7 +43,7 @@ def looks_finished(text: str) -> bool:
     return is_formula(line) and bool(re.match(r"[a-zA-Z]\s*=[^=]*$|[^=]*$", line)) and not _PENDING.search(line)
 
 
-def block_at_end(text: str) -> str:
+def last_block(text: str) -> str:
     """The last paragraph or display formula."""
     text = text.rstrip()
     text = re.sub(r"\n?```\s*$", "", text)
@@ -83,7 +83,7 @@ def result_of(text: str) -> str:
     return digits_of(results[-1]) if results else ""
 
 
-def last_words(text: str) -> str:
+def end_of_response(text: str) -> str:
     """The end of a response without what may stand behind an answer."""
     return _without_signs(_PLEASANTRY.sub("", _without_signs(text[-_END_WINDOW:])))
 

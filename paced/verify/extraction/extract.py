@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from paced.verify.extraction.choices import listed
-from paced.verify.extraction.endings import block_at_end, last_value, last_words, looks_finished, result_of
+from paced.verify.extraction.endings import end_of_response, last_block, last_value, looks_finished, result_of
 from paced.verify.extraction.sentences import answer_in
 from paced.verify.extraction.statements import answer_line, boxes, hashes, statements
 from paced.verify.extraction.together import same_meaning, side_by_side
@@ -21,7 +21,7 @@ _GUESSES = 6  # different boxed answers in one response: no answer any more
 _MOST_BOXES = 60  # that are looked at to count them
 
 
-class Found(NamedTuple):
+class Answer(NamedTuple):
     """``parts`` are the answers given side by side (one, as a rule); ``where`` says in words where they stand."""
 
     parts: tuple[str, ...]
@@ -38,7 +38,7 @@ class NoAnswer(NamedTuple):
     reason: str
 
 
-class Response(NamedTuple):
+class _Response(NamedTuple):
     """What the model says, without its thinking; ``finished`` says that it ended by itself."""
 
     text: str
@@ -46,7 +46,7 @@ class Response(NamedTuple):
     question: str
 
 
-Place = Callable[[Response], Found | NoAnswer | None]
+_Place = Callable[[_Response], Answer | NoAnswer | None]
 """Looks for the answer in one kind of place; None if the response has no such place."""
 
 # A chat template's end of turn: what stands behind it is another conversation.
@@ -58,7 +58,7 @@ _LETTERED = re.compile(r"(?<![\w(])[(*_]{0,4}([A-J])[).:][*_\s]*(?=\S)")
 _DENIED_CHOICE = re.compile(r"\b(?:not|isn't|except|than|eliminates?|excludes?)\W*$", re.IGNORECASE)
 
 
-def extract(response: str, finished: bool = False, question: str = "") -> Found | NoAnswer:
+def extract(response: str, finished: bool = False, question: str = "") -> Answer | NoAnswer:
     """The final answer of a response.
 
     ``finished`` says that the model itself ended it; without, its last sentence must look like an end. Of several
@@ -68,7 +68,7 @@ def extract(response: str, finished: bool = False, question: str = "") -> Found 
     if text is None:
         return NoAnswer("the thinking section never ends")
     for place in _PLACES:
-        found = place(Response(text, finished, question))
+        found = place(_Response(text, finished, question))
         if found is not None:
             return found
     return NoAnswer("no answer statement, and no clear last value")
@@ -90,7 +90,7 @@ def _own_text(response: str) -> str | None:
     return text
 
 
-def _in_boxes(response: Response) -> Found | NoAnswer | None:
+def _in_boxes(response: _Response) -> Answer | NoAnswer | None:
     text = response.text
     found = boxes(text)
     if not found:
@@ -98,39 +98,39 @@ def _in_boxes(response: Response) -> Found | NoAnswer | None:
     if not found[-1].content.strip():
         return NoAnswer("the last box is empty")
     if later := answer_line(text[found[-1].end :]):
-        return Found((later,), "the answer line after the last \\boxed{}")
+        return Answer((later,), "the answer line after the last \\boxed{}")
     parts = side_by_side(text, found)
     different = {same_meaning(box.content) for box in found[-_MOST_BOXES:]}
     if len(different) >= _GUESSES and len(found) > 2 * len(parts):
         return NoAnswer(f"{_GUESSES} or more different boxed answers")
-    return Found(parts, "the last \\boxed{}" if len(parts) == 1 else f"{len(parts)} boxes side by side")
+    return Answer(parts, "the last \\boxed{}" if len(parts) == 1 else f"{len(parts)} boxes side by side")
 
 
-def _in_answer_tags(response: Response) -> Found | NoAnswer | None:
+def _in_answer_tags(response: _Response) -> Answer | NoAnswer | None:
     _, tag, behind = response.text.rpartition("<answer>")
     inner = behind.partition("</answer>")[0]
-    return Found((answer_in(inner) or inner.strip(),), "<answer>") if tag else None
+    return Answer((answer_in(inner) or inner.strip(),), "<answer>") if tag else None
 
 
-def _in_statements(response: Response) -> Found | NoAnswer | None:
+def _in_statements(response: _Response) -> Answer | NoAnswer | None:
     lines = hashes(response.text)
     stated = sorted(lines + statements(response.text))
     if not stated:
         return None
     where = "the last '####' line" if stated[-1] in lines else "the last answer statement"
-    return Found(side_by_side(response.text, stated), where)
+    return Answer(side_by_side(response.text, stated), where)
 
 
-def _in_the_last_sentence(response: Response) -> Found | NoAnswer | None:
-    text = last_words(response.text)
+def _in_the_last_sentence(response: _Response) -> Answer | NoAnswer | None:
+    text = end_of_response(response.text)
     if not response.finished and not looks_finished(text):
         return NoAnswer("no answer statement, and the response ends in the middle")
-    block = block_at_end(text)
+    block = last_block(text)
     value = _named_choice(block, response.question) or last_value(block, result_of(text), response.question)
-    return Found((value,), "the last sentence") if value else None
+    return Answer((value,), "the last sentence") if value else None
 
 
-_PLACES: tuple[Place, ...] = (_in_boxes, _in_answer_tags, _in_statements, _in_the_last_sentence)
+_PLACES: tuple[_Place, ...] = (_in_boxes, _in_answer_tags, _in_statements, _in_the_last_sentence)
 
 
 def _named_choice(block: str, question: str) -> str | None:

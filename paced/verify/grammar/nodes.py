@@ -281,18 +281,18 @@ def product(factors: list[Node]) -> Node:
         Unreadable: a factor is neither an expression nor a matrix or vector, or two of them have units.
     """
     units = [f.unit for f in factors if isinstance(f, Measured)]
-    factors = [f.value if isinstance(f, Measured) else f for f in factors]
-    arrays = [f for f in factors if isinstance(f, Matrix | Bracketed)]
-    if len(arrays) > 1 or any(not isinstance(f, Expression | Matrix | Bracketed) for f in factors) or len(units) > 1:
+    values = [f.value if isinstance(f, Measured) else f for f in factors]
+    arrays = [v for v in values if isinstance(v, Matrix | Bracketed)]
+    scalars = [v for v in values if isinstance(v, Expression)]
+    if len(arrays) > 1 or len(arrays) + len(scalars) < len(values) or len(units) > 1:
         raise Unreadable("a product of what are no numbers")
     if not arrays:
-        node = Product(tuple(factors))
+        node = Product(tuple(values))
         return Measured(node, units[0]) if units else node
     [array] = arrays
-    scale = [f for f in factors if f is not array]
     if isinstance(array, Bracketed) and array.brackets != "()":
         raise Unreadable("a product with an interval")
-    return with_children(array, lambda entry: product([*scale, entry]))
+    return with_children(array, lambda entry: product([*scalars, entry]))
 
 
 def spoken(node: Node) -> str:

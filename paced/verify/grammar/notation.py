@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 LONGEST = 2_000  # characters of an answer; nobody's final answer is longer, and every step here is linear in it
 
@@ -165,6 +166,7 @@ def _concluded(text: str) -> str:
     return last if stated and last.strip() else text
 
 
+@lru_cache(maxsize=4_096)  # an answer is looked at by several rules, and a gold answer by many samples
 def tidy(text: str) -> str:
     """The one spelling of an answer.
 

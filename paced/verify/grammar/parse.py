@@ -153,13 +153,12 @@ class _Parser(Expressions):
         """
         start, found = self.at, list[str]()
         while (token := self.peek()).text.lower() not in SEPARATORS:
-            behind = self.peek(1)
             if token.kind == "text" or (found and token.kind == "word" and len(token.text) > 1):
                 found.append(self.take().text)
             elif token.text == r"\frac" and self.peek(2).kind == "text":  # \frac{\text{km}}{\text{h}}
                 self.take()
                 found += [self.plain_group(), "/", self.plain_group()]
-            elif found and token.text in ("/", "-", ".", r"\cdot", "*") and behind.kind in ("text", "word"):
+            elif found and token.text in ("/", "-", ".", r"\cdot", "*") and self.peek(1).kind in ("text", "word"):
                 found += [self.take().text, self.take().text]
             else:
                 break

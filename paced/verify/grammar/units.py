@@ -68,7 +68,7 @@ REFUSED = set(
 
 
 def unit(words: str, power: str = "") -> Unit:
-    """The unit that words such as "square inches", "miles per hour" or "cm" with power 2 name."""
+    """The unit that words name, such as "square inches" or "miles per hour"; "cm" with ``power`` 2 is an area."""
     words = LETTERS.get(words, words)
     top, per, bottom = re.sub(r"\bper\b", "/", words).partition("/")
     if per and not power:
@@ -83,10 +83,9 @@ def unit(words: str, power: str = "") -> Unit:
         names, power = names[1:], "3"
     elif names and (raised := re.fullmatch(r"([a-z]+)\^?\{?([23])\}?", names[-1])):
         names[-1], power = raised[1], raised[2]
-    if len(names) == 1:
-        known = UNITS.get(names[0]) or UNITS.get(names[0].removesuffix("s"))
-        if known and known.dimension:
-            if power in ("2", "3"):
-                return Unit(f"{known.dimension}^{power}", known.size ** int(power), words)
-            return known._replace(words=words)
-    return Unit(None, Fraction(1), words)
+    known = (UNITS.get(names[0]) or UNITS.get(names[0].removesuffix("s"))) if len(names) == 1 else None
+    if known is None:
+        return Unit(None, Fraction(1), words)
+    if power in ("2", "3"):
+        return Unit(f"{known.dimension}^{power}", known.size ** int(power), words)
+    return known._replace(words=words)

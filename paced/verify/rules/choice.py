@@ -2,15 +2,15 @@
 
 import re
 
-from paced.verify.extraction.choices import label
+from paced.verify.extraction.choices import Label, label
 from paced.verify.grammar.words import words
 from paced.verify.rules.compare import decide
-from paced.verify.rules.decision import Decision, Engine, Undecided
+from paced.verify.rules.decision import Decision, EqualityEngine, Undecided
 
 _A_LETTER = re.compile(r"\W*(?:text\w*\W*)?[A-J]\W*")
 
 
-def decide_choice(answer: str, gold: str, choices: dict[str, str], engine: Engine) -> Decision:
+def decide_choice(answer: str, gold: str, choices: dict[str, str], engine: EqualityEngine) -> Decision:
     """Compare, with letters standing for the choices of the question.
 
     Raises:
@@ -20,12 +20,7 @@ def decide_choice(answer: str, gold: str, choices: dict[str, str], engine: Engin
     if given and choices and given.letter not in choices:  # (i) and (iii) only
         given = None
     if expected and not expected.rest and _A_LETTER.fullmatch(gold):
-        if given and (given.rest or choices or given.letter in answer):
-            return Decision(given.letter == expected.letter, "the letter of the choice")
-        if choices.get(expected.letter) and words(answer):
-            decision = decide(answer, choices[expected.letter], engine)
-            return decision._replace(rule=f"the text of choice {expected.letter}: {decision.rule}")
-        return decide(answer, gold, engine)
+        return _decide_letter(answer, given, gold, expected.letter, choices, engine)
     meant = (given.rest or choices.get(given.letter, "")) if given else ""
     try:
         decision = decide(answer, gold, engine)
@@ -36,3 +31,15 @@ def decide_choice(answer: str, gold: str, choices: dict[str, str], engine: Engin
         if decision.correct or not meant:
             return decision
     return decide(meant, gold, engine)
+
+
+def _decide_letter(
+    answer: str, given: Label | None, gold: str, expected: str, choices: dict[str, str], engine: EqualityEngine
+) -> Decision:
+    """Compare with a gold answer that is the letter of a choice: by the letter, or else by the text of the choice."""
+    if given and (given.rest or choices or given.letter in answer):
+        return Decision(given.letter == expected, "the letter of the choice")
+    if choices.get(expected) and words(answer):
+        decision = decide(answer, choices[expected], engine)
+        return decision._replace(rule=f"the text of choice {expected}: {decision.rule}")
+    return decide(answer, gold, engine)

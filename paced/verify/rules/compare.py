@@ -18,7 +18,7 @@ from paced.verify.grammar.nodes import (
 from paced.verify.grammar.notation import Unreadable, tidy
 from paced.verify.grammar.parse import read
 from paced.verify.rules.comparison import Comparison, Rule
-from paced.verify.rules.decision import Decision, Engine, Undecided
+from paced.verify.rules.decision import Decision, EqualityEngine, Undecided
 from paced.verify.rules.forms import names
 from paced.verify.rules.members import collections
 from paced.verify.rules.quantities import quantities
@@ -41,7 +41,7 @@ RULES: tuple[Rule, ...] = (
 _SPELLINGS = re.compile(r"\\text\s*\{\s*OR\s*\}")  # between the spellings of a gold answer that has several
 
 
-def decide(answer: str, gold: str, engine: Engine) -> Decision:
+def decide(answer: str, gold: str, engine: EqualityEngine) -> Decision:
     """Compare an answer with the gold answer.
 
     Raises:
@@ -66,7 +66,7 @@ def decide(answer: str, gold: str, engine: Engine) -> Decision:
     return Decision(correct, comparison.decided_by)
 
 
-def _decide_any(answer: str, golds: list[str], engine: Engine) -> Decision:
+def _decide_any(answer: str, golds: list[str], engine: EqualityEngine) -> Decision:
     """Is an answer one of the spellings of the gold answer?"""
     undecided: Undecided | None = None
     for gold in golds:

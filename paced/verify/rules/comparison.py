@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from paced.verify.grammar.nodes import Node
-from paced.verify.rules.decision import Engine, Undecided
+from paced.verify.rules.decision import EqualityEngine, Undecided
 
 NOTHING_SPECIAL = "structures compared part by part"
 
@@ -15,7 +15,7 @@ class Comparison:
     names the last one that had something to compare.
     """
 
-    def __init__(self, engine: Engine, rules: "Sequence[Rule]"):
+    def __init__(self, engine: EqualityEngine, rules: "Sequence[Rule]"):
         self.equal = engine.equal
         self.decided_by = NOTHING_SPECIAL
         self._rules = rules

@@ -1,7 +1,7 @@
 """What a comparison asks of an engine, and what it answers.
 
-The rules are written once, over an :class:`Engine` that says whether two expressions are equal. In the calling process
-it is bounded in time, and says so where it cannot decide (``equality.py``); in a worker it may take longer.
+The rules are written once, over an :class:`EqualityEngine` that says whether two expressions are equal. In the calling
+process it is bounded in time, and says so where it cannot decide (``equality.py``); in a worker it may take longer.
 """
 
 from typing import NamedTuple, Protocol
@@ -20,7 +20,7 @@ class Decision(NamedTuple):
     rule: str
 
 
-class Engine(Protocol):
+class EqualityEngine(Protocol):
     """What the rules ask; both methods may raise Undecided."""
 
     def equal(self, a: Node, b: Node) -> bool:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from paced.verify.grammar.notation import LONGEST
 from paced.verify.rules.choice import decide_choice
-from paced.verify.rules.decision import Decision, Engine, Undecided
+from paced.verify.rules.decision import Decision, EqualityEngine, Undecided
 
 
 class Case(NamedTuple):
@@ -15,7 +15,7 @@ class Case(NamedTuple):
     choices: dict[str, str]
 
 
-def judge(case: Case, engine: Engine) -> Decision:
+def judge(case: Case, engine: EqualityEngine) -> Decision:
     """Correct if every part is the gold answer, or if the parts together are the gold's list.
 
     Raises:

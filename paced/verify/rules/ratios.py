@@ -78,14 +78,17 @@ def _ratios(comparison: Comparison, a: Node, g: Node) -> bool | None:
 _RULES: tuple[Rule, ...] = (_hour_alone, _ratio_and_fraction, _times, _part_by_part, _ratios)
 
 
-def _seconds(time: Colon) -> float | None:
+def _seconds(time: Colon) -> int | None:
     """Seconds after midnight of what can be a time: hours up to 24, two-digit minutes and seconds below 60."""
     parts = [number(p) for p in time.parts]
     if any(p is None or p.denominator != 1 for p in parts) or len(parts) > 3:
         return None
     hour, *rest = (int(p) for p in parts if p is not None)
-    if not 0 <= hour <= 24 or any(not 0 <= m < 60 for m in rest) or (not time.half and any(0 < m < 10 for m in rest)):
+    minutes, seconds = [*rest, 0, 0][:2]
+    if not (0 <= hour <= 24 and 0 <= minutes < 60 and 0 <= seconds < 60):
+        return None
+    if not time.half and (0 < minutes < 10 or 0 < seconds < 10):
         return None
     if time.half and hour <= 12:
         hour = hour % 12 + (12 if time.half == "pm" else 0)
-    return sum(m * 60 ** (1 - i) for i, m in enumerate(rest)) + hour * 3600
+    return (hour * 60 + minutes) * 60 + seconds

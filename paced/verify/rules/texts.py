@@ -7,7 +7,7 @@ from typing import NamedTuple
 from paced.verify.grammar.nodes import Bracketed, Measured, Node, Number, Set, Text
 from paced.verify.grammar.parse import read
 from paced.verify.grammar.words import NUMBER_WORDS, words
-from paced.verify.rules.decision import Decision, Engine
+from paced.verify.rules.decision import Decision, EqualityEngine
 from paced.verify.rules.forms import number
 
 _NO_SOLUTION = set(
@@ -30,11 +30,11 @@ class Side(NamedTuple):
     letters: str
 
 
-Rule = Callable[[Side, Side], Decision | None]
+TextRule = Callable[[Side, Side], Decision | None]
 """Compares the answer with the gold answer; None if the rule does not apply to them."""
 
 
-def same_texts(a: Node, g: Node, answer: str, gold: str, engine: Engine) -> Decision:
+def same_texts(a: Node, g: Node, answer: str, gold: str, engine: EqualityEngine) -> Decision:
     """Compare two answers of which at least one is no mathematics that the grammar covers.
 
     Raises:
@@ -120,7 +120,7 @@ def _mathematical(side: Side) -> bool:
     return "\\" in re.sub(r"\\(?:text|mbox|mathrm|textbf)\b", "", side.text) or "=" in side.text
 
 
-_RULES: tuple[Rule, ...] = (
+_RULES: tuple[TextRule, ...] = (
     _nothing,
     _same_words,
     _no_solutions,
