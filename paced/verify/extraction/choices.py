@@ -5,15 +5,19 @@ from typing import NamedTuple
 
 from paced.verify.grammar.notation import Unreadable, tidy
 
+# The letter before a choice that a question lists: "(A)", "B.", "\\textbf{(C)}".
 _LISTED = re.compile(
-    r"(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf|textbf)\s*\{\s*\(?([A-J])[).]?\s*\}|\(([A-J])\)|(?:^|\n|\s\s)\s*([A-J])[.):](?=\s))[.):~\s]*"
+    r"(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf|textbf)\s*\{\s*\(?([A-J])[).]?\s*\}"
+    r"|\(([A-J])\)|(?:^|\n|\s\s)\s*([A-J])[.):](?=\s))[.):~\s]*"
 )
+# What stands around the text of a choice.
 _EDGES = re.compile(r"^(?:\\ |[\s$~])+|(?:\\q?quad|\\hspace\{[^}]*\}|\\\\|\\ |[\s$~,;])+$")
+# An answer that gives a choice by its letter, with or without its text: "Option (C) 12".
 _LABELLED = re.compile(
-    r"(?:the\s+)?(?:option|choice|answer|graph|figure|diagram|curve|point|statement|box|letter)?\s*(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf)\s*\{)?\s*(?:\(([A-J])\)|([A-J])[).:]?)\s*[.:]?\s*\}?\s*(.*)",
+    r"(?:the\s+)?(?:option|choice|answer|graph|figure|diagram|curve|point|statement|box|letter)?\s*"
+    r"(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf)\s*\{)?\s*(?:\(([A-J])\)|([A-J])[).:]?)\s*[.:]?\s*\}?\s*(.*)",
     re.IGNORECASE | re.DOTALL,
 )
-
 
 QUESTION_WINDOW = 20_000  # characters of a question that are looked at, from its end
 
@@ -26,7 +30,7 @@ class Label(NamedTuple):
 
 
 def listed(question: str) -> dict[str, str]:
-    """The choices a question lists, by letter; empty unless they run from A on."""
+    """The choices that a question lists, by letter; empty unless there are three or more, from A on."""
     question = question[-QUESTION_WINDOW:]
     marks = list(_LISTED.finditer(question))
     letters = ["".join(filter(None, m.groups())) for m in marks]

@@ -9,15 +9,19 @@ _SIGNS = re.compile(
     r"(?:\s|\$?\\(?:blacksquare|square|Box|qed|qedsymbol)\b\$?|Q\.?E\.?D\.?|<\|[^|<>\n]{1,30}\|>|</s>|(?<=\n)[-*_]{3,}"
     r"|[\u25a0-\u25ff\u2600-\u27bf\u220e\ufe0f\u2b50\U0001f000-\U0001faff])+$"
 )
+# What a model adds to be polite, on the last line.
 _PLEASANTRY = re.compile(
     r"\s+(?:let me know|i hope (?:this|it|that)|hope (?:this|that)|feel free|if you (?:have|need|want|would)|"
     r"is there anything|would you like)\b[^\n]{0,200}$",
     re.IGNORECASE,
 )
+# A choice alone: "B", "Option (B)", "B. a surplus".
 _CHOICE = re.compile(r"(?:(?:option|choice)\s+)?\(?[A-J]\)?(?:[.:)]\s*\S[^\n]*|[.:]?)", re.IGNORECASE)
+# The number to which an equation comes.
 _RESULT = re.compile(
     r"(?<![<>≤≥!])=\s*(?:\\?\$\s?)?(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?![\d.,]*\d|\s*[-+*/×÷^=(])"
 )
+# A line that names what it comes to: "Total kittens = 7 + 21 + 12 = 40".
 _TOTAL = re.compile(
     r"^(?:[-*]\s)?[A-Za-z' ]*\b(?:total|sum|remaining|left|altogether|result|final)\b[A-Za-z' ]*[:=]"
     r"(?:.*=)?\s*\\?\$?-?\d[\d,.]*(?:\s[a-z]+)?$",

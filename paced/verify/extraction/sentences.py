@@ -37,17 +37,22 @@ _REFUSES = re.compile(
     r"|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
     re.IGNORECASE,
 )
+# Words in brackets behind the answer: "6 trips (5 full ones and 1 partial)".
 _ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
+# What the last verb of a sentence says: "the total number of them is 12".
 _IS = re.compile(r"\b(?:is|are|be|equals)\s+(?:at\s+|about\s+)?((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
+# The letter of a choice: "so I would go with B", "Option C is correct".
 _CHOSEN = re.compile(
     r"^[^\d$\\]*\b(?:with|choose|select|pick|is|it's|be|option|choice|answer)\s+\(?([A-J])\)?$"
     r"|^(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)\b"
 )
+# What may stand right before a formula that is the answer.
 _SAYS = re.compile(
     r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get|have|obtain|find|yields?)|equals|:|=)\s*[*_]*$",
     re.IGNORECASE,
 )
-_WORTH = re.compile(  # "$\\binom{5}{2}$ is equal to 5 x 4 / 2 = 10"
+# The value that a formula is said to have: "$\\binom{5}{2}$ is equal to 5 x 4 / 2 = 10".
+_WORTH = re.compile(
     r"\s*(?:is|are|=|equals|gives|yields|becomes)\s+(?:(?:equal to|exactly|approximately|about)\s+)?(?=[-−(]?\\?\$?\d)"
 )
 # What a sentence leads to: "There are 12 boys and 6 girls, making a total of 18 kids".
@@ -56,19 +61,28 @@ _LED_TO = re.compile(
     r"|resulting in|for a total of)\s+(?=\S)",
     re.IGNORECASE,
 )
-_STATES = re.compile(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$")  # a number that follows
+# What may stand right before a number that is the answer.
+_STATES = re.compile(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$")
 _MOST_WORDS = 4  # of a formula with its unit, or of an answer in words
-_SPELLED = re.compile(  # "one" is more often no number
+# A number in words; "one" is more often none.
+_SPELLED = re.compile(
     rf"(?<![\w-])(?:{'|'.join(sorted(NUMBER_WORDS.keys() - {'one'}, key=len, reverse=True))})(?![\w-])", re.IGNORECASE
 )
 _PROSE_VALUE = re.compile(rf"\d|{_SPELLED.pattern}", re.IGNORECASE)
 _VALUE = re.compile(r"\d|\$|\\\(")
-_NAMED = re.compile(r"\b(?:is|be)\s+(?:on\s+)?(?:an?\s+)?[A-Z][a-z]{2,}$")  # "60 days later it is a Saturday"
+# A name as the answer: "60 days later it is a Saturday".
+_NAMED = re.compile(r"\b(?:is|be)\s+(?:on\s+)?(?:an?\s+)?[A-Z][a-z]{2,}$")
+_LONGEST_SENTENCE = 600  # characters
+
+
+def content_of(formula: re.Match[str]) -> str:
+    """A formula, found by ``FORMULA``, without its marks."""
+    return next(g for g in formula.groups() if g)
 
 
 def _without_names(formula: re.Match[str]) -> str:
     """A formula that is one letter and not the value of anything, "the number of $n$", as a letter of the text."""
-    inside = next(g for g in formula.groups() if g).strip()
+    inside = content_of(formula).strip()
     before, after = formula.string[: formula.start()], formula.string[formula.end() :]
     name = re.fullmatch(r"[A-Za-z](?:_\{?\w\}?)?", inside) and not _SAYS.search(before)
     return inside if name and _PROSE_VALUE.search(FORMULA.sub(" ", before + after)) else formula[0]
@@ -76,7 +90,7 @@ def _without_names(formula: re.Match[str]) -> str:
 
 def sentence_from(text: str, start: int) -> str:
     """From ``start`` to the end of the sentence; ends inside a formula do not count."""
-    stretch = text[start : start + 600]
+    stretch = text[start : start + _LONGEST_SENTENCE]
     masked = FORMULA.sub(lambda m: "x" * len(m[0]), stretch)
     end = SENTENCE_END.search(masked)
     return stretch[: end.start()] if end else stretch
@@ -122,7 +136,7 @@ class Sentence:
     @cached_property
     def contents(self) -> list[str]:
         """The formulas without their marks."""
-        return [next(g for g in m.groups() if g) for m in self.formulas]
+        return [content_of(m) for m in self.formulas]
 
     @cached_property
     def bold(self) -> list[str]:

@@ -3,18 +3,20 @@
 import re
 
 from paced.verify.extraction.choices import QUESTION_WINDOW
-from paced.verify.extraction.sentences import FORMULA
+from paced.verify.extraction.sentences import FORMULA, content_of
 from paced.verify.grammar.nodes import Call, Measured, PlainExpression, Power, Product, Sum
 from paced.verify.grammar.parse import read
 from paced.verify.grammar.units import Unit, unit
 from paced.verify.rules.relations import last_side
 
+# The unit that a question asks for: "in square inches", "how many feet".
 _ASKED = re.compile(
     r"\b(?:in|how many|number of)\s+"
     r"((?:(?:square|cubic)\s+)?[a-z]{2,}(?:\s+per\s+(?:(?:square|cubic)\s+)?[a-z]{2,})?)",
     re.IGNORECASE,
 )
 _LENGTHS = re.compile(r"\b(?:miles|yards|feet|inches|(?:kilo|centi|milli)?met(?:er|re)s|[kcm]m|ft)\b")
+# What a question tells to do with the formula behind it.
 _TASK = re.compile(
     r"\b(?:simplif\w+|comput\w+|evaluat\w+|calculat\w+|expand\w*|factor\w*|rationali[sz]\w+|multipl\w+|express|rewrite"
     r"|find|determine|what is|perform|convert|reduce)\b[^.?!]{0,200}$",
@@ -33,7 +35,7 @@ def restated(answer: str, gold: str, question: str) -> bool:
         return False
     question = question[-QUESTION_WINDOW:]
     return any(
-        given == last_side(read(next(g for g in formula.groups() if g)))
+        given == last_side(read(content_of(formula)))
         for formula in FORMULA.finditer(question)
         if _TASK.search(question[max(0, formula.start() - _TASK_WINDOW) : formula.start()])
     )
