@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import paced
 from paced.errors import VerifierError
 from paced.verify.rules.decision import Decision
 from paced.verify.rules.judge import Case
@@ -21,7 +20,8 @@ _CASE_SECONDS = 30.0  # the worker's own limit is far below; this one is for a w
 _START_SECONDS = 120.0  # until a worker has imported its libraries, on a busy machine
 _LONGEST_CHUNK = 65_536  # bytes read at once
 _PROGRAM = f"{__package__}.worker"
-_IMPORT_ROOT = str(Path(paced.__file__).resolve().parents[1])  # a worker runs the code that its parent runs
+# A worker runs the code that its parent runs: it imports from the folder that this package lies in.
+_IMPORT_ROOT = str(Path(__file__).resolve().parents[__name__.count(".")])
 
 
 class Judgement(NamedTuple):
