@@ -16,8 +16,8 @@ from pathlib import Path
 
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, StringExtractionConfig, parse, verify
 
+from paced.data.grade import pairs
 from paced.verify import Sample, Verifier
-from paced.verify.pairs import pairs
 
 LETTERS = (StringExtractionConfig(strings=tuple("ABCDEFGHIJ")),)
 MATHEMATICS = (LatexExtractionConfig(), ExprExtractionConfig())

@@ -110,7 +110,7 @@ def plan_command(arguments: argparse.Namespace) -> int:
 
 
 def grade_command(arguments: argparse.Namespace) -> int:
-    from paced.verify.pairs import grade_file
+    from paced.data.grade import grade_file
 
     print(grade_file(arguments.pairs, arguments.out, sys.stdout if arguments.explain else None))
     return 0

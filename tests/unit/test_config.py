@@ -310,7 +310,7 @@ def test_a_teachers_stages_take_turns(tmp_path: Path) -> None:
 
 def test_package_stands_for_the_installed_folder(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, BASE | {"student": {"path": "${package}/tiny/student"}}))
-    assert (Path(recipe.student.path).parents[1] / "config.py").is_file()
+    assert (Path(recipe.student.path).parents[1] / "stage.py").is_file()
 
 
 def test_presets(tmp_path: Path) -> None:

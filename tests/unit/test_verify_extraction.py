@@ -3,8 +3,8 @@
 import pytest
 
 from paced.verify import Sample, Verifier
-from paced.verify.choices import label, listed
-from paced.verify.extract import Found, extract
+from paced.verify.extraction.choices import label, listed
+from paced.verify.extraction.extract import Answer, extract
 
 
 def graded(verifier: Verifier, response: str, gold: str, question: str = "") -> str:
@@ -105,21 +105,21 @@ STATED = [
 @pytest.mark.parametrize(("response", "answer"), STATED)
 def test_where_the_answer_stands(response: str, answer: str) -> None:
     found = extract(response)
-    assert isinstance(found, Found)
+    assert isinstance(found, Answer)
     assert found.text.strip(" .$") == answer.strip(" .$")
 
 
 def test_an_answer_without_a_stop_counts_if_the_model_ended() -> None:
     response = "40 + 80 = 120\nShe spent $120 in 3 days"
-    assert not isinstance(extract(response), Found)
-    assert extract(response, finished=True) == Found(("$120",), "the last sentence")
+    assert not isinstance(extract(response), Answer)
+    assert extract(response, finished=True) == Answer(("$120",), "the last sentence")
 
 
 def test_of_several_numbers_the_one_that_the_question_does_not_have() -> None:
     response, question = "Kylar needs to pay $64 for 16 glasses.", "Kylar wants 16 glasses. How much is it?"
-    assert not isinstance(extract(response), Found)
-    assert extract(response, question=question) == Found(("$64",), "the last sentence")
-    assert not isinstance(extract(response, question="How much are some glasses?"), Found)
+    assert not isinstance(extract(response), Answer)
+    assert extract(response, question=question) == Answer(("$64",), "the last sentence")
+    assert not isinstance(extract(response, question="How much are some glasses?"), Answer)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_of_several_numbers_the_one_that_the_question_does_not_have() -> None:
     ],
 )
 def test_no_answer_is_picked_out_of(response: str) -> None:
-    assert not isinstance(extract(response), Found)
+    assert not isinstance(extract(response), Answer)
 
 
 @pytest.mark.parametrize(

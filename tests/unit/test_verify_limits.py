@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from paced.errors import VerifierError
-from paced.verify import Sample, Verdict, Verifier, pool, worker
+from paced.verify import Sample, Verdict, Verifier
+from paced.verify.workers import pool, worker
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,14 +86,14 @@ def test_hostile_answers(verifier: Verifier) -> None:
             slow.append((name, seconds))
     assert not slow
     after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert after == before or after * (1 if sys.platform == "darwin" else 1024) < worker.MEMORY
+    assert after == before or after * (1 if sys.platform == "darwin" else 1024) < worker.MEMORY_BYTES
     assert graded(verifier, r"\boxed{\frac{(2n)!}{n!n!}}", r"\binom{2n}{n}").outcome == "correct"
 
 
 def rules_of_a_worker(decided: str, cases: list[float], limits: str = "") -> list[str]:
     """What a worker says of cases that a stand-in decides."""
     program = (
-        f"import sys, time; from paced.verify import worker; {limits}\n"
+        f"import sys, time; from paced.verify.workers import worker; {limits}\n"
         f"worker.decided = lambda case: {{'correct': True, 'rule': {decided}}}\n"
         f"sys.stdin = {list(map(str, cases))}; worker.main()"
     )
@@ -106,7 +107,7 @@ def test_memory_is_limited() -> None:
 
 def test_time_is_the_cases_own_and_not_that_of_a_busy_machine() -> None:
     used = "time.sleep(case) if case else sum(iter(int, 1))"  # waits so long; 0: works without end
-    limits = "worker.SECONDS, worker.WALL = 0.3, 3"
+    limits = "worker.CPU_SECONDS, worker.WALL_SECONDS = 0.3, 3"
     assert rules_of_a_worker(f"str({used})", [1, 0, 60], limits) == [
         "None", "took longer than 0.3 s of processor time", "took longer than 3 s"
     ]  # fmt: skip

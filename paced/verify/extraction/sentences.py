@@ -1,0 +1,379 @@
+"""What a sentence comes to: the answer it states, or None where that is not clear."""
+
+import itertools
+import re
+from collections.abc import Callable
+from functools import cached_property
+
+from paced.verify.extraction.choices import QUESTION_WINDOW
+from paced.verify.grammar.notation import Unreadable
+from paced.verify.grammar.parse import parse
+from paced.verify.grammar.words import NUMBER_WORDS
+
+# Dollars are mathematics as pandoc reads them: no blank inside, no digit behind (or blanks on both sides); else money.
+FORMULA = re.compile(
+    r"(?<!\\)\$\$(.+?)(?<!\\)\$\$"
+    r"|(?<!\\)\$(?=\S)((?:[^$\n\\]|\\.)+?)(?<=\S)\$(?!\d)|(?<!\\)\$(?=[ ])((?:[^$\n\\]|\\.)+?)(?<=[ ])\$(?!\d)"
+    r"|\\\((.+?)\\\)|\\\[(.+?)\\\]",
+    re.DOTALL,
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*|__([^_\n]{1,200})__")
+SENTENCE_END = re.compile(
+    r"(?<![ap]\.m)(?<!\bi\.e)(?<!\be\.g)(?<!\bNo)(?<!\bsq)(?<!\bapprox)[.!?。](?=\s|$|[*_\"')\]}]+(?:\s|$))|\n\s*\n|\n"
+)
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:(?<![)\]}])[-+−–])?(?:\\?\$\s?)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+    r"(?:\s?/\s?\d+(?:\.\d+)?)?(?:\s?\\?%)?(?![\w^_/])"
+)
+OPENING = re.compile(
+    r"^(?:(?:therefore|thus|hence|so|then|simply|just|indeed|approximately|about|exactly|equal to)[,\s]+|[∴⇒→=]\s*)",
+    re.IGNORECASE,
+)
+_HEADED = re.compile(r"^\*\*[^*\n]{1,40}(?:[:：]\*\*|\*\*[:：])\s*(?=\S)")
+# A "not" before any value (but in "Not in the club: 30 - 18 = 12"), or one that takes a value back; "15 students did
+# not come" is neither.
+_REFUSES = re.compile(
+    r"[^\d$*\\]*\b(?:not|isn't|cannot|can't)\b(?![^\d$*\\:]*:[^:=]+=)"
+    r"|.*\b(?:not|isn't) (?:the|an?|correct|valid|possible|right|true)\b",
+    re.IGNORECASE,
+)
+# Words in brackets behind the answer: "6 trips (5 full ones and 1 partial)".
+_ASIDE = re.compile(r"\s\([^()]*[A-Za-z]{2}[^()]*\)")
+# What the last verb of a sentence says: "the total number of them is 12".
+_IS = re.compile(r"\b(?:is|are|be|equals)\s+(?:at\s+|about\s+)?((?:(?!\b(?:is|are|be|equals)\b).)+)$", re.IGNORECASE)
+# The letter of a choice: "so I would go with B", "Option C is correct".
+_CHOSEN = re.compile(
+    r"^[^\d$\\]*\b(?:with|choose|select|pick|is|it's|be|option|choice|answer)\s+\(?([A-J])\)?$"
+    r"|^(?:[Oo]ption |[Cc]hoice )?\(?([A-J])\)?\s+is\s+(?:the\s+)?(?:correct|right|best|true)\b"
+)
+# What may stand right before a formula that is the answer.
+_SAYS = re.compile(
+    r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get|have|obtain|find|yields?)|equals|:|=)\s*[*_]*$",
+    re.IGNORECASE,
+)
+# The value that a formula is said to have: "$\\binom{5}{2}$ is equal to 5 x 4 / 2 = 10".
+_WORTH = re.compile(
+    r"\s*(?:is|are|=|equals|gives|yields|becomes)\s+(?:(?:equal to|exactly|approximately|about)\s+)?(?=[-−(]?\\?\$?\d)"
+)
+# What a sentence leads to: "There are 12 boys and 6 girls, making a total of 18 kids".
+_LED_TO = re.compile(
+    r",?\s+(?:so|thus|hence|therefore|which (?:gives|means|makes|rounds to|equals|totals)|giving|making|leaving"
+    r"|resulting in|for a total of)\s+(?=\S)",
+    re.IGNORECASE,
+)
+# What may stand right before a number that is the answer.
+_STATES = re.compile(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$")
+_MOST_WORDS = 4  # of a formula with its unit, or of an answer in words
+# A number in words; "one" is more often none.
+_SPELLED = re.compile(
+    rf"(?<![\w-])(?:{'|'.join(sorted(NUMBER_WORDS.keys() - {'one'}, key=len, reverse=True))})(?![\w-])", re.IGNORECASE
+)
+_PROSE_VALUE = re.compile(rf"\d|{_SPELLED.pattern}", re.IGNORECASE)
+_VALUE = re.compile(r"\d|\$|\\\(")
+# A name as the answer: "60 days later it is a Saturday".
+_NAMED = re.compile(r"\b(?:is|be)\s+(?:on\s+)?(?:an?\s+)?[A-Z][a-z]{2,}$")
+_LONGEST_SENTENCE = 600  # characters
+
+
+def content_of(formula: re.Match[str]) -> str:
+    """A formula, found by ``FORMULA``, without its marks."""
+    return next(g for g in formula.groups() if g)
+
+
+def _without_names(formula: re.Match[str]) -> str:
+    """A formula that is one letter and not the value of anything, "the number of $n$", as a letter of the text."""
+    inside = content_of(formula).strip()
+    before, after = formula.string[: formula.start()], formula.string[formula.end() :]
+    name = re.fullmatch(r"[A-Za-z](?:_\{?\w\}?)?", inside) and not _SAYS.search(before)
+    return inside if name and _PROSE_VALUE.search(FORMULA.sub(" ", before + after)) else formula[0]
+
+
+def sentence_from(text: str, start: int) -> str:
+    """From ``start`` to the end of the sentence; ends inside a formula do not count."""
+    stretch = text[start : start + _LONGEST_SENTENCE]
+    masked = FORMULA.sub(lambda m: "x" * len(m[0]), stretch)
+    end = SENTENCE_END.search(masked)
+    return stretch[: end.start()] if end else stretch
+
+
+def readable(text: str) -> bool:
+    """Is a sentence mathematics as a whole, and not words with formulas in them?"""
+    around, formulas = FORMULA.subn(" ", text)
+    if formulas > 1 or (formulas and re.search(r"[A-Za-z]{2}", around)):
+        return False
+    if len(re.findall(r"(?<![\\A-Za-z{])[A-Za-z]{2,}", text)) > _MOST_WORDS:
+        return False
+    try:
+        parse(text)
+    except (Unreadable, RecursionError):
+        return False
+    return True
+
+
+def is_formula(line: str) -> bool:
+    """Is a line mathematics and nothing else?"""
+    return bool(re.search(r"[\d\\=]", line)) and readable(line)
+
+
+def is_label(text: str) -> bool:
+    """Is a text the letter of a choice and nothing else?"""
+    return bool(re.fullmatch(r"\W{0,4}(?:\\text(?:bf)?\{)?\(?[A-J]\)?\}?\W{0,3}", text))
+
+
+class Sentence:
+    """A sentence whose answer is looked for; what the steps need of it is found once.
+
+    With ``marked`` it is what follows "the answer is". ``result`` is the number that the working before it came to.
+    """
+
+    def __init__(self, text: str, marked: bool, result: str, question: str):
+        self.text, self.marked, self.result, self.question = text, marked, result, question
+
+    @cached_property
+    def formulas(self) -> list[re.Match[str]]:
+        return list(FORMULA.finditer(self.text))
+
+    @cached_property
+    def contents(self) -> list[str]:
+        """The formulas without their marks."""
+        return [content_of(m) for m in self.formulas]
+
+    @cached_property
+    def bold(self) -> list[str]:
+        return [a or b for a, b in _BOLD.findall(self.text)]
+
+    @cached_property
+    def numbers(self) -> list[re.Match[str]]:
+        return list(_NUMBER.finditer(self.text))
+
+
+Step = Callable[[Sentence], str | None]
+"""The answer of a sentence; empty if it surely has none, None if the step does not apply."""
+_NO_ANSWER = ""
+
+
+def answer_in(sentence: str, marked: bool = False, result: str = "", question: str = "") -> str | None:
+    """The answer that a sentence comes to; None if that is not clear.
+
+    With ``marked`` it is what follows "the answer is", and what it begins with is the answer. ``result`` is the number
+    that the working before it came to: of several numbers in the sentence that one is the answer, or else the only one
+    that ``question`` does not have.
+    """
+    text = sentence
+    for simplified, steps in _STAGES:
+        text = simplified(text)
+        simple = Sentence(text, marked, result, question)
+        for step in steps:
+            answer = step(simple)
+            if answer is not None:
+                return answer or None
+    return None
+
+
+# The sentence as it stands
+
+
+def _without_opening(text: str) -> str:
+    text = text.strip().removeprefix("**" if text.count("**") % 2 else "").strip("_ \t")
+    return OPENING.sub("", _HEADED.sub("", text))
+
+
+def _choice_with_its_text(s: Sentence) -> str | None:
+    return s.text if re.match(r"\(?[A-J][).:]\s", s.text) else None
+
+
+def _refusal(s: Sentence) -> str | None:
+    """A sentence that says what the answer is not, or that is a box, which is looked at elsewhere."""
+    refused = not s.text or re.search(r"\\(?:boxed|fbox)", s.text) or _REFUSES.match(s.text)
+    return _NO_ANSWER if refused else None
+
+
+def _what_it_leads_to(s: Sentence) -> str | None:
+    led = [] if s.marked else list(_LED_TO.finditer(s.text))
+    return answer_in(s.text[led[-1].end() :]) if led else None
+
+
+def _chosen_letter(s: Sentence) -> str | None:
+    chosen = _CHOSEN.search(s.text)
+    return (chosen[1] or chosen[2]) if chosen else None
+
+
+def _whole_sentence(s: Sentence) -> str | None:
+    return s.text if readable(s.text) or is_label(s.text) else None
+
+
+def _number_in_front(s: Sentence) -> str | None:
+    """The number with which what follows "the answer is" begins, if it is not the first of a computation."""
+    if not s.marked or FORMULA.match(s.text):  # $8, 32,$ and $44$
+        return None
+    first = _NUMBER.match(s.text)
+    if first is None or re.match(r"[^.]{0,30}?[-+*/=×÷^<>]", s.text[first.end() :]):
+        return None
+    return first[0] + _time_tail(s.text[first.end() :])
+
+
+def _bold_part(s: Sentence) -> str | None:
+    if len(s.bold) != 1:
+        return None
+    [part] = s.bold
+    if readable(part) or not re.search(r"\d", s.text.replace(part, "")):
+        return answer_in(part) or part
+    if (first := _NUMBER.match(part)) and not _VALUE.search(s.text.rpartition(part)[2]):
+        return first[0].strip()  # 3 - 2 = **1 more hot dog** than Luke
+    return None
+
+
+# Its formulas
+
+
+def _with_names_as_letters(text: str) -> str:
+    return FORMULA.sub(_without_names, text)
+
+
+def _formulas_side_by_side(s: Sentence) -> str | None:
+    if len(s.contents) < 2:
+        return None
+    gaps = [s.text[a.end() : b.start()] for a, b in itertools.pairwise(s.formulas)]
+    if not all(re.fullmatch(r"[\s,;&]*(?:and|or)?[\s,]*", g) for g in gaps):
+        return None
+    last = s.contents[-1]
+    combined = re.match(r"[^=]*[^\s=(][+-][^=]*=", last.replace(" ", ""))  # p = 3 and q = 4 and p + q = 7
+    return last if combined else ", ".join(s.contents)
+
+
+def _only_formula(s: Sentence) -> str | None:
+    """The only formula, with its unit behind it or the value that it is said to be equal to."""
+    if len(s.contents) != 1:
+        return None
+    [content] = s.contents
+    tail = s.text[s.formulas[0].end() :]
+    if (value := _WORTH.match(tail)) and "=" not in content and (found := answer_in(tail[value.end() :])):
+        return found
+    with_unit = content + rf"\text{{{tail.strip()}}}"
+    return with_unit if re.fullmatch(r"\s*[a-z ]{1,30}", tail) and readable(with_unit) else content
+
+
+def _formula_in_front(s: Sentence) -> str | None:
+    return s.contents[0] if s.marked and s.formulas and s.formulas[0].start() == 0 else None
+
+
+def _stated_formula(s: Sentence) -> str | None:
+    """Of several formulas the last behind "is" or "so"; without one the first, if it alone is an equation."""
+    if not s.contents:
+        return None
+    stated = [c for c, m in zip(s.contents, s.formulas, strict=True) if _SAYS.search(s.text[: m.start()])]
+    if stated:
+        return stated[-1]
+    equations = [c for c in s.contents if "=" in c]
+    if s.formulas[0].start() == 0 and len(equations) == 1 and "=" in s.contents[0]:
+        return s.contents[0]  # f(x) = x^2 for all real x
+    return _NO_ANSWER
+
+
+def _right_side(s: Sentence) -> str | None:
+    _, sign, right = s.text.rpartition("=")
+    return right if sign and readable(right) else None
+
+
+def _what_it_is(s: Sentence) -> str | None:
+    said = _IS.search(s.text)
+    return said[1] if said and re.search(r"\d", said[1]) and readable(said[1]) else None
+
+
+# Its numbers and words
+
+
+def _without_asides(text: str) -> str:
+    return _ASIDE.sub("", text)
+
+
+def _only_number(s: Sentence) -> str | None:
+    if len({m[0] for m in s.numbers}) != 1:
+        return None
+    last = s.numbers[-1]
+    if _NAMED.search(s.text) and last.end() < len(s.text) / 2:
+        return None
+    return last[0].strip() + _time_tail(s.text[last.end() :])
+
+
+def _stated_number(s: Sentence) -> str | None:
+    stated = [m for m in s.numbers if _STATES.search(s.text[: m.start()])]
+    return stated[-1][0].strip() if stated else None
+
+
+def _result_of_the_working(s: Sentence) -> str | None:
+    same = [m[0] for m in s.numbers if s.result and digits_of(m[0]) == s.result]
+    return same[-1].strip() if same else None
+
+
+def _number_that_the_question_lacks(s: Sentence) -> str | None:
+    if not s.question:
+        return None
+    given = {digits_of(m[0]) for m in _NUMBER.finditer(s.question[-QUESTION_WINDOW:])}
+    new = {digits: m[0] for m in s.numbers if (digits := digits_of(m[0])) not in given}
+    return new.popitem()[1].strip() if len(new) == 1 else None
+
+
+def _spelled_number(s: Sentence) -> str | None:
+    spelled = [] if s.numbers else _SPELLED.findall(s.text)
+    return spelled[0] if len(spelled) == 1 else None
+
+
+def _few_words(s: Sentence) -> str | None:
+    """The words behind the last "is", or a sentence of a few words; with a number in it only if it ends in a name."""
+    if s.numbers and not _NAMED.search(s.text):
+        return None
+    named = re.search(r"\b(?:is|are|be)\s+((?:on\s+)?(?:\S+\s+){0,2}\S+)$", s.text)
+    if named:
+        return named[1]
+    return s.text if len(s.text.split()) <= _MOST_WORDS else None
+
+
+# The steps are tried in order, each stage on the text of the one before it, further simplified.
+_STAGES: tuple[tuple[Callable[[str], str], tuple[Step, ...]], ...] = (
+    (
+        _without_opening,
+        (
+            _choice_with_its_text,
+            _refusal,
+            _what_it_leads_to,
+            _chosen_letter,
+            _whole_sentence,
+            _number_in_front,
+            _bold_part,
+        ),
+    ),
+    (
+        _with_names_as_letters,
+        (
+            _formulas_side_by_side,
+            _only_formula,
+            _formula_in_front,
+            _stated_formula,
+            _right_side,
+            _what_it_is,
+        ),
+    ),
+    (
+        _without_asides,
+        (
+            _only_number,
+            _stated_number,
+            _result_of_the_working,
+            _number_that_the_question_lacks,
+            _spelled_number,
+            _few_words,
+        ),
+    ),
+)
+
+
+def digits_of(number: str) -> str:
+    """A number as written, without money signs and commas."""
+    return re.sub(r"[\\$,\s%]|\.0+$", "", number)
+
+
+def _time_tail(text: str) -> str:
+    """What makes a number a time of day: minutes, and the half of the day; empty if neither follows."""
+    tail = re.match(r"\s?(?:[ap]\.?m\b\.?|:\d\d(?:\s?[ap]\.?m\b)?)", text, re.IGNORECASE)
+    return tail[0] if tail else ""

@@ -1,0 +1,149 @@
+"""Where a response says what its answer is: boxes, "#### ..." lines, "the answer is ...", headings.
+
+Every search is linear in the text.
+"""
+
+import re
+from typing import NamedTuple
+
+from paced.verify.extraction.endings import first_block, last_value
+from paced.verify.extraction.sentences import SENTENCE_END, answer_in, readable, sentence_from
+
+MOST_STATEMENTS = 30  # of one kind that are looked at, from the last
+# Characters that are looked at: behind a box that is never closed, behind and before the word "answer" and before that
+# for a denial, below a heading; and those behind a box that may end in an "Answer:" line.
+_UNCLOSED_WINDOW, _AFTER_WINDOW, _BEFORE_WINDOW, _DENIAL_WINDOW, _TITLE_WINDOW = 300, 140, 250, 60, 1_000
+_LONGEST_END = 400
+
+
+class Statement(NamedTuple):
+    """The place of a statement in the text, and the answer that it states."""
+
+    start: int
+    end: int
+    content: str
+
+
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
+_BRACE = re.compile(r"\\[{}\\]|[{}]")
+_FORMULA_END = re.compile(r"\$|\\\)|\\\]")
+_BARE = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|\\frac\s*\d\s*\d|\\[a-zA-Z]+|[A-Za-z]")
+_INTRODUCTION = re.compile(r"^\s*\\text\s*\{[^{}]{0,80}(?:\b(?:is|are|equals)(?:\s+about)?:?|:)\s*\}(?=\s*[^\s{])")
+_HASHES = re.compile(r"^[ \t>*]*####[ \t]*(?=\S)([^\n]{1,300})", re.MULTILINE)
+_MARK = re.compile(r"answer|\bans(?=[:.] ?\S)|(?:correct|right|best) (?:option|choice)|答案|答：", re.IGNORECASE)
+_BEFORE = re.compile(
+    r"([^\n]{1,200}?)(?:,?\s+which)?\s+(?:is|are)\s+(?:the|our|my)\s+(?:final\s+|correct\s+|right\s+|best\s+)?$",
+    re.IGNORECASE,
+)  # "42 is the answer"
+_AFTER = re.compile(
+    r"[*_]{0,3}(?:(?:s|\(s\))?[*_]{0,3}\s{0,2}(?:to|of|for|in|,|therefore|thus|then|choice|option|value|key)?\b"
+    r"[^.\n:=$\\]{0,80}?)?\s{0,3}[*_]{0,3}\s{0,2}"
+    r"(?P<sign>:|=|：|是|为|\b(?:is|are|was|be|equals|would be|should be|must be)\b)(?P<rest>[\s*_:：]{0,12})",
+    re.IGNORECASE,
+)
+_TITLE = re.compile(
+    r"(?:^|\n)[ \t]*(?:#{1,6}[ \t]*|[*_]{2})?(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t]*[*_:.]{0,4}[ \t]*\n+",
+    re.IGNORECASE,
+)
+_ANSWER_LINE = re.compile(
+    r"^[#*\s]{0,6}(?:final )?answer\W{0,4}[:：]\**[ \t]*(\S[^\n]{0,200})$", re.IGNORECASE | re.MULTILINE
+)
+_DENIED = re.compile(
+    r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE
+)
+
+
+def boxes(text: str) -> list[Statement]:
+    """All boxes that are not inside another one, in order; empty ones only if all are empty."""
+    closings: dict[int, int] | None = None
+    found: list[Statement] = []
+    for match in _BOX.finditer(text):
+        start, at = match.start(), match.end()
+        if found and start < found[-1].end:
+            continue
+        closings = _closings(text, start) if closings is None else closings
+        if (box := _box(text, start, at, closings)) is not None:
+            found.append(box)
+    return [s._replace(content=_INTRODUCTION.sub("", s.content)) for s in found if s.content.strip()] or found
+
+
+def _box(text: str, start: int, at: int, closings: dict[int, int]) -> Statement | None:
+    """The box from ``start`` on, whose content begins at ``at``; None if it has no content that ends."""
+    if text[at : at + 1] != "{":
+        bare = _BARE.match(text, at)
+        return Statement(start, bare.end(), bare[0]) if bare else None
+    if (end := closings.get(at)) is not None:
+        return Statement(start, end + 1, text[at + 1 : end])
+    stop = _FORMULA_END.search(text, at, at + _UNCLOSED_WINDOW)  # never closed: read to the end of its formula
+    if stop is None or "\n" in text[at : stop.start()].strip():
+        return None
+    return Statement(start, stop.start(), text[at + 1 : stop.start()])
+
+
+def _closings(text: str, start: int) -> dict[int, int]:
+    """Where each brace from ``start`` on closes, found in one pass."""
+    closings: dict[int, int] = {}
+    opened: list[int] = []
+    for match in _BRACE.finditer(text, start):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif match[0] == "}" and opened:
+            closings[opened.pop()] = match.start()
+    return closings
+
+
+def hashes(text: str) -> list[Statement]:
+    """The last ``#### ...`` lines that are no headings."""
+    lines = list(_HASHES.finditer(text))[-MOST_STATEMENTS:]
+    return [Statement(m.start(), m.end(), answer) for m in lines if (answer := _on_hash_line(m[1]))]
+
+
+def _on_hash_line(content: str) -> str | None:
+    """The answer on a ``####`` line; None for a heading."""
+    content = content.strip()
+    if re.match(r"[\d\-+.$\\(\[{−]|\*\*[\d\-+.$\\(]", content) or len(content.split()) == 1:
+        return answer_in(content) or content
+    return None
+
+
+def statements(text: str) -> list[Statement]:
+    """What stands before and after "answer is", "Answer:" and the like, and below headings of that name."""
+    found: list[Statement] = []
+    for mark in list(_MARK.finditer(text))[-MOST_STATEMENTS:]:
+        after = _AFTER.match(text, mark.end(), mark.end() + _AFTER_WINDOW)
+        if after is None:
+            content = _said_before(text, mark.start())
+            found += [Statement(mark.start(), mark.end(), content)] if content else []
+        elif not _DENIED.search(text[max(0, mark.start() - _DENIAL_WINDOW) : mark.start()]):
+            statement = _said_after(text, mark.start(), after.end())
+            found += [statement] if statement else []
+    for title in list(_TITLE.finditer(text))[-MOST_STATEMENTS:]:
+        content = last_value(first_block(text[title.end() : title.end() + _TITLE_WINDOW]))
+        found += [Statement(title.start(), title.end(), content)] if content else []
+    return found
+
+
+def _said_after(text: str, mark: int, rest: int) -> Statement | None:
+    """The answer that stands from ``rest`` on, behind "the answer is", which begins at ``mark``."""
+    if re.match(r"(?:not|n't)\b", text[rest : rest + 4]):
+        return None
+    sentence = sentence_from(text, rest)
+    if not sentence.strip("*_ \t$"):
+        return None
+    opened_in_bold = text.count("**", text.rfind("\n", 0, mark) + 1, rest) % 2 == 1
+    content = answer_in(sentence.partition("**")[0] if opened_in_bold else sentence, marked=True)
+    return Statement(mark, rest + len(sentence), content) if content else None
+
+
+def _said_before(text: str, mark: int) -> str | None:
+    """The answer that stands before its name: "42 is the answer"."""
+    line = text[max(text.rfind("\n", 0, mark) + 1, mark - _BEFORE_WINDOW) : mark]
+    before = _BEFORE.search(line)
+    return answer_in(SENTENCE_END.split(before[1])[-1]) if before else None
+
+
+def answer_line(rest: str) -> str | None:
+    """The answer of an "Answer:" line after the last box, near the end of the response."""
+    lines = list(_ANSWER_LINE.finditer(rest)) if len(rest) < _LONGEST_END else []
+    content = answer_in(lines[-1][1], marked=True) if lines else None
+    return content if content and re.search(r"\d", content) and readable(content) else None

@@ -1,0 +1,166 @@
+"""The verifier: it finds a response's answer, compares it with the gold answer, and says what came of it.
+
+Most answers are decided in the calling process, by exact and bounded arithmetic; the rest by worker processes with
+limits on time and memory, started when the first such answer comes.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple, Self
+
+from paced.tiny.world import working
+from paced.verify.extraction.choices import listed
+from paced.verify.extraction.extract import NoAnswer, extract
+from paced.verify.grammar.nodes import Number, Text
+from paced.verify.grammar.notation import LONGEST
+from paced.verify.grammar.parse import read
+from paced.verify.rules.asked import restated, with_asked_unit
+from paced.verify.rules.decision import Decision, Undecided
+from paced.verify.rules.equality import BoundedEngine
+from paced.verify.rules.judge import Case, judge
+from paced.verify.workers.pool import Pool
+
+Outcome = Literal["correct", "wrong", "unknown"]
+_MOST_WORDS = 4  # of a gold answer that is no mathematics
+
+
+class Sample(NamedTuple):
+    """A response to grade, of a problem from ``source``; ``finish`` is empty where nobody knows how it ended."""
+
+    source: str
+    response: str
+    gold: str
+    question: str = ""
+    finish: str = ""
+
+
+class Verdict(NamedTuple):
+    """Does a response answer its problem, and how that was found.
+
+    ``extracted`` is the part of the response that was compared, None when there was none; ``where`` says in words where
+    it stands. ``reason`` names the rule that decided, ``worker`` says whether a worker process did, and ``seconds`` how
+    long it took.
+    """
+
+    outcome: Outcome
+    extracted: str | None
+    reason: str = ""
+    seconds: float = 0.0
+    where: str = ""
+    worker: bool = False
+
+
+Provisional = tuple[Verdict, Case | None]
+"""A verdict, and the case for a worker if that has to decide."""
+
+
+def written_working(sample: Sample) -> Provisional:
+    """The tiny world: the whole working must be right, because its last number alone can be guessed."""
+    try:
+        expected = working(sample.question)
+    except ValueError:
+        return Verdict("wrong", sample.response, "no prompt of this world"), None
+    right = sample.response == expected == sample.gold
+    return Verdict("correct" if right else "wrong", sample.response, "the whole working"), None
+
+
+def mathematics(sample: Sample) -> Provisional:
+    """Everything else: the response's final answer against the gold answer."""
+    if not sample.gold.strip():
+        return Verdict("wrong", None, "the gold answer is empty"), None
+    found = extract(sample.response, sample.finish == "stop", sample.question)
+    if isinstance(found, NoAnswer):
+        return Verdict("wrong", None, found.reason), None
+    verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)
+    if len(found.parts) == 1 and restated(found.text, sample.gold, sample.question):
+        return verdict._replace(outcome="wrong", reason="the question's own expression, not worked out"), None
+    gold = sample.gold if len(found.parts) > 1 else with_asked_unit(sample.gold, found.text, sample.question)
+    case = Case(found.parts, gold, listed(sample.question))
+    try:
+        decision = judge(case, BoundedEngine())
+    except Undecided:
+        return verdict._replace(worker=True), case
+    return verdict._replace(outcome=_outcome(decision), reason=decision.rule), None
+
+
+def _outcome(decision: Decision | None) -> Outcome:
+    return "unknown" if decision is None else "correct" if decision.correct else "wrong"
+
+
+VERIFIERS: dict[str, Callable[[Sample], Provisional]] = {"tiny": written_working}  # all others: mathematics
+
+
+class Verifier:
+    """Grades samples in batches; a context manager, because it may hold worker processes."""
+
+    def __init__(self, processes: int = 2):
+        self._pool = Pool(processes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def grade(self, samples: Sequence[Sample]) -> list[Verdict]:
+        """Verdicts in order.
+
+        A sample that failed is unknown, never wrong (method section 1). One cut by the token limit is wrong: whatever
+        stands in the middle of an unfinished response is not its answer.
+
+        Raises:
+            VerifierError: worker processes cannot start.
+        """
+        verdicts: list[Verdict] = []
+        cases: dict[int, Case] = {}
+        for index, sample in enumerate(samples):
+            began = time.perf_counter()
+            verdict, case = _first_step(sample)
+            if case:
+                cases[index] = case
+            verdicts.append(verdict._replace(seconds=time.perf_counter() - began))
+        for index, judgement in zip(cases, self._pool.judge(list(cases.values())), strict=True):
+            v = verdicts[index]
+            verdicts[index] = v._replace(
+                outcome=_outcome(judgement.decision), reason=judgement.reason, seconds=v.seconds + judgement.seconds
+            )
+        return verdicts
+
+    def grade_golds(self, samples: Sequence[Sample]) -> list[Verdict]:
+        """Grade gold answers as if they were responses: a gold its own verifier rejects would make all samples wrong.
+
+        A gold that only its very words would match is rejected too.
+        """
+        verdicts = self.grade([s._replace(response=gold_response(s.source, s.gold), finish="stop") for s in samples])
+        return [
+            Verdict("wrong", None, fault) if (fault := _fault(s.source, s.gold)) else v
+            for s, v in zip(samples, verdicts, strict=True)
+        ]
+
+
+def _fault(source: str, gold: str) -> str | None:
+    """Why no response could be graded against a gold answer, None if some could."""
+    if source == "tiny":
+        return None
+    node = read(gold)
+    if isinstance(node, Text) and not any(c.isalnum() for c in node.words):
+        return "nothing to compare with"
+    if source == "gsm8k" and not isinstance(node, Number):
+        return "no number"
+    if isinstance(node, Text) and (len(node.words.split()) > _MOST_WORDS or "\\" in node.words or "=" in node.words):
+        return "neither mathematics that can be read nor a few words"
+    return None
+
+
+def gold_response(source: str, gold: str) -> str:
+    """A response that states the gold answer."""
+    return gold if source == "tiny" else f"\\boxed{{{gold}}}"
+
+
+def _first_step(sample: Sample) -> Provisional:
+    """What the calling process says of a sample."""
+    if sample.finish == "error":
+        return Verdict("unknown", None, "the sample failed"), None
+    if sample.finish == "length":
+        return Verdict("wrong", None, "cut by the token limit"), None
+    return VERIFIERS.get(sample.source, mathematics)(sample)
