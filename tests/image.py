@@ -67,6 +67,9 @@ class Build:
                 python = shutil.which(f"python{version[1]}")
                 assert python, f"FROM {arguments}: this machine has no python{version[1]}"
                 real = subprocess.check_output([python, "-c", "import sys; print(sys.executable)"], text=True).strip()
+                for folder in Path(real).parents:  # an interpreter below /root is the image's user's, too
+                    inside = self.root / str(folder).lstrip("/")
+                    inside.chmod(inside.stat().st_mode | 0o055)
                 self.run(f"{shlex.quote(real)} -m venv {BASE}")
             case "ARG" | "ENV":
                 self.variables |= dict(word.split("=", 1) for word in shlex.split(arguments))

@@ -260,7 +260,7 @@ def test_no_more_than_wanted_at_once(imitate: Any) -> None:
 
 
 def test_a_server_that_keeps_failing(imitate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paced.engines.server.RETRIES", 1)
+    monkeypatch.setattr("paced.sampling.engines.server.RETRIES", 1)
     url, kind = imitate(failures=100, ids=[5, 1])
     with pytest.raises(EngineError, match="failed 2 times: see the server's own log"):
         ask(engine(url))
@@ -268,7 +268,7 @@ def test_a_server_that_keeps_failing(imitate: Any, monkeypatch: pytest.MonkeyPat
 
 
 def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paced.engines.server.RETRIES", 1)
+    monkeypatch.setattr("paced.sampling.engines.server.RETRIES", 1)
     url = f"http://127.0.0.1:{free_port()}/v1"
     with pytest.raises(EngineError) as error:
         ask(engine(url))

@@ -124,7 +124,7 @@ def test_a_continuation_is_split_off_where_both_are_one_text() -> None:
 
 
 def test_normaliser_in_chunks_and_low_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("paced.choices.COLUMNS", 3)
+    monkeypatch.setattr("paced.sampling.likelihoods.COLUMNS", 3)
     hidden, weight = torch.randn(5, 4), torch.randn(10, 4).bfloat16()
     expected = (hidden.double() @ weight.double().T).logsumexp(-1)
     torch.testing.assert_close(

@@ -10,8 +10,8 @@ from reference import FORMS, LOSS, PRECISIONS, Once, V, akl_of_constant_share, c
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import paced.losses as losses
-from paced.losses import LOSSES, Projection, exact, fused_loss
+import paced.losses.fused
+from paced.losses import LOSSES, Projection, TeacherLogits, exact, fused_loss
 
 ROWS, HIDDEN = 13, 8
 SOFTCAP, TEMPERATURE = 5.0, 0.7
@@ -45,7 +45,7 @@ def cut_up(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     Up to 8 (HIDDEN), the first 8 have their logits in the gradient of a trained weight; ``chunk`` cuts what is left.
     """
     for name, value in (("LOGITS", chunk * V), ("BLOCK", 3 * V), ("PART", 5)):
-        monkeypatch.setattr(losses, name, value)
+        monkeypatch.setattr(paced.losses.fused, name, value)
 
 
 @PRECISIONS
@@ -182,7 +182,7 @@ def test_fused_takes_memory_for_a_chunk_of_logits(rows: int, state: str, monkeyp
     """And with a trained weight for none up to H positions: they lie in its gradient's."""
     size, hidden, chunk, step = 1000, 64, 16, 2
     for name, value in (("LOGITS", chunk * size), ("BLOCK", step * size), ("PART", 100)):
-        monkeypatch.setattr(losses, name, value)
+        monkeypatch.setattr(paced.losses.fused, name, value)
     make = torch.Generator().manual_seed(0)
     h, w = (torch.randn(n, hidden, generator=make, requires_grad=True) for n in (rows, size))
     w.requires_grad_(state != "frozen")
@@ -230,13 +230,13 @@ def test_teacher_logits_are_computed_ahead_of_the_positions_asked_for(
     hidden, weight, bias, *_ = inputs()
     expected = (hidden @ weight.T + bias)[:, :V].roll(shift, -1)
     for steps in ([(0, 3), (3, 6), (6, 8), (8, 11), (11, 13)], [(0, 13)], [(4, 6), (0, 2)]):
-        teacher = losses.TeacherLogits(hidden, Projection(weight, V, bias), shift)
+        teacher = TeacherLogits(hidden, Projection(weight, V, bias), shift)
         for start, stop in steps:
             torch.testing.assert_close(teacher(slice(start, stop)), expected[start:stop])
     counts: list[int] = []
     plain = Projection.logits
     monkeypatch.setattr(Projection, "logits", lambda head, rows: counts.append(len(rows)) or plain(head, rows))
-    teacher = losses.TeacherLogits(hidden, Projection(weight, V))
+    teacher = TeacherLogits(hidden, Projection(weight, V))
     for start in range(ROWS):
         teacher(slice(start, start + 1))
     assert counts == [5, 5, 3]

@@ -179,7 +179,7 @@ def test_filling_is_never_looked_at(model: PreTrainedModel, monkeypatch: pytest.
     filled = torch.full((len(rows), max(map(len, rows))), 7)
     for i, row in enumerate(rows):
         filled[i, : len(row)] = torch.tensor(row)
-    monkeypatch.setattr("paced.models.right_pad", lambda rows, device: filled)
+    monkeypatch.setattr("paced.models.folder.right_pad", lambda rows, device: filled)
     assert torch.equal(response_hidden(model, prompts, responses), plain)
 
 

@@ -237,7 +237,7 @@ def test_logits_have_the_same_bits_in_any_batch(tokens: Tokenizer, monkeypatch: 
         seen.extend(row.numpy().tobytes() for row in logits)
         return filtered(logits, sampling)
 
-    monkeypatch.setattr("paced.engines.transformers.filtered", spy)
+    monkeypatch.setattr("paced.sampling.engines.transformers.filtered", spy)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -317,6 +317,6 @@ def test_a_model_that_gives_no_number_is_an_error(
         logits[1, 3] = value if next(calls) == step else logits[1, 3]
         return logits
 
-    monkeypatch.setattr("paced.engines.transformers.next_logits", broken)
+    monkeypatch.setattr("paced.sampling.engines.transformers.next_logits", broken)
     with pytest.raises(EngineError, match="not finite: its weights are damaged"):
         ask(engine(model, tokens), [Request([5, i], 0) for i in range(2, 6)], max_new_tokens=20, **sampling)

@@ -92,7 +92,8 @@ def test_a_large_folder_is_not_listed_for_each_part(tmp_path: Path, monkeypatch:
     mine, theirs = collection(tmp_path), collection(tmp_path)
     names: list[int] = []
     listdir = os.listdir
-    monkeypatch.setattr("paced.store.os.listdir", lambda path: names.append(len(found := listdir(path))) or found)
+    counted = lambda path: names.append(len(found := listdir(path))) or found  # noqa: E731
+    monkeypatch.setattr("paced.storage.store.os.listdir", counted)
     for n in range(300):
         mine.write([row(f"{n}")])
         mine.refresh()
