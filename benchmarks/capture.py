@@ -31,12 +31,12 @@ from paced.losses import Projection
 from paced.stage import execute
 from paced.storage.artifacts import Ref
 from paced.storage.store import Collection
-from tasks.prepare import prepare
-from tasks.rollouts import rollouts
-from tasks.run import Run, model_ref
-from tasks.teacher import teacher_answers
-from tasks.train import train_forward
-from tasks.weights import weights
+from paced_tasks.prepare import prepare
+from paced_tasks.rollouts import rollouts
+from paced_tasks.run import Run, model_ref
+from paced_tasks.teacher import teacher_answers
+from paced_tasks.train import train_forward
+from paced_tasks.weights import weights
 
 ROOT = Path(__file__).parent.parent
 ARM = "arms=[{name: uniform, scheme: uniform, schedule: forward}]"

@@ -18,11 +18,11 @@ from benchmarks.memory import problems_file
 from paced.config.reading import load_recipe
 from paced.stage import execute
 from paced.storage.artifacts import Ref, read_manifest
-from tasks.prepare import prepare
-from tasks.rollouts import rollouts
-from tasks.run import Run, model_ref
-from tasks.teacher import teacher_answers
-from tasks.weights import weights
+from paced_tasks.prepare import prepare
+from paced_tasks.rollouts import rollouts
+from paced_tasks.run import Run, model_ref
+from paced_tasks.teacher import teacher_answers
+from paced_tasks.weights import weights
 
 ROOT = Path(__file__).parent.parent
 

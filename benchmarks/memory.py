@@ -83,7 +83,7 @@ def planned(recipe: Recipe, stage: str, label: str, manifest: dict[str, Any], le
 def measure(recipe: Path, changes: tuple[str, ...], home: Path) -> Iterator[dict[str, Any]]:
     """Run the recipe in a fresh home; a row for each stage that loads a model, the first of its kind and label."""
     settings = [word for change in changes for word in ("--set", change)]
-    command = [sys.executable, "-m", "deployments.cli", "run", str(recipe), *settings]
+    command = [sys.executable, "-m", "paced_deployments.cli", "run", str(recipe), *settings]
     subprocess.run(command, env=os.environ | {"PACED_HOME": str(home)}, check=True, cwd=ROOT, stdout=sys.stderr)
     (record,) = home.glob("runs/*/run.json")
     loaded, length = load_recipe(recipe, changes), longest(home)

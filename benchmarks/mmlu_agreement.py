@@ -26,7 +26,7 @@ from paced.config import Data, Model, Runtime, Sampling
 from paced.data.problems import prepare_spec, problems_of
 from paced.stage import Spec, execute
 from paced.storage.artifacts import open_file
-from tasks.run import model_ref
+from paced_tasks.run import model_ref
 
 CHAT = {True: ["--apply_chat_template"], False: []}
 TEXT = {

@@ -91,10 +91,10 @@ class Ours:
 
     def __init__(self, model: Path, work: Path, **sizes: Any):
         from paced.stage import execute
-        from tasks.prepare import prepare
-        from tasks.rollouts import rollouts
-        from tasks.run import Run, model_ref
-        from tasks.weights import weights
+        from paced_tasks.prepare import prepare
+        from paced_tasks.rollouts import rollouts
+        from paced_tasks.run import Run, model_ref
+        from paced_tasks.weights import weights
 
         self.recipe = recipe(model, work, **sizes)
         self.run = Run(name="steps", home=str(work / "home"), recipe=self.recipe)
@@ -108,7 +108,7 @@ class Ours:
         return self.execute(task.cache_policy.build(self.run, "", **arguments), tell)
 
     def answers(self) -> Any:
-        from tasks.teacher import teacher_answers
+        from paced_tasks.teacher import teacher_answers
 
         return self.stage(teacher_answers, seed=0, teacher=self.model, student=self.model, **self.base)
 
@@ -126,7 +126,7 @@ class Ours:
         return [drawn[i : i + training.batch] for i in range(0, len(drawn), training.batch)]
 
     def forward(self, seed: int) -> list[dict[str, float]]:
-        from tasks.train import train_forward
+        from paced_tasks.train import train_forward
 
         return self._train(train_forward, seed, answers=self.answers(), **self.base)
 
@@ -142,8 +142,8 @@ class Ours:
 
     def _on_policy(self, seed: int) -> list[dict[str, float]]:
         from paced.sampling.engines.transformers import TransformersEngine
-        from tasks.rollouts import on_policy_samples
-        from tasks.train import train_reverse
+        from paced_tasks.rollouts import on_policy_samples
+        from paced_tasks.train import train_reverse
 
         sampling, plain = Meter(self.recipe.runtime.device), TransformersEngine.sample
 

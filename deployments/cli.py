@@ -4,8 +4,8 @@ import argparse
 import sys
 
 import paced
-from deployments.commands import before, cache, retraining, runs, services
 from paced.errors import PacedError, Stopped
+from paced_deployments.commands import before, cache, retraining, runs, services
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
 """The deployments: what the Prefect UI offers to run, with a recipe's settings as the defaults of its forms.
 
-``python -m deployments.definitions`` creates or updates them, the work pool and the automation on the server that
+``python -m paced_deployments.definitions`` creates or updates them, the work pool and the automation on the server that
 PREFECT_API_URL names.
 """
 
@@ -20,9 +20,9 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
-from deployments.platform import LOST, POOL, ROOT, SILENT
 from paced.config import Retraining, home
 from paced.config.reading import load_recipe
+from paced_deployments.platform import LOST, POOL, ROOT, SILENT
 
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
 CRASHED = "PACED: flow runs whose process is gone"
@@ -41,20 +41,20 @@ class Definition(NamedTuple):
 
 DEFINITIONS = (
     Definition(
-        "distill", "flows/distill.py:distill", ROOT / "recipes" / "tiny.yaml",
+        "distill", "paced_flows/distill.py:distill", ROOT / "paced_recipes" / "tiny.yaml",
         "Distil a teacher into a student: pass rates, weights, both training stages, benchmarks, comparison.",
     ),
     Definition(
-        "self-distill", "flows/distill.py:distill", ROOT / "recipes" / "smollm2_self.yaml",
+        "self-distill", "paced_flows/distill.py:distill", ROOT / "paced_recipes" / "smollm2_self.yaml",
         "Distil a model into itself: the teacher is the student with the solution in view.",
     ),
     Definition(
-        "evaluate", "flows/evaluate.py:evaluate", ROOT / "recipes" / "tiny.yaml",
+        "evaluate", "paced_flows/evaluate.py:evaluate", ROOT / "paced_recipes" / "tiny.yaml",
         "Judge a model, a folder or a registered one, beside the recipe's student on its benchmarks.",
         {"model": "models:/tiny@champion"},
     ),
     Definition(
-        "ablate", "flows/ablate.py:ablate", ROOT / "recipes" / "tiny.yaml",
+        "ablate", "paced_flows/ablate.py:ablate", ROOT / "paced_recipes" / "tiny.yaml",
         "Train a student for each weighting, schedule and seed of a grid, at equal gradient steps, and compare them.",
         {
             "schemes": ["beta", "uniform", "hard_filter"], "schedules": ["forward"], "seeds": [0], "exponents": [],
@@ -62,11 +62,11 @@ DEFINITIONS = (
         },
     ),
     Definition(
-        "diagnose", "flows/diagnose.py:diagnose", ROOT / "recipes" / "tiny.yaml",
+        "diagnose", "paced_flows/diagnose.py:diagnose", ROOT / "paced_recipes" / "tiny.yaml",
         "Measure which pass rates' gradients carry signal for this student, and fit the Beta kernel to it.",
     ),
     Definition(
-        "retrain", "flows/retrain.py:retrain", ROOT / "recipes" / "tiny.yaml",
+        "retrain", "paced_flows/retrain.py:retrain", ROOT / "paced_recipes" / "tiny.yaml",
         "Train a challenger on new files and promote it if it is better for sure (docs/retraining.md). Add a schedule.",
         {"retraining": Retraining(watch=str(home() / "incoming")).model_dump(mode="json")},
     ),

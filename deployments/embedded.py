@@ -41,7 +41,7 @@ def start(log: Path) -> Callable[[], None]:
     with socket.create_server(("127.0.0.1", 0)) as listener, log.open("a") as output:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
         process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.embedded", str(listener.fileno())],
+            [sys.executable, "-m", "paced_deployments.embedded", str(listener.fileno())],
             stdin=subprocess.PIPE, stdout=output, stderr=output, pass_fds=[listener.fileno()], start_new_session=True,
         )  # fmt: skip
 
@@ -103,7 +103,7 @@ def main(descriptor: int) -> None:
     from prefect.server.api.server import create_app
     from prefect.server.database import provide_database_interface
 
-    from deployments.prefect_server import take_turns
+    from paced_deployments.prefect_server import take_turns
 
     take_turns()
     # Every statement goes to another thread and back. On one CPU that is cheap; across two, making the database took

@@ -22,11 +22,11 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from supervisor.xmlrpc import SupervisorTransport
 
-from deployments import database, environment
 from paced.errors import ConfigError, EngineError
 from paced.stage import exclusive
 from paced.storage.artifacts import write_json
-from tasks.lease import own_folder
+from paced_deployments import database, environment
+from paced_tasks.lease import own_folder
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -106,14 +106,14 @@ def services(home: Path, settings: Settings) -> list[Service]:
     """What runs, in the order it is started in."""
     files = (home / "mlflow" / "artifacts").as_uri()
     host, prefect, mlflow = settings.host, str(settings.prefect_port), str(settings.mlflow_port)
-    server = [sys.executable, "-m", "deployments.server"]
+    server = [sys.executable, "-m", "paced_deployments.server"]
     # Flow runs talk to the servers, not to their databases.
     without = [word for variable in database.VARIABLES.values() for word in ("-u", variable)]
     return [
         Service(
             "prefect",
             [
-                *server, prefect, sys.executable, "-m", "deployments.prefect_server", "server", "start",
+                *server, prefect, sys.executable, "-m", "paced_deployments.prefect_server", "server", "start",
                 "--host", host, "--port", prefect,
             ],
             settings.prefect, f"{settings.prefect}/api/ready",
@@ -128,7 +128,7 @@ def services(home: Path, settings: Settings) -> list[Service]:
             ],
             settings.mlflow, f"{settings.mlflow}/health",
         ),
-        Service("worker", ["env", *without, sys.executable, "-m", "deployments.worker"], f"work pool {POOL}", ""),
+        Service("worker", ["env", *without, sys.executable, "-m", "paced_deployments.worker"], f"work pool {POOL}", ""),
     ]  # fmt: skip
 
 
@@ -351,7 +351,7 @@ def reachable(settings: Settings) -> None:
 def register(home: Path, own: dict[str, str]) -> None:
     """Create work pool, deployments and automations, in a process that has the platform's settings from the start."""
     done = subprocess.run(
-        [sys.executable, "-m", "deployments.definitions"],
+        [sys.executable, "-m", "paced_deployments.definitions"],
         env=os.environ | own,
         cwd=ROOT,
         capture_output=True,

@@ -10,8 +10,8 @@ import sys
 
 import psutil
 
-from deployments.platform import members
 from paced.config import home
+from paced_deployments.platform import members
 
 
 def listens(process: psutil.Process, port: int) -> bool:

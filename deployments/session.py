@@ -6,7 +6,7 @@ from collections.abc import Generator
 from pathlib import Path
 from types import FrameType
 
-from deployments import environment
+from paced_deployments import environment
 
 
 @contextlib.contextmanager
@@ -18,15 +18,15 @@ def session(home: Path) -> Generator[bool]:
     Yields:
         whether Prefect is the embedded one.
     """
-    from deployments import embedded, platform
+    from paced_deployments import embedded, platform
 
     platform.join(home)
     own_prefect = environment.apply(home)
 
     wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
 
-    from tasks.console import display
-    from tasks.runner import stop_all
+    from paced_tasks.console import display
+    from paced_tasks.runner import stop_all
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         display.say("stopping; what is committed is kept ...")

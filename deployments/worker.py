@@ -28,10 +28,10 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.states import Crashed, Running, Scheduled
 
-from deployments import environment
-from deployments.platform import POOL, RUNS, SILENT
 from paced.errors import ConfigError
-from tasks.owner import LABEL, lost
+from paced_deployments import environment
+from paced_deployments.platform import POOL, RUNS, SILENT
+from paced_tasks.owner import LABEL, lost
 
 STARTING = timedelta(seconds=60)  # longer than a run takes from one state to the next until it is labelled
 OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -121,7 +121,8 @@ def begin() -> None:
     environment.make_folders(environment.home())
     needed = environment.settings(environment.home()) | RUNS
     if needed.keys() - os.environ.keys():
-        os.execve(sys.executable, [sys.executable, "-m", "deployments.worker", *sys.argv[1:]], needed | os.environ)
+        again = [sys.executable, "-m", "paced_deployments.worker", *sys.argv[1:]]
+        os.execve(sys.executable, again, needed | os.environ)
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.distill import train_arms
 from paced.config import Loss, Recipe, Schedule, Scheme
 from paced.config.grid import grid
-from tasks.owner import claim
-from tasks.pipeline import Pipeline
-from tasks.run import open_run
+from paced_flows.distill import train_arms
+from paced_tasks.owner import claim
+from paced_tasks.pipeline import Pipeline
+from paced_tasks.run import open_run
 
 
 def title() -> str:

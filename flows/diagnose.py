@@ -9,16 +9,16 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.distill import opened
 from paced.config import Recipe
-from tasks.diagnose import diagnose as measure
-from tasks.diagnose import objective
-from tasks.owner import claim
-from tasks.pipeline import Pipeline
-from tasks.rollouts import rollouts
-from tasks.run import model_ref, open_run
-from tasks.teacher import teacher_answers
-from tasks.weights import weights
+from paced_flows.distill import opened
+from paced_tasks.diagnose import diagnose as measure
+from paced_tasks.diagnose import objective
+from paced_tasks.owner import claim
+from paced_tasks.pipeline import Pipeline
+from paced_tasks.rollouts import rollouts
+from paced_tasks.run import model_ref, open_run
+from paced_tasks.teacher import teacher_answers
+from paced_tasks.weights import weights
 
 
 def title() -> str:

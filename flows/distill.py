@@ -13,16 +13,16 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Arm, Recipe
 from paced.storage.artifacts import Ref
-from tasks.evaluate import compare, evaluate
-from tasks.owner import claim
-from tasks.pipeline import Pipeline
-from tasks.preflight import preflight
-from tasks.prepare import prepare
-from tasks.rollouts import on_policy_samples, rollouts
-from tasks.run import Run, model_ref, open_run, run_name
-from tasks.teacher import teacher_answers
-from tasks.train import train_forward, train_reverse
-from tasks.weights import weights
+from paced_tasks.evaluate import compare, evaluate
+from paced_tasks.owner import claim
+from paced_tasks.pipeline import Pipeline
+from paced_tasks.preflight import preflight
+from paced_tasks.prepare import prepare
+from paced_tasks.rollouts import on_policy_samples, rollouts
+from paced_tasks.run import Run, model_ref, open_run, run_name
+from paced_tasks.teacher import teacher_answers
+from paced_tasks.train import train_forward, train_reverse
+from paced_tasks.weights import weights
 
 Future = PrefectFuture[Ref]
 

@@ -9,14 +9,14 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.distill import prepared
 from paced.config import Recipe, home
-from tasks.evaluate import compare
-from tasks.evaluate import evaluate as judge
-from tasks.owner import claim
-from tasks.pipeline import Pipeline
-from tasks.registry import located
-from tasks.run import JUDGED, model_ref, open_run
+from paced_flows.distill import prepared
+from paced_tasks.evaluate import compare
+from paced_tasks.evaluate import evaluate as judge
+from paced_tasks.owner import claim
+from paced_tasks.pipeline import Pipeline
+from paced_tasks.registry import located
+from paced_tasks.run import JUDGED, model_ref, open_run
 
 
 def title() -> str:

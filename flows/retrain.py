@@ -15,19 +15,19 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
-from flows.distill import distill
 from paced.config import Recipe, Retraining, home
 from paced.config.reading import with_changes
 from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
 from paced.evaluation.promotion import decide
 from paced.stage import exclusive
-from tasks.console import display
-from tasks.notify import Event, notify
-from tasks.owner import claim
-from tasks.registry import Registry, Version
-from tasks.run import run_name
-from tasks.runner import stopping
+from paced_flows.distill import distill
+from paced_tasks.console import display
+from paced_tasks.notify import Event, notify
+from paced_tasks.owner import claim
+from paced_tasks.registry import Registry, Version
+from paced_tasks.run import run_name
+from paced_tasks.runner import stopping
 
 
 class Busy(PacedError):

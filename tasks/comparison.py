@@ -10,9 +10,9 @@ from paced.report import table
 from paced.stage import execute
 from paced.storage.artifacts import Ref, open_file, write_json
 from paced.storage.identity import digest, short
-from tasks.journal import PARENT, Journal
-from tasks.record import scores, write_table
-from tasks.tracking import Tracker
+from paced_tasks.journal import PARENT, Journal
+from paced_tasks.record import scores, write_table
+from paced_tasks.tracking import Tracker
 
 
 def compare_runs(folders: Sequence[Path], home: Path) -> tuple[dict[str, Any], list[str]]:

@@ -3,9 +3,9 @@
 from paced.config import Recipe
 from paced.stage import Spec
 from paced.storage.artifacts import Ref
-from tasks.run import Run
-from tasks.stage import stage_task
-from tasks.train import learning_config
+from paced_tasks.run import Run
+from paced_tasks.stage import stage_task
+from paced_tasks.train import learning_config
 
 
 def objective(recipe: Recipe) -> str:

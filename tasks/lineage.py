@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from paced.storage.identity import model_identity
-from tasks.journal import Journal
-from tasks.run import Run, model_ref
+from paced_tasks.journal import Journal
+from paced_tasks.run import Run, model_ref
 
 
 def note_model(journal: Journal, run: Run, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:

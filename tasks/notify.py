@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from paced.config import Notify
-from tasks.console import display
+from paced_tasks.console import display
 
 PATIENCE = 60.0  # seconds for a program
 

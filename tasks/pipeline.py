@@ -16,14 +16,14 @@ from prefect.tasks import Task
 from paced.errors import PacedError, Stopped
 from paced.storage.artifacts import Ref, read_manifest, told_if_full, write_json
 from paced.storage.identity import digest
-from tasks import record
-from tasks.console import display
-from tasks.journal import PARENT, Journal
-from tasks.lineage import note_model
-from tasks.policies import StageDied
-from tasks.run import Run
-from tasks.runner import stop_all
-from tasks.stage import begin_journal, close_journal, note_of, tracker_of
+from paced_tasks import record
+from paced_tasks.console import display
+from paced_tasks.journal import PARENT, Journal
+from paced_tasks.lineage import note_model
+from paced_tasks.policies import StageDied
+from paced_tasks.run import Run
+from paced_tasks.runner import stop_all
+from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
 
 
 class Submitted(NamedTuple):

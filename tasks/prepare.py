@@ -4,8 +4,8 @@ from paced.config import Data
 from paced.data.problems import prepare_spec
 from paced.stage import Spec
 from paced.storage.artifacts import Ref
-from tasks.run import Run
-from tasks.stage import stage_task
+from paced_tasks.run import Run
+from paced_tasks.stage import stage_task
 
 
 @stage_task

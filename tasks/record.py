@@ -12,9 +12,9 @@ from prefect.utilities.urls import url_for
 import paced
 from paced.config import Data, Model
 from paced.storage.identity import commit_of
-from tasks.journal import Journal
-from tasks.run import Run, model_ref
-from tasks.stage import arm_of
+from paced_tasks.journal import Journal
+from paced_tasks.run import Run, model_ref
+from paced_tasks.stage import arm_of
 
 Row = Mapping[str, Any]
 BASE = "base"  # label of the student before any training
@@ -95,7 +95,7 @@ def commit() -> str:
     """The commit a run is made from: of the recipe's repository, which the command names in PACED_COMMIT; of a run from
     a form or a schedule that of the code, where it is run in its repository.
     """
-    root = Path(paced.__file__).parents[1]
+    root = Path(paced.__file__).resolve().parents[1]
     return os.environ.get("PACED_COMMIT") or (commit_of(root) if (root / ".git").exists() else "")
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from paced.stage import Spec
 from paced.storage.artifacts import Ref
-from tasks.run import Run
-from tasks.stage import stage_task
+from paced_tasks.run import Run
+from paced_tasks.stage import stage_task
 
 
 def sampling_config(run: Run, samples: int, seed: int) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from paced.config import Runtime
 from paced.errors import ERRORS, PacedError, Stopped
 from paced.stage import STAGES, Listener, Spec, execute
 from paced.storage.artifacts import Ref
-from tasks.lease import locks, take
-from tasks.policies import StageDied
-from tasks.worker import work
+from paced_tasks.lease import locks, take
+from paced_tasks.policies import StageDied
+from paced_tasks.worker import work
 
 _running: set[ForkServerProcess] = set()
 _lock = threading.Lock()
@@ -39,7 +39,7 @@ _stopping = threading.Event()
 def server() -> ForkServerContext:
     """The server that stage processes are forked from; it ends with this process."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tasks.worker", *(s.program.partition(":")[0] for s in STAGES.values())])
+    context.set_forkserver_preload(["paced_tasks.worker", *(s.program.partition(":")[0] for s in STAGES.values())])
     return context
 
 

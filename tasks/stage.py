@@ -17,12 +17,12 @@ from prefect.tasks import Task
 from paced.errors import PacedError, Stopped
 from paced.stage import Spec, finished
 from paced.storage.artifacts import Ref, read_manifest, write_json
-from tasks.console import display, progress_line, span
-from tasks.journal import Journal, flat
-from tasks.policies import DELAYS, RETRIES, StageDied, StageIdentity, infrastructure
-from tasks.run import Run
-from tasks.runner import run_stage
-from tasks.tracking import Tracker
+from paced_tasks.console import display, progress_line, span
+from paced_tasks.journal import Journal, flat
+from paced_tasks.policies import DELAYS, RETRIES, StageDied, StageIdentity, infrastructure
+from paced_tasks.run import Run
+from paced_tasks.runner import run_stage
+from paced_tasks.tracking import Tracker
 
 P = ParamSpec("P")
 REFRESH = 5.0  # seconds between updates of a progress bar on the run page, and of live metrics

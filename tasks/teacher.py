@@ -2,8 +2,8 @@
 
 from paced.stage import Spec
 from paced.storage.artifacts import Ref
-from tasks.run import Run
-from tasks.stage import stage_task
+from paced_tasks.run import Run
+from paced_tasks.stage import stage_task
 
 
 @stage_task

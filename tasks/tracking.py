@@ -20,8 +20,8 @@ from paced.errors import ConfigError
 from paced.stage import exclusive
 from paced.storage.artifacts import write_json
 from paced.storage.identity import short
-from tasks.console import display
-from tasks.journal import PARENT, Journal
+from paced_tasks.console import display
+from paced_tasks.journal import PARENT, Journal
 
 # A dead server must cost seconds, not minutes, and no usage statistics leave the machine.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")

@@ -5,8 +5,8 @@ from typing import Any
 from paced.config import Arm
 from paced.stage import Spec
 from paced.storage.artifacts import Ref
-from tasks.run import Run
-from tasks.stage import stage_task
+from paced_tasks.run import Run
+from paced_tasks.stage import stage_task
 
 
 def learning_config(run: Run, arm: Arm, objective: str, seed: int) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from harness import SMALL, TINY, Chain
 from paced.config.reading import load_recipe
 from paced.stage import execute
 from paced.storage.artifacts import Ref
-from tasks import evaluate as judge
-from tasks.diagnose import diagnose
-from tasks.prepare import prepare
-from tasks.rollouts import on_policy_samples, rollouts
-from tasks.run import Run, model_ref
-from tasks.teacher import teacher_answers
-from tasks.train import train_forward, train_reverse
-from tasks.weights import weights
+from paced_tasks import evaluate as judge
+from paced_tasks.diagnose import diagnose
+from paced_tasks.prepare import prepare
+from paced_tasks.rollouts import on_policy_samples, rollouts
+from paced_tasks.run import Run, model_ref
+from paced_tasks.teacher import teacher_answers
+from paced_tasks.train import train_forward, train_reverse
+from paced_tasks.weights import weights
 
 
 def run_chain(home: Path) -> Chain:

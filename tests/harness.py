@@ -23,7 +23,7 @@ from paced import __version__ as paced_version
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
 from paced.storage.identity import commit_of, file_digest
-from tasks.runner import detached
+from paced_tasks.runner import detached
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent

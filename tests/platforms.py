@@ -18,8 +18,8 @@ from harness import ROOT, SMALL, TINY, environment, eventually, free_port, paced
 from prefect.client.base import PrefectHttpxSyncClient
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.platform import status
 from paced.config.reading import load_recipe
+from paced_deployments.platform import status
 
 PATIENCE = 240.0  # seconds for a server to start on a busy machine
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
@@ -48,7 +48,7 @@ class Platform:
         recipe = self.home.parent / "small.yaml"
         recipe.write_text(yaml.safe_dump(self.recipe))
         program = (
-            "import sys, pathlib; from deployments.definitions import DEFINITIONS, deploy;"
+            "import sys, pathlib; from paced_deployments.definitions import DEFINITIONS, deploy;"
             "deploy(DEFINITIONS[0]._replace(recipe=pathlib.Path(sys.argv[1])))"
         )
         env = environment(self.home, {"PREFECT_API_URL": self.url("prefect") + "/api"})

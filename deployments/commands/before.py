@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from deployments import environment
-from deployments.commands.named import check_data
 from paced.errors import ConfigError
+from paced_deployments import environment
+from paced_deployments.commands.named import check_data
 
 
 def add_commands(commands: Any) -> None:

@@ -3,8 +3,8 @@
 import argparse
 from typing import Any
 
-from deployments import environment
-from deployments.commands.named import join_platform, run_folder
+from paced_deployments import environment
+from paced_deployments.commands.named import join_platform, run_folder
 
 
 def add_commands(commands: Any) -> None:
@@ -56,7 +56,7 @@ def cache_report(arguments: argparse.Namespace) -> int:
 def cache_gc(arguments: argparse.Namespace) -> int:
     join_platform()
     from paced.storage.housekeeping import garbage
-    from tasks.registry import registered
+    from paced_tasks.registry import registered
 
     home = environment.home()
     folders, size = garbage(home, arguments.delete, registered(home))

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from deployments import environment
 from paced.errors import ConfigError
+from paced_deployments import environment
 
 
 def check_paths(recipe: Any) -> None:
@@ -50,7 +50,7 @@ def run_folder(name: str) -> Path:
 
 def join_platform() -> None:
     """Use the servers of a platform that runs in the home, as ``paced run`` does, else the home's own database."""
-    from deployments import platform
+    from paced_deployments import platform
 
     platform.join(environment.home())
     environment.apply(environment.home())

@@ -6,9 +6,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from deployments import environment
-from deployments.commands.named import check_paths
 from paced.errors import ConfigError
+from paced_deployments import environment
+from paced_deployments.commands.named import check_paths
 
 
 def add_commands(commands: Any) -> None:
@@ -72,10 +72,10 @@ def retrain_command(arguments: argparse.Namespace) -> int:
     # Files of the watched place take the place of the recipe's own, which need not be there.
     check_paths(recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": None})}))
     home = environment.home()
-    from deployments.session import session
+    from paced_deployments.session import session
 
     with session(home):
-        from flows.retrain import retrain
+        from paced_flows.retrain import retrain
 
         outcome: dict[str, Any] = retrain(recipe, retraining)
     print(outcome["message"])
@@ -83,20 +83,20 @@ def retrain_command(arguments: argparse.Namespace) -> int:
 
 
 def rollback_command(arguments: argparse.Namespace) -> int:
-    from deployments import platform
     from paced.config import Notify
+    from paced_deployments import platform
 
     home, told = environment.home(), Notify.model_validate(notified(arguments))
     with contextlib.ExitStack() as stack:
         if told.webhook:  # blocks are kept by Prefect's API
-            from deployments.session import session
+            from paced_deployments.session import session
 
             stack.enter_context(session(home))
         else:
             platform.join(home)
             environment.apply(home)
-        from tasks.notify import Event, notify
-        from tasks.registry import Registry
+        from paced_tasks.notify import Event, notify
+        from paced_tasks.registry import Registry
 
         before, after = Registry(home, arguments.model).rollback(arguments.to)
         message = f"{arguments.model}: version {after.number} is champion again, version {before.number} no longer is"

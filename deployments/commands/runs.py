@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deployments import environment
-from deployments.commands.named import check_paths, join_platform, run_folder
 from paced.errors import ConfigError
 from paced.storage.identity import commit_of
+from paced_deployments import environment
+from paced_deployments.commands.named import check_paths, join_platform, run_folder
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -25,7 +25,7 @@ def add_commands(commands: Any) -> None:
 
     demo = commands.add_parser("demo", help="the whole method on the tiny world, in minutes on two CPU cores")
     demo.add_argument("--set", action="append", default=[], metavar="a.b=value")
-    demo.set_defaults(do=run_command, recipe=ROOT / "recipes" / "tiny.yaml")
+    demo.set_defaults(do=run_command, recipe=ROOT / "paced_recipes" / "tiny.yaml")
 
     ablate = commands.add_parser("ablate", help="weightings x schedules x seeds from one recipe, as one run")
     ablate.add_argument("recipe", type=Path, help="YAML file; its arms and seeds are replaced by the grid")
@@ -80,7 +80,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
 
     def start() -> dict[str, Any]:
-        from flows.distill import distill
+        from paced_flows.distill import distill
 
         return distill(recipe)
 
@@ -102,7 +102,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     whole = grid(recipe, *axes)  # refused before anything is started
 
     def start() -> dict[str, Any]:
-        from flows.ablate import ablate
+        from paced_flows.ablate import ablate
 
         return ablate(recipe, *axes)
 
@@ -120,7 +120,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     read = recipe.model_copy(update={"teacher": Teacher(), "data": recipe.data.model_copy(update={"path": None})})
 
     def start() -> dict[str, Any]:
-        from flows.evaluate import evaluate
+        from paced_flows.evaluate import evaluate
 
         return evaluate(recipe, model)
 
@@ -133,7 +133,7 @@ def diagnose_command(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
 
     def start() -> dict[str, Any]:
-        from flows.diagnose import diagnose
+        from paced_flows.diagnose import diagnose
 
         return diagnose(recipe)
 
@@ -163,7 +163,7 @@ def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
     check_paths(recipe)
     home = environment.home()
     os.environ.setdefault("PACED_COMMIT", commit_of(file.absolute().parent))
-    from deployments.session import session
+    from paced_deployments.session import session
 
     with session(home) as own_prefect:
         from paced.report import table
@@ -193,7 +193,7 @@ def compare_command(arguments: argparse.Namespace) -> int:
     folders = [run_folder(name) for name in arguments.runs]
     join_platform()
     from paced.report import table
-    from tasks.comparison import compare_runs
+    from paced_tasks.comparison import compare_runs
 
     summary, pages = compare_runs(folders, environment.home())
     print(table(summary))
@@ -204,7 +204,7 @@ def compare_command(arguments: argparse.Namespace) -> int:
 def replay_command(arguments: argparse.Namespace) -> int:
     folder = run_folder(arguments.run)
     join_platform()
-    from tasks.tracking import replay, tracking_uri
+    from paced_tasks.tracking import replay, tracking_uri
 
     complete, total = replay(folder, environment.home())
     print(f"{complete} of {total} tracked runs complete at {tracking_uri(environment.home())}")

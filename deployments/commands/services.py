@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from deployments import database, environment
+from paced_deployments import database, environment
 
 
 def add_commands(commands: Any) -> None:
@@ -27,7 +27,7 @@ def add_commands(commands: Any) -> None:
 
 
 def up_command(arguments: argparse.Namespace) -> int:
-    from deployments import platform
+    from paced_deployments import platform
 
     home = environment.home()
     environment.make_folders(home)
@@ -45,14 +45,14 @@ def up_command(arguments: argparse.Namespace) -> int:
 
 
 def down_command(_arguments: argparse.Namespace) -> int:
-    from deployments import platform
+    from paced_deployments import platform
 
     print("stopped" if platform.down(environment.home()) else f"nothing runs in {environment.home()}")
     return 0
 
 
 def status_command(_arguments: argparse.Namespace) -> int:
-    from deployments import platform
+    from paced_deployments import platform
 
     rows = platform.status(environment.home())
     if not rows:

@@ -16,7 +16,6 @@ import pytest
 import torch
 from harness import TINY, Chain, contents, environment, need, paced, run_arguments
 
-from deployments import cli
 from paced.__main__ import guarded, run
 from paced.errors import EngineError
 from paced.stage import Job, Spec, execute
@@ -24,6 +23,7 @@ from paced.storage.artifacts import Ref, read_manifest
 from paced.storage.identity import file_digest, model_identity
 from paced.storage.store import Collection
 from paced.storage.tables import ROLLOUTS
+from paced_deployments import cli
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ def refused(spec: Spec) -> str:
 )
 def test_recipes(assignment: str, says: str, tmp_path: Path) -> None:
     program = (
-        "import resource, sys; from deployments import cli; status = cli.main();"
+        "import resource, sys; from paced_deployments import cli; status = cli.main();"
         "heavy = {'torch', 'transformers', 'prefect', 'mlflow', 'pandas'} & sys.modules.keys();"
         "used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2]);"
         "sys.exit(status if not heavy and used < 2 else f'{heavy} {used} s')"

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from harness import TINY
 
-from deployments import cli
 from paced.config.reading import load_recipe
 from paced.errors import ConfigError
-from tasks.registry import Registry
+from paced_deployments import cli
+from paced_tasks.registry import Registry
 
 NAMES = ("$(touch x)", "a; rm -rf x", "../../x", "a/../../x", "a'b", 'a"b', "a%s", "{a}", "", " a", "A", "a\nb")
 

@@ -25,9 +25,9 @@ from harness import STAGES, STUDENTS, eventually, gone, need, paced, parts
 from platforms import ENDED, PATIENCE, Platform
 from postgres import BIN, MISSING, PASSWORD, Postgres, postgres
 
-from deployments.platform import SILENT
 from paced.storage.housekeeping import held
-from tasks.journal import PARENT
+from paced_deployments.platform import SILENT
+from paced_tasks.journal import PARENT
 
 ONE_ARM = {"seeds": [11], "arms": [{"name": "paced", "scheme": "beta", "schedule": "forward"}]}
 ALONE = 3  # seconds
@@ -335,6 +335,6 @@ def test_no_password_is_shown(platform: Platform, cluster: Postgres | None) -> N
     assert (settings.stat().st_mode & 0o777, settings.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     for process in platform.processes():
         assert PASSWORD not in " ".join(process.cmdline())
-    (worker,) = platform.processes("deployments.worker")
+    (worker,) = platform.processes("paced_deployments.worker")
     assert PASSWORD not in str(worker.environ())
     assert PASSWORD not in paced(platform.home, "status").out

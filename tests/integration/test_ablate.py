@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from paced.config.grid import grid
 from paced.config.reading import load_recipe
 from paced.errors import ConfigError
-from tasks.journal import PARENT
+from paced_tasks.journal import PARENT
 
 SCHEMES, SEEDS = ("beta", "uniform", "hard_filter"), (0, 1)
 AXES = ("schemes", "schedules", "seeds", "exponents", "losses")

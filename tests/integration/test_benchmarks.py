@@ -14,9 +14,9 @@ from paced.config import Evaluation, Model, Recipe
 from paced.data.problems import problems_of
 from paced.stage import execute
 from paced.storage.artifacts import Ref
-from tasks.evaluate import compare, evaluate
-from tasks.prepare import prepare
-from tasks.run import Run, model_ref
+from paced_tasks.evaluate import compare, evaluate
+from paced_tasks.prepare import prepare
+from paced_tasks.run import Run, model_ref
 
 DATA = ROOT.parent / "shared" / "data"
 

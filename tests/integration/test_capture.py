@@ -18,11 +18,11 @@ from paced.models import load_model, projection, response_hidden
 from paced.sampling.engines.vllm import LIKELIEST
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref, read_manifest
-from tasks.prepare import prepare
-from tasks.rollouts import rollouts
-from tasks.run import Run, model_ref
-from tasks.teacher import teacher_answers
-from tasks.weights import weights
+from paced_tasks.prepare import prepare
+from paced_tasks.rollouts import rollouts
+from paced_tasks.run import Run, model_ref
+from paced_tasks.teacher import teacher_answers
+from paced_tasks.weights import weights
 
 FLOOR, LIMIT = 0.001, 40
 CLOSE = 1e-4  # two kernels' probabilities, relative: nearer to the floor than this, an id may be an entry or not

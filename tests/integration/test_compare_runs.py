@@ -20,8 +20,8 @@ from paced.errors import ConfigError, DataError
 from paced.evaluation.compare_runs import comparison, judged
 from paced.stage import execute
 from paced.storage.identity import file_digest
-from tasks.journal import PARENT
-from tasks.registry import located
+from paced_tasks.journal import PARENT
+from paced_tasks.registry import located
 
 PAIRED = re.compile(r"^(\S+) - (\S+) +(accuracy|retention) +([+-][\d.]+) +\[([+-][\d.]+), ([+-][\d.]+)\]", re.MULTILINE)
 

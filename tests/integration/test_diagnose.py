@@ -16,7 +16,7 @@ from paced.distill.objectives import make_objective
 from paced.distill.student import Student, coefficients, denominator
 from paced.models import Tokenizer, load_model
 from paced.stage import Job, Spec, execute
-from tasks.journal import PARENT
+from paced_tasks.journal import PARENT
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,10 @@ def test_help_answers_at_once() -> None:
 def test_a_flow_is_imported_at_once() -> None:
     """Beyond what importing Prefect costs, which is not ours to change."""
     prefect = best_of([sys.executable, "-c", "from prefect import flow, task"])
-    assert best_of([sys.executable, "-c", "import flows.distill"]) - prefect < 1.0
+    assert best_of([sys.executable, "-c", "import paced_flows.distill"]) - prefect < 1.0
 
 
-@pytest.mark.parametrize("module", ["flows.distill", "deployments.cli"])
+@pytest.mark.parametrize("module", ["paced_flows.distill", "paced_deployments.cli"])
 def test_no_flow_imports_torch(module: str) -> None:
     check = f"import sys, {module}; sys.exit(bool({{'torch', 'transformers', 'mlflow', 'vllm'}} & sys.modules.keys()))"
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)

@@ -12,7 +12,7 @@ PROGRAM = """
 import asyncio, sys
 import sqlalchemy as sa
 from prefect.server.database.configurations import AioSqliteConfiguration
-from deployments.prefect_server import take_turns
+from paced_deployments.prefect_server import take_turns
 
 if sys.argv[2] == "turns":
     take_turns()

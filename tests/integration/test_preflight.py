@@ -16,9 +16,9 @@ from paced.errors import ConfigError, DataError, EngineError, PacedError
 from paced.models import Tokenizer
 from paced.stage import execute
 from paced.storage.artifacts import Ref
-from tasks.preflight import preflight
-from tasks.prepare import prepare
-from tasks.run import Run, model_ref
+from paced_tasks.preflight import preflight
+from paced_tasks.prepare import prepare
+from paced_tasks.run import Run, model_ref
 
 Harm = Callable[[Path], object]
 

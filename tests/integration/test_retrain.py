@@ -42,9 +42,6 @@ from prefect.blocks.webhook import Webhook
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from safetensors.torch import load_file, save_file
 
-from deployments import definitions
-from deployments import environment as settings_of
-from flows.retrain import Busy, alone
 from paced.config import Retraining
 from paced.config.reading import load_recipe
 from paced.errors import CacheError, ConfigError, DataError
@@ -52,7 +49,10 @@ from paced.stage import exclusive
 from paced.storage.housekeeping import garbage
 from paced.storage.identity import short
 from paced.tiny.world import tasks
-from tasks.registry import Registry, registered
+from paced_deployments import definitions
+from paced_deployments import environment as settings_of
+from paced_flows.retrain import Busy, alone
+from paced_tasks.registry import Registry, registered
 
 SETTINGS = (
     "rollouts.samples=4",
@@ -294,7 +294,7 @@ def scheduled(world: World) -> Iterator[None]:
     own = settings_of.settings(world.home)
     own |= world.env(PREFECT_WORKER_QUERY_SECONDS="1", MLFLOW_TRACKING_URI=tracking)
     with (world.home.parent / "worker.log").open("w") as log, subprocess.Popen(
-        [sys.executable, "-m", "deployments.worker"], stdout=log, stderr=log, cwd=ROOT,
+        [sys.executable, "-m", "paced_deployments.worker"], stdout=log, stderr=log, cwd=ROOT,
         env=environment(world.home, own), start_new_session=True,
     ) as worker:  # fmt: skip
         try:
@@ -449,7 +449,7 @@ def test_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         tries.append(path)
         return exclusive(path, wait)
 
-    monkeypatch.setattr("flows.retrain.exclusive", noted)
+    monkeypatch.setattr("paced_flows.retrain.exclusive", noted)
 
     def queued() -> None:
         with alone(registry, Retraining(watch="in", overlap="queue")):

@@ -23,7 +23,7 @@ from postgres import MISSING, Postgres, postgres
 
 from paced.config.reading import load_recipe
 from paced.tiny.world import tasks
-from tasks.journal import PARENT
+from paced_tasks.journal import PARENT
 
 PASSWORDS = {
     "POSTGRES_PASSWORD": "xq2f7d0cvw", "PREFECT_PASSWORD": "dd41c0e1b7a2", "MLFLOW_PASSWORD": "a90f3b77c1d8e2",

@@ -30,8 +30,8 @@ from harness import (
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tasks.journal import PARENT, Journal
-from tasks.tracking import Tracker, replay
+from paced_tasks.journal import PARENT, Journal
+from paced_tasks.tracking import Tracker, replay
 
 
 def tracked(client: MlflowClient, name: str) -> dict[str, Run]:

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from harness import Finished, Server
 from mlflow import MlflowClient
 
-from tasks.journal import PARENT
+from paced_tasks.journal import PARENT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -99,11 +99,12 @@ def test_light_modules_import_no_torch(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("package", ["paced", "recipes"])
+@pytest.mark.parametrize("package", ["paced", "paced_recipes"])
 def test_a_wheel_holds_every_file_that_is_read(package: str) -> None:
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][package]
-    shipped = {path for pattern in patterns for path in (ROOT / package).glob(pattern)}
-    files = {path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    folder = ROOT / "src" / package
+    shipped = {path for pattern in patterns for path in folder.resolve().glob(pattern)}
+    files = {path for path in folder.resolve().rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert {path for path in files - shipped if not path.name.endswith(".log.jsonl")} == set()
 
 

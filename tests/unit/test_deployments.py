@@ -13,12 +13,12 @@ from compose import FOLDER, MissingVariableError, services, variables
 from harness import ROOT
 from supervisor.options import UnhosedConfigParser
 
-from deployments import environment, platform
-from deployments.definitions import DEFINITIONS
-from deployments.platform import POOL, RUNS, Settings, literal, quoted
-from deployments.platform import services as platform_services
 from paced.errors import ConfigError
-from tasks.tracking import tracking_uri
+from paced_deployments import environment, platform
+from paced_deployments.definitions import DEFINITIONS
+from paced_deployments.platform import POOL, RUNS, Settings, literal, quoted
+from paced_deployments.platform import services as platform_services
+from paced_tasks.tracking import tracking_uri
 
 SECRETS = {name: f"{name.lower()}-of-the-test" for name in (
     "POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SECRET_KEY",
@@ -102,7 +102,7 @@ def test_a_kubernetes_job_is_prefects_own_with_a_device_a_home_and_secrets() -> 
 def test_prefect_yaml_has_every_deployment_with_all_its_parameters() -> None:
     """That a server then holds the same is in tests/integration/test_team.py."""
     listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert [(d["name"], d["entrypoint"]) for d in listed] == [(d.name, d.entrypoint) for d in DEFINITIONS]
+    assert [(d["name"], d["entrypoint"]) for d in listed] == [(d.name, f"src/{d.entrypoint}") for d in DEFINITIONS]
     for entry, definition in zip(listed, DEFINITIONS, strict=True):
         keys = ["recipe", *definition.more]
         assert entry["parameters"] == {key: f"{{{{ paced.{definition.name}.{key} }}}}" for key in keys}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployments import cli
+from paced_deployments import cli
 
 PAIRS: list[dict[str, Any]] = [
     {"id": "a", "response": r"So \boxed{\frac{2}{4}}.", "gold": "0.5", "label": "correct", "category": "fractions"},

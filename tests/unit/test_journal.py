@@ -11,10 +11,10 @@ from mlflow import MlflowClient
 
 from paced.config.reading import load_recipe
 from paced.storage.artifacts import Ref, commit, describe
-from tasks import pipeline, record
-from tasks.journal import PARENT, Journal
-from tasks.run import Run
-from tasks.tracking import Tracker, replay
+from paced_tasks import pipeline, record
+from paced_tasks.journal import PARENT, Journal
+from paced_tasks.run import Run
+from paced_tasks.tracking import Tracker, replay
 
 
 def figures(journal: Journal, name: str) -> list[float]:

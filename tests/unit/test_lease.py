@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paced.config import Runtime
-from tasks.lease import gpus, locks, take
+from paced_tasks.lease import gpus, locks, take
 
 ANY, CPU = Runtime(), Runtime(device="cpu")
 
@@ -71,7 +71,7 @@ def test_the_cpu_is_a_homes_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_killed_holder_leaves_nothing_to_clear(tmp_path: Path) -> None:
     wanted = locks(tmp_path, ANY)
     program = (
-        "import sys, pathlib; from tasks.lease import take; held = take([pathlib.Path(sys.argv[1])], 1);"
+        "import sys, pathlib; from paced_tasks.lease import take; held = take([pathlib.Path(sys.argv[1])], 1);"
         "print(bool(held), flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(wanted[0])]

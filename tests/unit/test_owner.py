@@ -13,15 +13,15 @@ import pytest
 from harness import TINY
 from prefect.client.schemas.objects import FlowRun, State, StateType
 
-from deployments.platform import POOL
-from deployments.worker import STARTING, verdict
-from flows.ablate import ablate
-from flows.diagnose import diagnose
-from flows.distill import distill
-from flows.evaluate import evaluate
-from flows.retrain import retrain
 from paced.config.reading import load_recipe
-from tasks.owner import BOOT, LABEL, created, lost
+from paced_deployments.platform import POOL
+from paced_deployments.worker import STARTING, verdict
+from paced_flows.ablate import ablate
+from paced_flows.diagnose import diagnose
+from paced_flows.distill import distill
+from paced_flows.evaluate import evaluate
+from paced_flows.retrain import retrain
+from paced_tasks.owner import BOOT, LABEL, created, lost
 
 
 def label(pid: int, birth: int | str | None, host: str | None = None) -> str:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.journal import PARENT, Journal
-from tasks.registry import Registry, RegistryError
+from paced_tasks.journal import PARENT, Journal
+from paced_tasks.registry import Registry, RegistryError
 
 
 def test_versions_that_others_change_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

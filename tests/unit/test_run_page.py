@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tasks import stage
-from tasks.stage import RunPage
+from paced_tasks import stage
+from paced_tasks.stage import RunPage
 
 
 @pytest.mark.parametrize("fails", ["create", "update"])
@@ -29,7 +29,7 @@ def test_a_page_that_cannot_be_drawn_stops_no_stage(
     monkeypatch.setattr(stage, "create_progress_artifact", draw("create", "id"))
     monkeypatch.setattr(stage, "update_progress_artifact", draw("update", ""))
     page = RunPage("paced/0/train_forward")
-    with caplog.at_level(logging.WARNING, "tasks.stage"):
+    with caplog.at_level(logging.WARNING, "paced_tasks.stage"):
         for done in range(3):
             page.event({"event": "progress", "what": "steps", "done": done, "total": 3, "left": None})
         page.close()
