@@ -27,7 +27,7 @@ from paced.errors import DataError
 from paced.losses import LOSSES, Divergence, Loss, Projection, TeacherLogits, bucketed, exact, jsd
 from paced.losses.targets import FLAT, Packed, decode, pack
 from paced.models import Tokenizer, load_model, projection, response_hidden, same_tokens
-from paced.models.sharding import loading, meet, rank, shard
+from paced.models.sharding import barrier, loading_device, rank, shard
 from paced.sampling.rollouts import kept_problems
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
@@ -96,7 +96,7 @@ class Forward:
         self._ids, items, numbers, pairs = answered(job)
         if rank() == 0:
             pack(scratch, targets(job, collection, tokenizer, pairs, self._ids[items], scratch))
-        meet()
+        barrier()
         self._packed = Packed(scratch)
         self.population = len(self._ids)
         # An item's answers, in their order, are _places[_ends[item] : _ends[item + 1]].
@@ -238,7 +238,7 @@ class Reverse:
     ):  # fmt: skip
         folder = Path(teacher.path)
         same_tokens(tokenizer, Tokenizer(folder, teacher.trust_remote_code))
-        model = load_model(folder, teacher, loading(device))
+        model = load_model(folder, teacher, loading_device(device))
         self._loss, self._teacher = loss, Teacher(model, tokenizer.size, temperature)
         shard(self._teacher, model, device, gather_once=True)
         table = job.table("rollouts", "rollouts.parquet")

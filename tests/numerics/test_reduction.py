@@ -64,7 +64,7 @@ NAMES = [f"{kind} {loss}" for kind in ("exact", "bucketed", "bounded") for loss 
 
 
 def gradient(model: PreTrainedModel) -> Tensor:
-    grad = torch.cat([sharding.whole(p.grad).flatten() for p in model.parameters() if p.grad is not None])
+    grad = torch.cat([sharding.full_tensor(p.grad).flatten() for p in model.parameters() if p.grad is not None])
     model.zero_grad()
     return grad
 
@@ -132,7 +132,7 @@ def gradients(folder: Path, names: Sequence[str]) -> list[Tensor]:
     for name in names:
         for budget in (1, 60, 10_000):
             batches = list(micro_batches(lengths, budget))
-            for batch, counts in shares(batches, sharding.rank(), sharding.processes()):
+            for batch, counts in shares(batches, sharding.rank(), sharding.world_size()):
                 chosen = [samples[i] for i in batch]
                 each = torch.tensor(coefficients(chosen, total, "token")) * counts
                 student(chosen, each, teacher.divergence(name, chosen))[0].backward()
