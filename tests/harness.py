@@ -23,7 +23,6 @@ from paced import __version__ as paced_version
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
 from paced.storage.identity import commit_of, file_digest
-from paced_tasks.runner import detached
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -258,6 +257,8 @@ def die_at(spec: str, place: str, call: int) -> None:
 
 def kill_at(context: Any, spec: Spec, place: str, call: int, within: float = 120) -> None:
     """Run a stage in a process that ``context`` starts, and see it die (``die_at``)."""
+    from paced_tasks.runner import detached  # and Prefect with it, which most tests need not load
+
     with detached():
         process = context.Process(target=die_at, args=(spec.model_dump_json(), place, call))
         process.start()

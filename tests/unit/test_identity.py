@@ -16,6 +16,7 @@ from paced.storage.artifacts import Ref
 from paced.storage.identity import canonical, digest, model_identity
 
 CONFIG = {"seed": 1, "sampling": {"temperature": 1.0, "top_k": 0}, "mix": [1, 2], "first": None}
+MODEL = Path(__file__).parents[2] / "paced" / "tiny" / "student"
 INPUTS = {
     "model": Ref(kind="model", path="/a", identity="sha256:1"),
     "problems": Ref(kind="prepare", path="/b", identity="sha256:2"),
@@ -77,10 +78,10 @@ def test_canonical_is_one_text_a_value() -> None:
         digest(float("nan"))
 
 
-def test_model_identity_follows_contents(model_folder: Path, tmp_path: Path) -> None:
-    base = model_identity(model_folder)
+def test_model_identity_follows_contents(tmp_path: Path) -> None:
+    base = model_identity(MODEL)
     copy = tmp_path / "elsewhere" / "named otherwise"
-    shutil.copytree(model_folder, copy)
+    shutil.copytree(MODEL, copy)
     for name in ("README.md", "optimizer.pt", "training_args.bin"):
         (copy / name).write_text("does not decide what the model answers")
     assert model_identity(copy) == base
@@ -101,7 +102,7 @@ def test_model_identity_follows_contents(model_folder: Path, tmp_path: Path) -> 
     assert model_identity(copy) not in found
 
 
-def test_folders_that_are_no_models(model_folder: Path, tmp_path: Path) -> None:
+def test_folders_that_are_no_models(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         model_identity(tmp_path / "nothing")
     for name, rest, says in (
@@ -110,7 +111,7 @@ def test_folders_that_are_no_models(model_folder: Path, tmp_path: Path) -> None:
     ):
         folder = tmp_path / name
         folder.mkdir()
-        shutil.copy(model_folder / rest, folder)
+        shutil.copy(MODEL / rest, folder)
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
         with pytest.raises(DataError, match=says) as error:
             model_identity(folder)
