@@ -26,10 +26,9 @@ from paced.config import Device, Engine, Model, Runtime, Sampling
 from paced.errors import ConfigError, EngineError
 from paced.losses.targets import encode_likeliest
 from paced.sampling.engines.base import Limits, Request, Response
-from paced.sampling.engines.vllm_process import TESTED
+from paced.sampling.engines.vllm_process import INSTALL, TESTED
 
 PROGRAM = Path(__file__).with_name("vllm_process.py")
-INSTALL = "`make vllm` (CUDA) or `make vllm-cpu` installs it, or set engine.python to an interpreter that has it"
 CHECK_SECONDS = 600.0  # for importing vLLM, which a cold network disk makes slow
 
 ATTEMPTS = 3  # at one part; each with half as many sequences at once as the one before
@@ -81,7 +80,7 @@ def check(engine: Engine, device: Device) -> str:
 
 
 def unfit(python: Path, words: str) -> ConfigError:
-    return ConfigError(f"engine.kind vllm, {python}: {words}: {INSTALL}, or use kind transformers")
+    return ConfigError(f"engine.kind vllm, {python}: {words}")
 
 
 def command(python: Path) -> list[str]:

