@@ -67,6 +67,7 @@ class Spec(BaseModel):
     """What to run. ``config`` holds only what changes the result; ``runtime`` only what does not.
 
     ``engine`` samples the stage's model, if it samples; its kind changes the result, the rest of it does not.
+    ``engines`` are those of a whole run, by role, for the stage that looks whether they can be used.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,6 +77,7 @@ class Spec(BaseModel):
     inputs: dict[str, Ref] = {}
     runtime: Runtime = Runtime()
     engine: Engine = Engine()
+    engines: dict[str, Engine] = {}
 
     @property
     def settings(self) -> dict[str, Any]:

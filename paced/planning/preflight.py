@@ -20,6 +20,7 @@ from paced.errors import ConfigError, DataError, EngineError
 from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
 from paced.planning.plan import drawn
+from paced.sampling.engines import vllm
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
 from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
@@ -169,6 +170,17 @@ def check_compiler() -> None:
         raise EngineError("training.compile needs a C++ compiler and none is on PATH: install g++, or set CXX")
 
 
+def check_engines(job: Job) -> None:
+    """That vLLM can be started wherever it is to sample; what was found is logged.
+
+    Raises:
+        ConfigError: with what to install or to set.
+    """
+    samples = [engine for engine in job.spec.engines.values() if engine.kind == "vllm"]
+    for found in dict.fromkeys(vllm.check(engine, job.runtime.device) for engine in dict.fromkeys(samples)):
+        job.log(found)
+
+
 def preflight(job: Job) -> None:
     """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
     recipe = Recipe.model_validate(job.spec.config["recipe"] | {"runtime": job.runtime.model_dump()})
@@ -176,6 +188,7 @@ def preflight(job: Job) -> None:
         check_compiler()
     if job.runtime.accelerate:
         check_configuration(Path(job.runtime.accelerate))
+    check_engines(job)
     folders = {role: model_folder(job.input(role)) for role in ("student", "teacher")}
     trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
     tokenizers: dict[str, Tokenizer] = {}

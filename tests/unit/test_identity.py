@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from paced.config import Engine, Runtime
+from paced.config.reading import load_recipe
 from paced.errors import DataError
 from paced.stage import STAGES, Spec
 from paced.storage.artifacts import Ref
 from paced.storage.identity import canonical, digest, model_identity
+from tasks.run import run_name
 
 CONFIG = {"seed": 1, "sampling": {"temperature": 1.0, "top_k": 0}, "mix": [1, 2], "first": None}
 MODEL = Path(__file__).parents[2] / "paced" / "tiny" / "student"
@@ -38,6 +40,8 @@ def test_what_does_not_matter() -> None:
     assert base == identity(engine=Engine())
     shared = identity(engine=Engine(kind="vllm"))
     assert shared == identity(engine=Engine(kind="vllm", tensor_parallel=8, data_parallel=2, memory_share=0.5))
+    assert shared == identity(engine=Engine(kind="vllm", python="/elsewhere/bin/python"))
+    assert base == identity(engines={"student": Engine(kind="vllm")})
     assert base == identity(config=dict(reversed(CONFIG.items())), inputs=dict(reversed(INPUTS.items())))
     moved = {
         name: Ref(kind="other", path="/moved", identity=ref.identity, digest="sha256:9") for name, ref in INPUTS.items()
@@ -69,6 +73,15 @@ def test_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STAGES, "rollouts", STAGES["rollouts"]._replace(algorithm=99))
     found.append(identity())
     assert len(set(found)) == len(found)
+
+
+def test_the_interpreter_of_vllm_makes_no_other_run() -> None:
+    path = Path(__file__).parents[2] / "recipes" / "qwen3_8b_to_1.7b.yaml"
+    pythons = ("student.engine.python=/a/bin/python", "teacher.engine.python=/b/bin/python")
+    recipe, moved = load_recipe(path), load_recipe(path, pythons)
+    assert (recipe.student.engine, recipe.teacher.engine) != (moved.student.engine, moved.teacher.engine)
+    assert recipe.settings() == moved.settings()
+    assert run_name(recipe) == run_name(moved)
 
 
 def test_canonical_is_one_text_a_value() -> None:
