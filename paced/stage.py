@@ -22,6 +22,18 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Engine, Runtime
+from paced.config.stages import (
+    CompareConfig,
+    DiagnoseConfig,
+    EvaluateConfig,
+    PreflightConfig,
+    PrepareConfig,
+    RolloutsConfig,
+    StageConfig,
+    TeacherConfig,
+    TrainConfig,
+    WeightsConfig,
+)
 from paced.errors import CacheError
 from paced.storage.artifacts import (
     File,
@@ -42,24 +54,26 @@ from paced.storage.store import ROW_GROUP, write_rows
 class Stage(NamedTuple):
     """``program`` is imported only when the stage runs; a changed ``algorithm`` number makes old artifacts misses.
 
-    A stage that holds model weights, or the libraries that do, runs in a process of its own.
+    ``config`` is what its task builds and its program reads. A stage that holds model weights, or the libraries that
+    do, runs in a process of its own.
     """
 
     program: str
     algorithm: int
     holds_weights: bool
+    config: type[StageConfig]
 
 
 STAGES = {
-    "prepare": Stage("paced.data.problems:prepare", 7, False),
-    "preflight": Stage("paced.planning.preflight:preflight", 2, True),
-    "rollouts": Stage("paced.sampling.rollouts:rollouts", 7, True),
-    "weights": Stage("paced.weighting:weights", 1, False),
-    "teacher": Stage("paced.distill.teacher:teacher", 8, True),
-    "train": Stage("paced.distill.train:train", 6, True),
-    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 9, True),
-    "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True),
-    "compare": Stage("paced.evaluation.compare:compare", 3, False),
+    "prepare": Stage("paced.data.problems:prepare", 7, False, PrepareConfig),
+    "preflight": Stage("paced.planning.preflight:preflight", 2, True, PreflightConfig),
+    "rollouts": Stage("paced.sampling.rollouts:rollouts", 7, True, RolloutsConfig),
+    "weights": Stage("paced.weighting:weights", 1, False, WeightsConfig),
+    "teacher": Stage("paced.distill.teacher:teacher", 8, True, TeacherConfig),
+    "train": Stage("paced.distill.train:train", 6, True, TrainConfig),
+    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 9, True, EvaluateConfig),
+    "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True, DiagnoseConfig),
+    "compare": Stage("paced.evaluation.compare:compare", 3, False, CompareConfig),
 }
 
 
@@ -93,6 +107,30 @@ class Spec(BaseModel):
     def folder(self) -> Path:
         """Where the artifact lies: found by identity alone."""
         return Path(self.home) / "artifacts" / self.stage / short(self.identity)
+
+
+_NAMES = {stage.config: name for name, stage in STAGES.items()}
+
+
+def spec_of(
+    config: StageConfig,
+    *,
+    home: str,
+    inputs: Mapping[str, Ref],
+    runtime: Runtime | None = None,
+    engine: Engine | None = None,
+    engines: Mapping[str, Engine] | None = None,
+) -> Spec:
+    """The spec of the stage that ``config`` belongs to; ``engine`` is given where the stage samples its model."""
+    return Spec(
+        stage=_NAMES[type(config)],
+        home=home,
+        config=config.settings(),
+        inputs=dict(inputs),
+        runtime=runtime or Runtime(),
+        engine=engine or Engine(),
+        engines=dict(engines or {}),
+    )
 
 
 Listener = Callable[[dict[str, Any]], None]
@@ -158,6 +196,11 @@ class Job:
     def add(self, name: str) -> None:
         """List a file that the program has written under ``folder`` itself."""
         self.files.append(describe(self.folder / name, name))
+
+    def count_reused(self, wanted: int, computed: int) -> None:
+        """Add to the counts how many of the wanted rows were computed, and how many found in the store."""
+        for name, number in (("computed", computed), ("reused", wanted - computed)):
+            self.counts[name] = self.counts.get(name, 0) + number
 
     def log(self, message: str) -> None:
         self.tell({"event": "log", "message": message})

@@ -8,7 +8,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from paced.config import Loss as LossName
-from paced.config import Model, Precision
+from paced.config import Model
+from paced.config.stages import LearningConfig
 from paced.data.prompts import messages_of
 from paced.errors import DataError
 from paced.losses import LOSSES, Divergence, Loss, Projection, TeacherLogits, bucketed, exact, jsd
@@ -34,23 +33,6 @@ from paced.stage import Job
 from paced.storage.ragged import Ragged, RaggedWriter
 from paced.storage.store import Collection
 from paced.storage.tables import SAMPLES, TARGETS
-
-
-class Learning(BaseModel):
-    """What a training step minimises, identity-relevant: ``loss`` is formed at ``temperature``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    objective: Literal["forward", "reverse"]
-    loss: LossName
-    jsd_share: float | None
-    temperature: float
-    seed: int
-    dtype: Precision
-    teacher_dtype: Precision
-    privileged: bool = False
-    thinking: bool | None = None
-    trust_remote_code: bool = False
-    teacher_trust_remote_code: bool = False
 
 
 class Sample(NamedTuple):
@@ -276,7 +258,7 @@ class Reverse:
 
 
 def make_objective(
-    job: Job, config: Learning, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device
+    job: Job, config: LearningConfig, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device
 ) -> Forward | Reverse:
     """The objective that the configuration names, over the problems of positive weight."""
     loss = LOSSES[config.loss] if config.jsd_share is None else functools.partial(jsd, share=config.jsd_share)

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from paced.config import Recipe
+from paced.config.stages import CompareConfig, ComparedBenchmark
 from paced.errors import ConfigError, DataError
 from paced.stage import Job
 from paced.statistics import Array, bootstrap, pass_at_k
@@ -27,22 +28,6 @@ DECIMALS = 9  # the last bits of a matrix product depend on the number of thread
 def is_base(arm: str) -> bool:
     """Whether an arm is the base student, of one run (``base``) or among those of several (``RUN:base``)."""
     return arm.rpartition(":")[2] == BASE
-
-
-class Benchmark(BaseModel):
-    """A benchmark's name, and whether it measures forgetting rather than the skill trained for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    retention: bool = False
-
-
-class Config(BaseModel):
-    """Identity-relevant configuration of the stage; ``pairs`` are arm names (a, b), compared as a - b."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    benchmarks: tuple[Benchmark, ...]
-    pairs: tuple[tuple[str, str], ...] = ()
 
 
 class Arm(NamedTuple):
@@ -71,6 +56,12 @@ class Arm(NamedTuple):
         return is_base(self.name) and len(self.seeds) == 1
 
 
+def compare_config(recipe: Recipe, pairs: Iterable[tuple[str, str]]) -> CompareConfig:
+    """The comparison of these arms on the benchmarks of a recipe."""
+    benchmarks = (ComparedBenchmark(name=b.name, retention=b.retention) for b in recipe.evaluation.benchmarks)
+    return CompareConfig(benchmarks=tuple(benchmarks), pairs=tuple(pairs))
+
+
 def compare(job: Job) -> None:
     """Inputs: an ``evaluate`` artifact for each ``ARM/SEED``. Files: comparison.json.
 
@@ -78,7 +69,7 @@ def compare(job: Job) -> None:
         ConfigError: a pair names an arm that is no input, or an input's name is not ``ARM/SEED``.
         DataError: arms were scored on different problems, or an arm has no known verdict on a benchmark.
     """
-    config = Config.model_validate(job.spec.config)
+    config = CompareConfig.model_validate(job.spec.config)
     problems, arms = load(job, config)
     retention = problems["benchmark"].isin([b.name for b in config.benchmarks if b.retention]).to_numpy(bool)
     entries: dict[str, dict[str, Any]] = {name: generation(arm, ~retention, arms) for name, arm in arms.items()}
@@ -127,7 +118,7 @@ def intervals(values: dict[tuple[str, ...], Array]) -> dict[tuple[str, ...], dic
     }
 
 
-def load(job: Job, config: Config) -> tuple[pd.DataFrame, dict[str, Arm]]:
+def load(job: Job, config: CompareConfig) -> tuple[pd.DataFrame, dict[str, Arm]]:
     """The problems (benchmark, problem_id, level or -1) in their one order, and the arms by name."""
     tables: dict[str, dict[int, pd.DataFrame]] = {}
     first: tuple[str, pd.DataFrame] | None = None

@@ -14,8 +14,8 @@ import yaml
 
 from paced.config import Recipe
 from paced.errors import ConfigError, DataError
-from paced.evaluation.compare import BASE
-from paced.stage import Spec
+from paced.evaluation.compare import BASE, compare_config
+from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Manifest, Ref, read_manifest, reference
 
 SETTINGS = ("samples", "sampling", "seed", "thinking", "engine")  # of the stage 'evaluate', for all runs alike
@@ -158,11 +158,8 @@ def comparison(folders: Sequence[Path], home: Path) -> tuple[Spec, list[Judged],
         for label, ref in run.students.items():
             arm, _, seed = label.partition("/")
             inputs[f"{run.name}:{arm}/{seed if paired else run.recipe.seeds.index(int(seed))}"] = ref
-    config = {
-        "benchmarks": [{"name": b.name, "retention": b.retention} for b in runs[0].recipe.evaluation.benchmarks],
-        "pairs": [list(pair) for pair in pairs(runs, one_base)],
-    }
-    return Spec(stage="compare", home=str(home), config=config, inputs=inputs), runs, paired
+    config = compare_config(runs[0].recipe, pairs(runs, one_base))
+    return spec_of(config, home=str(home), inputs=inputs), runs, paired
 
 
 def pairs(runs: Sequence[Judged], one_base: bool) -> Iterator[tuple[str, str]]:

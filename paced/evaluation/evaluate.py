@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from paced.config import Model, Precision, Sampling
+from paced.config.stages import EvaluateConfig
 from paced.data.problems import problems_of
 from paced.models import Tokenizer
 from paced.sampling.likelihoods import Chooser
@@ -17,26 +15,13 @@ from paced.storage.tables import SCORES
 Row = dict[str, Any]
 
 
-class Config(BaseModel):
-    """Identity-relevant configuration of the stage; ``samples`` by benchmark, where its problems are sampled."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    samples: dict[str, int]
-    sampling: Sampling
-    seed: int
-    dtype: Precision
-    thinking: bool | None = None
-    trust_remote_code: bool = False
-
-
 def evaluate(job: Job) -> None:
     """Inputs: model, ``benchmark/NAME`` problem sets. Files: scores.parquet, evaluation.json."""
-    config = Config.model_validate(job.spec.config)
+    config = EvaluateConfig.model_validate(job.spec.config)
     ref = job.input("model")
     folder = model_folder(ref)
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
-    model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
-    sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
+    sampler = Sampler(job, ref, config.model(folder), tokenizer, config.sampling, config.seed)
     about = {key: sampler.about[key] for key in ("model", "dtype", "tokens")}
     chooser = Chooser(job, about, tokenizer, lambda: sampler.model)
     table: list[Row] = []

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from paced.config import Recipe
+from paced.config.stages import PreflightConfig
 from paced.data.problems import problems_of
 from paced.data.prompts import messages_of
 from paced.distill.launch import check_configuration
@@ -183,7 +184,7 @@ def check_engines(job: Job) -> None:
 
 def preflight(job: Job) -> None:
     """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
-    recipe = Recipe.model_validate(job.spec.config["recipe"] | {"runtime": job.runtime.model_dump()})
+    recipe = PreflightConfig.model_validate(job.spec.config).recipe.model_copy(update={"runtime": job.runtime})
     if recipe.training.compile:
         check_compiler()
     if job.runtime.accelerate:

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from paced import weighting
+from paced.config.stages import WeightsConfig
 from paced.evaluation.compare import by_problem
 from paced.report import lengths, plots
 from paced.report.page import page
@@ -210,7 +211,7 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
         curves: dict[str, tuple[Array, Array]] = {}
         for arm in run.arms:
             if arm.scheme and arm.weighting in tables:
-                config = weighting.Config(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
+                config = WeightsConfig(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
                 curves[arm.weighting] = share, weighting.raw_weights(bins * share, bins * (1 - share), config)
         problems = np.mean([by_rate(t, bins) for t in everyone], axis=0)
         drawn["pass_rates"] = plots.pass_rates(problems, len(everyone), curves)

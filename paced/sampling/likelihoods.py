@@ -68,24 +68,17 @@ class Chooser:
         # Keys only: the prompts of all choices would be most of the memory, so they are encoded again to be scored.
         keys = [[self._choice(p, text).key for text in p["choices"]] for p in problems]
         size = self.job.runtime.part_problems
-        done = computed = 0
+        computed = 0
         for start in range(0, len(problems), size):
-            part = list(zip(problems[start : start + size], keys[start : start + size], strict=True))
-            index = self.collection.refresh()
-            missing = {
-                key: self._choice(p, text)
-                for p, own in part
+            part = {
+                key: (p, text)
+                for p, own in zip(problems[start : start + size], keys[start : start + size], strict=True)
                 for text, key in zip(p["choices"], own, strict=True)
-                if key not in index
             }
-            if missing:
-                self.collection.write(self._score(list(missing.values())))
-                computed += len(missing)
-            done += len(part)
-            self.job.progress(done, len(problems), what)
+            computed += self.collection.ensure(part, self._scored)
+            self.job.progress(min(start + size, len(problems)), len(problems), what)
         flat = [key for own in keys for key in own]
-        self.job.counts["computed"] = self.job.counts.get("computed", 0) + computed
-        self.job.counts["reused"] = self.job.counts.get("reused", 0) + len(flat) - computed
+        self.job.count_reused(len(flat), computed)
         places = self.collection.refresh()
         found = self.collection.rows([(key, places[key]) for key in flat], ["logprob"])
         logprobs = iter([row["logprob"] for row in found])
@@ -104,6 +97,10 @@ class Chooser:
         check_length(prompt, len(response), self.tokenizer.folder, problem["question"])
         key = sample_key(**self.about, prompt=prompt, response=response)
         return Choice(problem["problem_id"], prompt, response, key)
+
+    def _scored(self, pairs: Sequence[tuple[dict[str, Any], str]]) -> list[dict[str, Any]]:
+        """Rows of the store, of problems and continuations."""
+        return self._score([self._choice(problem, continuation) for problem, continuation in pairs])
 
     @torch.inference_mode()
     def _score(self, choices: Sequence[Choice]) -> list[dict[str, Any]]:

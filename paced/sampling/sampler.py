@@ -113,14 +113,11 @@ class Sampler:
         job.log(f"{what}: {len(wanted) - len(missing)} of {len(wanted)} samples reused, {len(missing)} missing")
         done, computed = 0, 0
         for part in by_problem(missing, job.runtime.part_problems):
-            index = self.collection.refresh()
-            if not all(w.key in index for w in part):
-                computed += len(part)
-                self._compute(part, lambda n, base=done: job.progress(base + n, len(missing), what))
+            draw = functools.partial(self._draw, lambda n, base=done: job.progress(base + n, len(missing), what))
+            computed += self.collection.ensure({w.key: w for w in part}, draw)
             done += len(part)
             job.progress(done, len(missing), what)
-        job.counts["computed"] = job.counts.get("computed", 0) + computed
-        job.counts["reused"] = job.counts.get("reused", 0) + len(wanted) - computed
+        job.count_reused(len(wanted), computed)
         index = self.collection.refresh()
         return [index[w.key] for w in wanted]
 
@@ -147,7 +144,7 @@ class Sampler:
                         "extracted": verdict.extracted,
                     }
 
-    def _compute(self, part: Sequence[Wanted], tick: Any) -> None:
+    def _draw(self, tick: Callable[[int], None], part: Sequence[Wanted]) -> list[dict[str, Any]]:
         if self._engine is None:
             self._engine = ENGINES[self.config.engine.kind](self)
             self.job.resources.callback(self._engine.close)
@@ -169,7 +166,7 @@ class Sampler:
             for w, request, r in zip(part, requests, responses, strict=True)
         ]
         self.capture(rows, [r.targets for r in responses])
-        self.collection.write(rows)
+        return rows
 
 
 def _transformers(sampler: Sampler) -> Engine:
