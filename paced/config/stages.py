@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
-from paced.config.sections import (
+from paced.config import (
     Answers,
     Data,
     Decontamination,
