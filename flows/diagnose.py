@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Recipe
+from paced.config.label import Label
 from paced_flows.distill import opened
 from paced_tasks.diagnose import diagnose as measure
 from paced_tasks.diagnose import objective
@@ -45,14 +46,14 @@ def diagnose(recipe: Recipe) -> dict[str, Any]:
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
     with pipeline as stages:
         _, every = opened(stages, student, teacher)
-        problems = every[seed]
-        sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems, model=student)
+        problems, shared = every[seed], Label(seed=seed)
+        sampled = stages.add(rollouts, shared.at("rollouts"), seed=seed, problems=problems, model=student)
         # Uniform, so that problems of weight 0 have answers too: the claim is about them.
-        weighed = stages.add(weights, f"{seed}/weights", scheme="uniform", rollouts=sampled, settings=recipe.weights)
+        weighed = stages.add(weights, shared.at("weights"), scheme="uniform", rollouts=sampled, settings=recipe.weights)
         base: dict[str, Any] = {"seed": seed, "problems": problems, "weights": weighed}
         learnt_from: dict[str, Any] = {"rollouts": sampled, "teacher": teacher}
         if objective(recipe) == "forward":
-            answers = stages.add(teacher_answers, f"{seed}/teacher", teacher=teacher, student=student, **base)
+            answers = stages.add(teacher_answers, shared.at("teacher"), teacher=teacher, student=student, **base)
             learnt_from = {"answers": answers}
-        stages.add(measure, f"{seed}/diagnose", model=student, learnt_from=learnt_from, **base)
+        stages.add(measure, shared.at("diagnose"), model=student, learnt_from=learnt_from, **base)
     return pipeline.summary

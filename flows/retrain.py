@@ -16,6 +16,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from paced.config import Recipe, Retraining, home
+from paced.config.label import Label
 from paced.config.reading import with_changes
 from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
@@ -142,7 +143,9 @@ def challenge(
         message = f"{model}: {base} stays champion, the new problems teach it nothing: {error}"
         return Event(event="kept", model=model, message=message, champion=before, run=run.name)
     decision = decide(summary, arm, retraining.forgetting_limit)
-    trained = [s["identity"] for s in summary["stages"] if s["name"].startswith(f"{arm}/{seed}/train_")]
+    student = Label(arm, seed)
+    made = [(Label.parse(stage["name"]), stage["identity"]) for stage in summary["stages"]]
+    trained = [identity for label, identity in made if label.student == student and label.step.startswith("train_")]
     version = registry.registered(run, trained[-1])
     if decision.promote:
         message = f"{model}: version {version.number} takes the place of {base}: {decision.reason}"

@@ -168,6 +168,11 @@ class Job:
     def input(self, name: str) -> Ref:
         return self.spec.inputs[name]
 
+    def inputs(self, kind: str) -> dict[str, Ref]:
+        """The inputs ``KIND/NAME``, by name."""
+        named = (name.partition("/") for name in self.spec.inputs)
+        return {name: self.input(f"{kind}/{name}") for first, _, name in named if first == kind and name}
+
     def table(self, name: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
         """A table of an input artifact, its digest checked."""
         return pd.read_parquet(open_file(self.input(name), file), columns=columns, dtype_backend="pyarrow")

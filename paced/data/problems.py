@@ -67,9 +67,7 @@ def prepare(job: Job) -> None:
     config = PrepareConfig.model_validate(job.spec.config)
     data, decontamination = config.data, config.decontamination
     excluded = {
-        name.partition("/")[2]: job.table(name, "questions.parquet")["question"].tolist()
-        for name in job.spec.inputs
-        if name.startswith("exclude/")
+        name: job.table(f"exclude/{name}", "questions.parquet")["question"].tolist() for name in job.inputs("exclude")
     }
     found = _generated(job, data, excluded) if data.generated else _cleaned(job, data, decontamination, excluded)
     job.write("problems.parquet", (_row(data, config.split, p, found.examples) for p in found.problems), PROBLEMS)

@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from paced.config import Recipe
+from paced.config.label import Label
 from paced.errors import ConfigError
 from paced.losses import bucketed, exact, forward_kl
 from paced.losses.targets import ENTRIES, Sparse, decode, joined, sparse
@@ -196,7 +197,7 @@ def report(run: Path, tokens: int) -> Report:
     before = itertools.accumulate((answer["tokens"] for answer in shuffled), initial=0)
     some = [answer for answer, position in zip(shuffled, before, strict=False) if position < tokens]
     pairs = [(a["target_key"], a["part"]) for a in sorted(some, key=lambda a: (a["part"], a["target_key"]))]
-    problems = pq.read_table(made[f"{stage.entry.seed}/prepare"].file("problems.parquet"))
+    problems = pq.read_table(made[Label(seed=stage.entry.seed, step="prepare")].file("problems.parquet"))
     prompts: dict[str, str] = {row["problem_id"]: row["prompt"] for row in problems.to_pylist()}
     samples = [
         Sample(

@@ -14,19 +14,22 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from paced.config import Recipe
+from paced.config.label import BASE, Label
 from paced.config.stages import CompareConfig, ComparedBenchmark
 from paced.errors import ConfigError, DataError
 from paced.stage import Job
 from paced.statistics import Array, bootstrap, pass_at_k
 
 Mask = NDArray[np.bool_]
-BASE = "base"  # scored once: its one row stands beside every seed of another arm
 KEY = ["benchmark", "problem_id"]
 DECIMALS = 9  # the last bits of a matrix product depend on the number of threads
 
 
 def is_base(arm: str) -> bool:
-    """Whether an arm is the base student, of one run (``base``) or among those of several (``RUN:base``)."""
+    """Whether an arm is the base student, of one run (``base``) or among those of several (``RUN:base``).
+
+    It is scored once: its one row stands beside every seed of another arm.
+    """
     return arm.rpartition(":")[2] == BASE
 
 
@@ -123,13 +126,16 @@ def load(job: Job, config: CompareConfig) -> tuple[pd.DataFrame, dict[str, Arm]]
     tables: dict[str, dict[int, pd.DataFrame]] = {}
     first: tuple[str, pd.DataFrame] | None = None
     for name in job.spec.inputs:
-        arm, _, seed = name.rpartition("/")
-        if not arm or not seed.lstrip("-").isdigit():
+        try:
+            label = Label.parse(name)
+        except ValueError:
+            label = Label()
+        if not label.arm or label.seed is None or label.step:
             raise ConfigError(f"input {name} is not named ARM/SEED")
         table = by_problem(job.table(name, "scores.parquet", [*KEY, "level", "tokens", "finish", "verdict"]))
         first = first or (name, table)
         same_problems(*first, name, table)
-        tables.setdefault(arm, {})[int(seed)] = table
+        tables.setdefault(label.arm, {})[label.seed] = table
     if first is None:
         raise ConfigError("compare needs at least one input named ARM/SEED")
     problems = pd.DataFrame(first[1][[*KEY, "level"]])

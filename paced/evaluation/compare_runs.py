@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from paced.config import Recipe
+from paced.config.label import BASE, Label
 from paced.errors import ConfigError, DataError
-from paced.evaluation.compare import BASE, compare_config
+from paced.evaluation.compare import compare_config
 from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Manifest, Ref, read_manifest, reference
 
@@ -22,18 +23,18 @@ SETTINGS = ("samples", "sampling", "seed", "thinking", "engine")  # of the stage
 
 
 class Judged(NamedTuple):
-    """A finished run: its recipe, and by ARM/SEED and of the base the artifact that a student was judged in."""
+    """A finished run: its recipe, and of each student and of the base the artifact that a student was judged in."""
 
     name: str
     recipe: Recipe
     summary: dict[str, Any]
-    students: dict[str, Ref]
+    students: dict[Label, Ref]
     base: Ref
 
     @property
     def arms(self) -> list[str]:
         """Names of what was judged beside the base."""
-        return list(dict.fromkeys(label.partition("/")[0] for label in self.students))
+        return list(dict.fromkeys(label.arm for label in self.students))
 
     @property
     def evaluation(self) -> Manifest:
@@ -57,17 +58,17 @@ def judged(folder: Path) -> Judged:
     if record["status"] != "completed":
         raise ConfigError(f"run {folder.name}: it is {record['status']}; finish it with 'paced run' before comparing")
     recipe = Recipe.model_validate(yaml.safe_load((folder / "recipe.yaml").read_text()))
-    scored: dict[str, Ref] = {}
+    scored: dict[Label, Ref] = {}
     for stage in record["stages"]:
         if stage["stage"] == "evaluate":
             path = Path(stage["path"])
             if not (path / "manifest.json").exists():
                 raise ConfigError(f"run {folder.name}: {path} is gone; 'paced run' with its recipe makes it anew")
-            scored[stage["label"].removesuffix("/evaluate")] = reference(path)
-    if BASE not in scored:
+            scored[Label.parse(stage["label"]).student] = reference(path)
+    if Label(BASE) not in scored:
         raise ConfigError(f"run {folder.name}: no student was judged in it, as in no diagnosis: leave it out")
     summary = json.loads((folder / "summary.json").read_text())
-    return Judged(record["name"], recipe, summary, scored, scored.pop(BASE))
+    return Judged(record["name"], recipe, summary, scored, scored.pop(Label(BASE)))
 
 
 def same_conditions(a: Judged, b: Judged) -> None:
@@ -151,13 +152,14 @@ def comparison(folders: Sequence[Path], home: Path) -> tuple[Spec, list[Judged],
         same_conditions(runs[0], other)
     one_base = all([same_base(runs[0], other) for other in runs[1:]])
     paired = all(set(a.recipe.seeds) & set(b.recipe.seeds) for a, b in combinations(runs, 2))
-    inputs: dict[str, Ref] = {f"{BASE}/0": runs[0].base} if one_base else {}
+    inputs: dict[str, Ref] = {str(Label(BASE, 0)): runs[0].base} if one_base else {}
     for run in runs:
         if not one_base:
-            inputs[f"{run.name}:{BASE}/0"] = run.base
-        for label, ref in run.students.items():
-            arm, _, seed = label.partition("/")
-            inputs[f"{run.name}:{arm}/{seed if paired else run.recipe.seeds.index(int(seed))}"] = ref
+            inputs[str(Label(f"{run.name}:{BASE}", 0))] = run.base
+        for student, ref in run.students.items():
+            assert student.seed is not None
+            seed = student.seed if paired else run.recipe.seeds.index(student.seed)
+            inputs[str(Label(f"{run.name}:{student.arm}", seed))] = ref
     config = compare_config(runs[0].recipe, pairs(runs, one_base))
     return spec_of(config, home=str(home), inputs=inputs), runs, paired
 

@@ -26,11 +26,7 @@ def evaluate(job: Job) -> None:
     chooser = Chooser(job, about, tokenizer, lambda: sampler.model)
     table: list[Row] = []
     result: dict[str, Any] = {}
-    benchmarks = {
-        name.partition("/")[2]: problems_of(job.input(name))
-        for name in sorted(job.spec.inputs)
-        if name.startswith("benchmark/")
-    }
+    benchmarks = {name: problems_of(ref) for name, ref in sorted(job.inputs("benchmark").items())}
     # Sampling first: an engine with memory of its own gives it back before likelihoods need the model here.
     for benchmark in sorted(benchmarks, key=lambda b: (bool(benchmarks[b][0]["choices"]), b)):
         problems = benchmarks[benchmark]

@@ -208,15 +208,14 @@ def preflight(job: Job) -> None:
         }  # fmt: skip
     check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])
 
-    for name in job.spec.inputs:
-        kind, _, which = name.partition("/")
-        if kind in ("problems", "benchmark"):
-            problems = problems_of(job.input(name))
+    for kind in ("problems", "benchmark"):
+        for name, ref in job.inputs(kind).items():
+            problems = problems_of(ref)
             longest = check_prompts(problems, recipe, folders, tokenizers["student"], kind == "problems")
-            found[name] = {"problems": len(problems), "longest_prompt": longest}
+            found[f"{kind}/{name}"] = {"problems": len(problems), "longest_prompt": longest}
             if kind == "problems" and len(problems) < recipe.training.batch:
                 job.log(
-                    f"seed {which}: {len(problems)} problems, fewer than training.batch ({recipe.training.batch}): "
+                    f"seed {name}: {len(problems)} problems, fewer than training.batch ({recipe.training.batch}): "
                     "a step draws some of them more than once"
                 )
     problems = max(found[name]["problems"] for name in found if name.startswith("problems/"))

@@ -6,31 +6,10 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paced.config import Loss, Schedule, Scheme, Weights
+from paced.config.label import Label
 from paced.errors import DataError
 from paced.storage.artifacts import Manifest, Ref, open_file, read_manifest
-
-
-class Entry(BaseModel):
-    """One stage of a run; its label is ARM/SEED/STEP, or SEED/STEP, benchmark/NAME, base/evaluate, compare."""
-
-    model_config = ConfigDict(frozen=True)
-    label: str
-    stage: str
-    arm: str | None = None
-    seed: int | None = None
-    path: str
-    identity: str
-    cached: bool = False
-    seconds: float = 0.0
-    counts: dict[str, float] = {}
-
-    @property
-    def step(self) -> str:
-        """What the stage is for, without its round: ``sample`` of ``sample_1``."""
-        if self.stage in ("prepare", "compare"):
-            return self.stage
-        name, _, number = self.label.rpartition("/")[2].rpartition("_")
-        return name if number.isdigit() else self.label.rpartition("/")[2]
+from paced.storage.entry import Entry
 
 
 class Arm(BaseModel):
@@ -76,7 +55,7 @@ class Made(NamedTuple):
         return int(self.manifest.counts.get(name, 0))
 
 
-def read(folder: Path) -> tuple[Run, dict[str, Made]]:
+def read(folder: Path) -> tuple[Run, dict[Label, Made]]:
     """A run and, by label, those of its stages whose artifact is there.
 
     Raises:

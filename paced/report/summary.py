@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from paced import weighting
+from paced.config.label import BASE, Label
 from paced.config.stages import WeightsConfig
 from paced.evaluation.compare import by_problem
 from paced.report import lengths, plots
@@ -22,7 +23,7 @@ from paced.report.record import Arm, Made, Run, read
 from paced.statistics import Array, bootstrap_mean
 from paced.storage.artifacts import replacing, write_json
 
-BASE = "base"
+COMPARE = Label(step="compare")
 METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
 
 
@@ -44,11 +45,11 @@ def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
     return summary, pictures
 
 
-def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
+def summarise(run: Run, made: Mapping[Label, Made]) -> dict[str, Any]:
     """The contents of summary.json; only ``cached`` and ``seconds`` differ between two runs of one recipe."""
     comparison: dict[str, Any] = {"benchmarks": [], "arms": {}, "comparisons": []}
-    if "compare" in made:
-        comparison = json.loads(made["compare"].file("comparison.json").read_text())
+    if COMPARE in made:
+        comparison = json.loads(made[COMPARE].file("comparison.json").read_text())
     arms: dict[str, dict[str, Any]] = {}
     for name, arm in ({BASE: None, **{a.name: a for a in run.arms}} if run.arms else {}).items():
         scores = comparison["arms"].get(name, {})
@@ -59,7 +60,7 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         arms[name]["teacher_tokens_saved"] = share
     stages = [
         {
-            "name": e.label,
+            "name": str(e.label),
             "identity": e.identity,
             "cached": e.cached,
             "reused": int(counts.get("reused", 0)),
@@ -83,13 +84,13 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
     }
 
 
-def measured(made: Mapping[str, Made]) -> dict[str, Any]:
+def measured(made: Mapping[Label, Made]) -> dict[str, Any]:
     """What a diagnosis found, under ``diagnosis``; nothing in other runs."""
     found = next((m for m in made.values() if m.entry.stage == "diagnose"), None)
     return {"diagnosis": json.loads(found.file("diagnosis.json").read_text())} if found else {}
 
 
-def data(made: Mapping[str, Made]) -> dict[str, Any]:
+def data(made: Mapping[Label, Made]) -> dict[str, Any]:
     """What was left out of each data set, by name: the training data's by seed, and the benchmarks'."""
     found = {
         m.entry.label: json.loads(m.file("cleaning.json").read_text())
@@ -97,25 +98,25 @@ def data(made: Mapping[str, Made]) -> dict[str, Any]:
         if "cleaning.json" in [f.name for f in m.manifest.files]  # an older version of the stage wrote none
     }
     return {
-        label.removeprefix("benchmark/").replace("/prepare", "/train"): {
+        label.benchmark or f"{label.seed}/train": {
             key: len(value) if isinstance(value, list) else value for key, value in report.items()
         }
         for label, report in found.items()
     }
 
 
-def of_seed(made: Mapping[str, Made], arm: str, seed: int) -> list[Made]:
+def of_seed(made: Mapping[Label, Made], arm: str, seed: int) -> list[Made]:
     """The stages of one arm and seed that have left an artifact."""
     return [m for m in made.values() if m.entry.arm == arm and m.entry.seed == seed]
 
 
-def counted_seeds(run: Run, made: Mapping[str, Made], arm: str) -> list[int]:
+def counted_seeds(run: Run, made: Mapping[Label, Made], arm: str) -> list[int]:
     """The seeds an arm's costs are averaged over: those it finished, or, if it finished none, those it began."""
-    finished = [seed for seed in run.seeds if f"{arm}/{seed}/evaluate" in made]
+    finished = [seed for seed in run.seeds if Label(arm, seed, "evaluate") in made]
     return finished or [seed for seed in run.seeds if of_seed(made, arm, seed)]
 
 
-def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
+def cost(run: Run, made: Mapping[Label, Made], arm: Arm | None) -> dict[str, Any]:
     """What making a student took, mean a seed; evaluation is not counted, and the base student costs nothing.
 
     Shared stages count in full for each arm that uses them, as if it were the only one: the rollouts behind its first
@@ -127,13 +128,13 @@ def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
     return {key: sum(t[key] for t in totals) / len(totals) for key in totals[0]} if totals else {}
 
 
-def spent(made: Mapping[str, Made], arm: Arm, seed: int) -> dict[str, float]:
+def spent(made: Mapping[Label, Made], arm: Arm, seed: int) -> dict[str, float]:
     """What making the student of one arm and seed took; of a model made elsewhere nothing is known."""
     if arm.schedule is None:
         return {}
     stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
-    if arm.scheme != "uniform" and f"{seed}/rollouts" in made:
-        stages.append(made[f"{seed}/rollouts"])
+    if arm.scheme != "uniform" and (shared := Label(seed=seed, step="rollouts")) in made:
+        stages.append(made[shared])
     return {
         "teacher_tokens": sum(m.count("teacher_tokens") for m in stages if m.entry.stage == "teacher"),
         "sampled_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "rollouts"),
@@ -143,16 +144,17 @@ def spent(made: Mapping[str, Made], arm: Arm, seed: int) -> dict[str, float]:
     }
 
 
-def watched(run: Run, made: Mapping[str, Made], arm: Arm | None, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+def watched(run: Run, made: Mapping[Label, Made], arm: Arm | None, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Mean length and share cut off wherever a student answered: rollouts, each round of stage 2, the benchmarks."""
     found: list[dict[str, Any]] = []
     if arm:
         sampled: dict[str, list[Mapping[str, float]]] = {}
         for seed in run.seeds:
-            stages = [made[f"{seed}/rollouts"]] if f"{seed}/rollouts" in made else []
+            shared = made.get(Label(seed=seed, step="rollouts"))
+            stages = [shared] if shared else []
             stages += [m for m in of_seed(made, arm.name, seed) if m.entry.stage == "rollouts"]
             for m in stages:
-                sampled.setdefault(m.entry.label.rpartition("/")[2], []).append(m.manifest.counts)
+                sampled.setdefault(m.entry.label.step, []).append(m.manifest.counts)
         found = [lengths.length(stage, counts) for stage, counts in sampled.items()]
     if "mean_tokens" in scores:
         written = {key: scores[key] for key in ("mean_tokens", "truncated")}
@@ -165,12 +167,12 @@ def students(folder: Path) -> list[dict[str, Any]]:
     accuracy, retention and each benchmark's accuracy as {mean, low, high}, 95% intervals by bootstrap over problems.
     """
     run, made = read(folder)
-    benchmarks = json.loads(made["compare"].file("comparison.json").read_text())["benchmarks"]
+    benchmarks = json.loads(made[COMPARE].file("comparison.json").read_text())["benchmarks"]
     retention = [b["name"] for b in benchmarks if b["retention"]]
     found: list[dict[str, Any]] = []
     for arm, seed in [(None, 0), *((arm, seed) for arm in run.arms for seed in run.seeds)]:
-        label = BASE if arm is None else f"{arm.name}/{seed}"
-        scores = made[f"{label}/evaluate"]
+        label = Label(BASE) if arm is None else Label(arm.name, seed)
+        scores = made[label.at("evaluate")]
         table = by_problem(pd.read_parquet(scores.file("scores.parquet"), dtype_backend="pyarrow"))
         table = pd.DataFrame(table[table["known"] > 0])
         rate, of = table["correct"].to_numpy(float) / table["known"].to_numpy(float), table["benchmark"].to_numpy(str)
@@ -198,7 +200,7 @@ def saved(run: Run, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {a.name: 1 - arms[a.name]["teacher_tokens"] / uniform for a in answered} if uniform else {}
 
 
-def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
+def draw(run: Run, made: Mapping[Label, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
     """Every picture that there is data for, by the names in paced.report.page.PICTURES."""
     arms: dict[str, dict[str, Any]] = summary["arms"]
     paint = plots.colours(list(arms))
@@ -243,12 +245,12 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
     return drawn
 
 
-def first_weights(run: Run, made: Mapping[str, Made]) -> dict[str, list[pd.DataFrame]]:
+def first_weights(run: Run, made: Mapping[Label, Made]) -> dict[str, list[pd.DataFrame]]:
     """Pass rates and weights of the first stage: weighting to one table a seed."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for scheme in dict.fromkeys(a.weighting for a in run.arms):
         names = [a.name for a in run.arms if a.weighting == scheme]
-        found = [next((made[k] for n in names if (k := f"{n}/{seed}/weights") in made), None) for seed in run.seeds]
+        found = [next((made[k] for n in names if (k := Label(n, seed, "weights")) in made), None) for seed in run.seeds]
         if any(found):
             tables[scheme] = [pd.read_parquet(m.file("pass_rates.parquet")) for m in found if m]
     return tables
@@ -262,7 +264,7 @@ def by_rate(table: pd.DataFrame, bins: int, column: str | None = None) -> Array:
     return np.bincount(np.rint(rate[known] * bins).astype(int), values[known], bins + 1).astype(np.float64)
 
 
-def trained(made: Mapping[str, Made], arm: str, seed: int) -> list[Made]:
+def trained(made: Mapping[Label, Made], arm: str, seed: int) -> list[Made]:
     return [m for m in of_seed(made, arm, seed) if m.entry.stage == "train"]
 
 
@@ -276,7 +278,7 @@ def loss_curves(stages: Sequence[Made]) -> plots.Curves:
     return curves
 
 
-def seconds(run: Run, made: Mapping[str, Made]) -> dict[str, dict[str, float]]:
+def seconds(run: Run, made: Mapping[Label, Made]) -> dict[str, dict[str, float]]:
     """Seconds by row (what all arms share, the base student, each arm) and step, mean over the row's seeds."""
     rows: dict[str, dict[str, float]] = {}
     for name, arm in {"shared by all": None, BASE: BASE, **{a.name: a.name for a in run.arms}}.items():
