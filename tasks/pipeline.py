@@ -195,7 +195,7 @@ class Pipeline:
                 create_table_artifact(table, key=("snr", "kernel", "efficiency")[number], description=caption)
         else:
             table = [
-                {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
+                {"arm": name} | {k: mean_with_interval(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
                 for name, arm in self.summary["arms"].items()
             ]
             create_table_artifact(table, key="results", description="Accuracy and retention, % with 95% intervals")
@@ -220,7 +220,7 @@ def first_cause(failures: list[Exception]) -> Exception | None:
     return next(iter([*[e for e in own if e not in died], *died, *stopped, *failures]), None)
 
 
-def told(share: dict[str, float]) -> str:
+def mean_with_interval(share: dict[str, float]) -> str:
     """A mean and its interval in %."""
     return f"{100 * share['mean']:.1f} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
 

@@ -102,10 +102,10 @@ def plan_command(arguments: argparse.Namespace) -> int:
     ):
         if not least <= getattr(arguments, name) <= most:
             raise ConfigError(f"--{name} {getattr(arguments, name)}: must lie between {least:g} and {most:g}")
-    from paced.planning.plan import Assumptions, plan, told
+    from paced.planning.plan import Assumptions, plan, plan_table
 
     assumptions = Assumptions(arguments.prompt, arguments.response, arguments.kept, arguments.longest)
-    print(told(plan(recipe, arguments.gpu, arguments.gpus, assumptions)))
+    print(plan_table(plan(recipe, arguments.gpu, arguments.gpus, assumptions)))
     return 0
 
 

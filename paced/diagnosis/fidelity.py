@@ -106,7 +106,7 @@ class Line(NamedTuple):
     bytes: int
 
 
-class Sample(NamedTuple):
+class StoredAnswer(NamedTuple):
     """An answer: what the student and the teacher read before it, its tokens, and what is stored of it."""
 
     prompt: Sequence[int]
@@ -117,7 +117,7 @@ class Sample(NamedTuple):
 
 @torch.inference_mode()
 def compare(
-    student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: int, samples: Sequence[Sample],
+    student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: int, samples: Sequence[StoredAnswer],
     encodings: Mapping[str, Encoding],
 ) -> list[Line]:  # fmt: skip
     """Encode the teacher's distributions in several ways, and say what each loses and costs."""
@@ -200,7 +200,7 @@ def report(run: Path, tokens: int) -> Report:
     problems = pq.read_table(made[Label(seed=stage.entry.seed, step="prepare")].file("problems.parquet"))
     prompts: dict[str, str] = {row["problem_id"]: row["prompt"] for row in problems.to_pylist()}
     samples = [
-        Sample(
+        StoredAnswer(
             tokenizer.prompt(prompts[row["problem_id"]]), row["prompt_ids"], row["response_ids"],
             Sparse(*(np.asarray(row[name], kind) for name, kind in ENTRIES.items())),
         )
@@ -220,7 +220,7 @@ def report(run: Path, tokens: int) -> Report:
     return Report(collection.folder, len(answers), sum(a["tokens"] for a in answers), disk, len(samples), lines)
 
 
-def told(found: Report) -> str:
+def fidelity_table(found: Report) -> str:
     """The report as a table for people."""
     lines = [
         f"{found.answers:,} answers, {found.positions:,} positions, {found.bytes / found.positions:.1f} bytes a "

@@ -21,7 +21,7 @@ from paced.config import Model, Training
 from paced.config.stages import TrainConfig
 from paced.distill import launch
 from paced.distill.checkpoints import State, save_checkpoint, save_model
-from paced.distill.objectives import Sample, make_objective
+from paced.distill.objectives import TrainingSample, make_objective
 from paced.distill.student import Student, canary, coefficients, denominator, recompute_activations
 from paced.errors import EngineError
 from paced.models import DTYPES, Tokenizer, device_of, layers, load_model, lora, sharding
@@ -117,7 +117,7 @@ class Trainer:
         self.job.log(f"resuming at step {done} of {self.config.steps}")
         return done
 
-    def _samples(self, step: int) -> list[Sample]:
+    def _samples(self, step: int) -> list[TrainingSample]:
         """What a step learns from; it depends on the seed and the step alone."""
         batch, start = self.config.training.batch, self.config.draw_start
         items = draws(self.objective.population, self.config.seed, start + step * batch, batch)
@@ -145,7 +145,7 @@ class Trainer:
             "tokens": tokens,
         }
 
-    def _gradients(self, samples: Sequence[Sample], first: bool) -> tuple[float, float]:
+    def _gradients(self, samples: Sequence[TrainingSample], first: bool) -> tuple[float, float]:
         """Gradients of a step's loss, micro-batch by micro-batch; returns loss and summed divergence of all processes.
 
         Raises:

@@ -33,7 +33,7 @@ def is_base(arm: str) -> bool:
     return arm.rpartition(":")[2] == BASE
 
 
-class Arm(NamedTuple):
+class ArmScores(NamedTuple):
     """The scores of one arm: [S, N] counts of samples, by problem."""
 
     name: str
@@ -121,7 +121,7 @@ def intervals(values: dict[tuple[str, ...], Array]) -> dict[tuple[str, ...], dic
     }
 
 
-def load(job: Job, config: CompareConfig) -> tuple[pd.DataFrame, dict[str, Arm]]:
+def load(job: Job, config: CompareConfig) -> tuple[pd.DataFrame, dict[str, ArmScores]]:
     """The problems (benchmark, problem_id, level or -1) in their one order, and the arms by name."""
     tables: dict[str, dict[int, pd.DataFrame]] = {}
     first: tuple[str, pd.DataFrame] | None = None
@@ -142,14 +142,14 @@ def load(job: Job, config: CompareConfig) -> tuple[pd.DataFrame, dict[str, Arm]]
     scored, listed = set(problems["benchmark"]), {b.name for b in config.benchmarks}
     if scored != listed:
         raise DataError(f"the arms were scored on benchmarks {sorted(scored)}, the comparison lists {sorted(listed)}")
-    arms: dict[str, Arm] = {}
+    arms: dict[str, ArmScores] = {}
     for name in sorted(tables, key=lambda n: (n != BASE, n)):
         seeds = sorted(tables[name])
         counts = {
             column: np.stack([tables[name][seed][column].to_numpy(float) for seed in seeds])
             for column in ("samples", "known", "correct", "truncated", "tokens", "written")
         }
-        arms[name] = Arm(name, seeds, **counts)
+        arms[name] = ArmScores(name, seeds, **counts)
         for benchmark in config.benchmarks:
             if not counts["known"][:, problems["benchmark"] == benchmark.name].any():
                 raise DataError(f"no sample of arm {name} on {benchmark.name} has a known verdict")
@@ -191,7 +191,7 @@ def same_problems(a: str, left: pd.DataFrame, b: str, right: pd.DataFrame) -> No
     )
 
 
-def difference(a: Arm, b: Arm) -> Array:
+def difference(a: ArmScores, b: ArmScores) -> Array:
     """Accuracy of ``a`` minus that of ``b``, [S, N], on the seeds both have; NaN where either has no known verdict.
 
     Raises:
@@ -203,13 +203,13 @@ def difference(a: Arm, b: Arm) -> Array:
     return a.rows(seeds) - b.rows(seeds)
 
 
-def shortest(arms: Iterable[Arm], chosen: Mask) -> int:
+def shortest(arms: Iterable[ArmScores], chosen: Mask) -> int:
     """The k of pass@k: known verdicts that each of the chosen problems with any has in every arm."""
     known = (arm.known[:, chosen] for arm in arms)
     return int(min(k[k > 0].min(initial=np.inf) for k in known))
 
 
-def generation(arm: Arm, chosen: Mask, arms: dict[str, Arm]) -> dict[str, Any]:
+def generation(arm: ArmScores, chosen: Mask, arms: dict[str, ArmScores]) -> dict[str, Any]:
     """pass@k, truncated share and mean response length of an arm on the chosen problems; how many verdicts lack."""
     known, correct = arm.known[:, chosen], arm.correct[:, chosen]
     k = shortest(arms.values(), chosen)

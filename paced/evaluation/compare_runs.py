@@ -83,7 +83,10 @@ def same_conditions(a: Judged, b: Judged) -> None:
     for name in sorted((a.benchmarks.keys() | b.benchmarks.keys()) - {"model"}):
         one, other = a.benchmarks.get(name), b.benchmarks.get(name)
         if one != other:
-            found[name] = (told(a, name, b) if one else "missing", told(b, name, a) if other else "missing")
+            found[name] = (
+                benchmark_difference(a, name, b) if one else "missing",
+                benchmark_difference(b, name, a) if other else "missing",
+            )
     found |= {f"evaluation.{f}": (mine.get(f), yours.get(f)) for f in apart}
     kept = [{x.name for x in run.recipe.evaluation.benchmarks if x.retention} for run in (a, b)]
     if kept[0] != kept[1]:
@@ -105,7 +108,7 @@ def settings(evaluation: Manifest) -> dict[str, Any]:
     return found
 
 
-def told(run: Judged, benchmark: str, other: Judged) -> str:
+def benchmark_difference(run: Judged, benchmark: str, other: Judged) -> str:
     """What sets a run's benchmark apart from another's: the recipe's fields, else the problems themselves."""
     found = {
         r.name: next(b.data.model_dump() for b in r.recipe.evaluation.benchmarks if f"benchmark/{b.name}" == benchmark)

@@ -12,7 +12,7 @@ from paced.storage.artifacts import Manifest, Ref, open_file, read_manifest
 from paced.storage.entry import Entry
 
 
-class Arm(BaseModel):
+class RunArm(BaseModel):
     """One student that the run trains, or a model that it only judges, which has neither scheme nor schedule."""
 
     model_config = ConfigDict(frozen=True)
@@ -28,14 +28,14 @@ class Arm(BaseModel):
         return " ".join([self.scheme or "", *(f"{x:g}" for x in self.exponents or ())])
 
 
-class Run(BaseModel):
+class RunRecord(BaseModel):
     """``run.json``."""
 
     model_config = ConfigDict(frozen=True)
     name: str
     status: str
     seeds: list[int]
-    arms: list[Arm]
+    arms: list[RunArm]
     weights: Weights
     stages: list[Entry]
 
@@ -55,7 +55,7 @@ class Made(NamedTuple):
         return int(self.manifest.counts.get(name, 0))
 
 
-def read(folder: Path) -> tuple[Run, dict[Label, Made]]:
+def read(folder: Path) -> tuple[RunRecord, dict[Label, Made]]:
     """A run and, by label, those of its stages whose artifact is there.
 
     Raises:
@@ -64,7 +64,7 @@ def read(folder: Path) -> tuple[Run, dict[Label, Made]]:
     """
     path = folder / "run.json"
     try:
-        run = Run.model_validate_json(path.read_text())
+        run = RunRecord.model_validate_json(path.read_text())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): {folder} is no run folder") from None
     except ValidationError as error:

@@ -19,7 +19,7 @@ from paced.config.stages import WeightsConfig
 from paced.evaluation.compare import by_problem
 from paced.report import lengths, plots
 from paced.report.page import page
-from paced.report.record import Arm, Made, Run, read
+from paced.report.record import Made, RunArm, RunRecord, read
 from paced.statistics import Array, bootstrap_mean
 from paced.storage.artifacts import replacing, write_json
 
@@ -45,7 +45,7 @@ def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
     return summary, pictures
 
 
-def summarise(run: Run, made: Mapping[Label, Made]) -> dict[str, Any]:
+def summarise(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, Any]:
     """The contents of summary.json; only ``cached`` and ``seconds`` differ between two runs of one recipe."""
     comparison: dict[str, Any] = {"benchmarks": [], "arms": {}, "comparisons": []}
     if COMPARE in made:
@@ -110,13 +110,13 @@ def of_seed(made: Mapping[Label, Made], arm: str, seed: int) -> list[Made]:
     return [m for m in made.values() if m.entry.arm == arm and m.entry.seed == seed]
 
 
-def counted_seeds(run: Run, made: Mapping[Label, Made], arm: str) -> list[int]:
+def counted_seeds(run: RunRecord, made: Mapping[Label, Made], arm: str) -> list[int]:
     """The seeds an arm's costs are averaged over: those it finished, or, if it finished none, those it began."""
     finished = [seed for seed in run.seeds if Label(arm, seed, "evaluate") in made]
     return finished or [seed for seed in run.seeds if of_seed(made, arm, seed)]
 
 
-def cost(run: Run, made: Mapping[Label, Made], arm: Arm | None) -> dict[str, Any]:
+def cost(run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None) -> dict[str, Any]:
     """What making a student took, mean a seed; evaluation is not counted, and the base student costs nothing.
 
     Shared stages count in full for each arm that uses them, as if it were the only one: the rollouts behind its first
@@ -128,7 +128,7 @@ def cost(run: Run, made: Mapping[Label, Made], arm: Arm | None) -> dict[str, Any
     return {key: sum(t[key] for t in totals) / len(totals) for key in totals[0]} if totals else {}
 
 
-def spent(made: Mapping[Label, Made], arm: Arm, seed: int) -> dict[str, float]:
+def spent(made: Mapping[Label, Made], arm: RunArm, seed: int) -> dict[str, float]:
     """What making the student of one arm and seed took; of a model made elsewhere nothing is known."""
     if arm.schedule is None:
         return {}
@@ -144,7 +144,9 @@ def spent(made: Mapping[Label, Made], arm: Arm, seed: int) -> dict[str, float]:
     }
 
 
-def watched(run: Run, made: Mapping[Label, Made], arm: Arm | None, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+def watched(
+    run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None, scores: Mapping[str, Any]
+) -> list[dict[str, Any]]:
     """Mean length and share cut off wherever a student answered: rollouts, each round of stage 2, the benchmarks."""
     found: list[dict[str, Any]] = []
     if arm:
@@ -189,7 +191,7 @@ def students(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def saved(run: Run, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def saved(run: RunRecord, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Share of teacher tokens an arm does not need, against the arm of scheme ``uniform`` if there is one.
 
     Arms that only train on their own samples (schedule ``reverse``) ask the teacher for no answers under any scheme,
@@ -200,7 +202,7 @@ def saved(run: Run, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {a.name: 1 - arms[a.name]["teacher_tokens"] / uniform for a in answered} if uniform else {}
 
 
-def draw(run: Run, made: Mapping[Label, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
+def draw(run: RunRecord, made: Mapping[Label, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
     """Every picture that there is data for, by the names in paced.report.page.PICTURES."""
     arms: dict[str, dict[str, Any]] = summary["arms"]
     paint = plots.colours(list(arms))
@@ -245,7 +247,7 @@ def draw(run: Run, made: Mapping[Label, Made], summary: Mapping[str, Any]) -> di
     return drawn
 
 
-def first_weights(run: Run, made: Mapping[Label, Made]) -> dict[str, list[pd.DataFrame]]:
+def first_weights(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, list[pd.DataFrame]]:
     """Pass rates and weights of the first stage: weighting to one table a seed."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for scheme in dict.fromkeys(a.weighting for a in run.arms):
@@ -278,7 +280,7 @@ def loss_curves(stages: Sequence[Made]) -> plots.Curves:
     return curves
 
 
-def seconds(run: Run, made: Mapping[Label, Made]) -> dict[str, dict[str, float]]:
+def seconds(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, dict[str, float]]:
     """Seconds by row (what all arms share, the base student, each arm) and step, mean over the row's seeds."""
     rows: dict[str, dict[str, float]] = {}
     for name, arm in {"shared by all": None, BASE: BASE, **{a.name: a.name for a in run.arms}}.items():

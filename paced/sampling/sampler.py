@@ -21,7 +21,7 @@ from paced.models import (
     stop_ids,
     vocabulary,
 )
-from paced.sampling.engines.base import Engine, Limits, Request
+from paced.sampling.engines.base import Limits, Request, SamplingEngine
 from paced.sampling.engines.transformers import TransformersEngine
 from paced.stage import Job
 from paced.storage.artifacts import Ref
@@ -72,7 +72,7 @@ class Sampler:
         if floor is not None:
             self.about["capture"] = floor
         self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
-        self._engine: Engine | None = None
+        self._engine: SamplingEngine | None = None
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
@@ -169,7 +169,7 @@ class Sampler:
         return rows
 
 
-def _transformers(sampler: Sampler) -> Engine:
+def _transformers(sampler: Sampler) -> SamplingEngine:
     return TransformersEngine(sampler.model, sampler.tokenizer, sampler.job.runtime.sample_rows)
 
 
@@ -179,21 +179,25 @@ def _limits(sampler: Sampler) -> Limits:
     return Limits(tokenizer.size, vocabulary(folder), stops, context_length(folder))
 
 
-def _vllm(sampler: Sampler) -> Engine:
+def _vllm(sampler: Sampler) -> SamplingEngine:
     from paced.sampling.engines.vllm import VllmEngine
 
     job = sampler.job
     return VllmEngine(sampler.folder, sampler.config, _limits(sampler), job.runtime, job.log, sampler.floor)
 
 
-def _server(sampler: Sampler) -> Engine:
+def _server(sampler: Sampler) -> SamplingEngine:
     from paced.sampling.engines.server import ServerEngine
 
     return ServerEngine(sampler.folder, sampler.config, sampler.tokenizer, _limits(sampler), sampler.job.runtime)
 
 
 # Each is imported only where it is used; only the transformers engine loads the model into this process.
-ENGINES: dict[str, Callable[[Sampler], Engine]] = {"transformers": _transformers, "vllm": _vllm, "server": _server}
+ENGINES: dict[str, Callable[[Sampler], SamplingEngine]] = {
+    "transformers": _transformers,
+    "vllm": _vllm,
+    "server": _server,
+}
 
 
 def by_problem(wanted: Sequence[Wanted], problems: int) -> Iterator[list[Wanted]]:
