@@ -11,6 +11,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Recipe
 from paced.config.label import Label
+from paced.storage.runs import RunSummary
 from paced_flows.distill import opened
 from paced_tasks.diagnose import diagnose as measure
 from paced_tasks.diagnose import objective
@@ -32,7 +33,7 @@ def title() -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def diagnose(recipe: Recipe) -> dict[str, Any]:
+def diagnose(recipe: Recipe) -> RunSummary:
     """Measure the signal-to-noise ratio of the student's gradients by pass rate, and fit the Beta kernel to it.
 
     Args:

@@ -4,8 +4,6 @@ prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
         -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
 """
 
-from typing import Any
-
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -14,6 +12,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from paced.config import Arm, Recipe
 from paced.config.label import BASE, Label
 from paced.storage.artifacts import Ref
+from paced.storage.runs import RunSummary
 from paced_tasks.evaluate import compare, evaluate
 from paced_tasks.owner import claim
 from paced_tasks.pipeline import Pipeline
@@ -40,7 +39,7 @@ def title() -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def distill(recipe: Recipe) -> dict[str, Any]:
+def distill(recipe: Recipe) -> RunSummary:
     """Distil the recipe's teacher into its student, once for each seed and arm, and compare the students.
 
     Returns the run's summary (docs: summary.json).
@@ -49,7 +48,7 @@ def distill(recipe: Recipe) -> dict[str, Any]:
     return train_arms(Pipeline(open_run(recipe)))
 
 
-def train_arms(pipeline: Pipeline) -> dict[str, Any]:
+def train_arms(pipeline: Pipeline) -> RunSummary:
     """Every stage of a run, for each seed and arm; returns the summary."""
     run, recipe = pipeline.run, pipeline.run.recipe
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)

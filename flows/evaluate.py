@@ -3,14 +3,13 @@
 prepare benchmarks -> evaluate (base, model) -> compare -> report
 """
 
-from typing import Any
-
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Recipe, home
 from paced.config.label import BASE, Label
+from paced.storage.runs import RunSummary
 from paced_flows.distill import prepared
 from paced_tasks.evaluate import compare
 from paced_tasks.evaluate import evaluate as judge
@@ -30,7 +29,7 @@ def title() -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def evaluate(recipe: Recipe, model: str) -> dict[str, Any]:
+def evaluate(recipe: Recipe, model: str) -> RunSummary:
     """Judge a model beside the recipe's student, and compare the two.
 
     Args:

@@ -22,6 +22,7 @@ from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
 from paced.evaluation.promotion import decide
 from paced.stage import exclusive
+from paced.storage.runs import RunSummary
 from paced_flows.distill import distill
 from paced_tasks.console import display
 from paced_tasks.notify import Event, notify
@@ -138,7 +139,7 @@ def challenge(
     trial = challenger_recipe(recipe, taken.folder, registry.weights(champion) if champion else None)
     run, arm, seed = registry.home / "runs" / run_name(trial), trial.arms[0].name, trial.seeds[0]
     try:
-        summary: dict[str, Any] = distill(trial)
+        summary: RunSummary = distill(trial)
     except NothingToLearn as error:
         message = f"{model}: {base} stays champion, the new problems teach it nothing: {error}"
         return Event(event="kept", model=model, message=message, champion=before, run=run.name)

@@ -35,6 +35,7 @@ from paced.config.stages import (
     WeightsConfig,
 )
 from paced.errors import CacheError
+from paced.events import Listener, StageEvent
 from paced.storage.artifacts import (
     File,
     Ref,
@@ -133,10 +134,7 @@ def spec_of(
     )
 
 
-Listener = Callable[[dict[str, Any]], None]
-
-
-def emit(event: dict[str, Any]) -> None:
+def emit(event: StageEvent) -> None:
     """One JSON line on standard output."""
     print(json.dumps(event), flush=True)
 
@@ -182,7 +180,7 @@ class Job:
         with pq.ParquetFile(open_file(self.input(name), file)) as table:
             yield from table.iter_batches(ROW_GROUP, columns=columns)
 
-    def write(self, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
+    def write(self, name: str, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
         """Write one table of the artifact, part by part as its rows come."""
         with replacing(self.folder / name) as temporary:
             count = write_rows(temporary, rows, schema)

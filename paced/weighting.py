@@ -6,7 +6,7 @@ student always or never succeeds; 0^0 = 1, so alpha = beta = 0 is uniform. Impor
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from paced.config.stages import WeightsConfig
 from paced.errors import DataError, NothingToLearn
 from paced.stage import Job
-from paced.storage.tables import PASS_RATES
+from paced.storage.tables import PASS_RATES, Row
 
 Array = NDArray[np.float64]
 
@@ -157,7 +157,7 @@ def pass_rates(correct: Array, wrong: Array) -> Array:
     return np.divide(correct, known, out=np.full_like(known, np.nan), where=known > 0)
 
 
-def rows(parts: Iterable[pd.DataFrame], raw: Array, weight: Array) -> Iterator[dict[str, Any]]:
+def rows(parts: Iterable[pd.DataFrame], raw: Array, weight: Array) -> Iterator[Row]:
     """The table of pass rates; ``raw`` and ``weight`` are of all problems in the order of the parts."""
     start = 0
     for counts in parts:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from paced.config.label import BASE, Label
-from paced.storage.entry import Entry
 from paced.storage.identity import model_identity
+from paced.storage.runs import Entry
 from paced_tasks.journal import Journal
 from paced_tasks.run import Run, model_ref
 

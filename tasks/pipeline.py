@@ -16,8 +16,8 @@ from prefect.tasks import Task
 from paced.config.label import Label
 from paced.errors import PacedError, Stopped
 from paced.storage.artifacts import Ref, read_manifest, told_if_full, write_json
-from paced.storage.entry import Entry
 from paced.storage.identity import digest
+from paced.storage.runs import Entry, RunSummary
 from paced_tasks import record
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT, Journal
@@ -43,11 +43,17 @@ class Pipeline:
     def __init__(self, run: Run, keep: bool = True):
         """``keep``: register the last arm's student as a model."""
         self.run, self._keep = run, keep
-        self.summary: dict[str, Any] = {}
+        self._summary: RunSummary | None = None
         self._submitted: list[Submitted] = []
         self._first: list[PrefectFuture[Ref]] = []
         self._tracker = tracker_of(run.folder, run.home)
         self._journal = Journal(run.folder, PARENT)
+
+    @property
+    def summary(self) -> RunSummary:
+        """Of the run, once it has ended well."""
+        assert self._summary is not None
+        return self._summary
 
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
@@ -165,9 +171,9 @@ class Pipeline:
 
         folder = self.run.folder
         if self._nothing_new(entries) and (folder / "report.html").exists():
-            self.summary = report.write_summary(folder)
+            self._summary = report.write_summary(folder)
             return
-        self.summary, figures = report.build(folder)
+        self._summary, figures = report.build(folder)
         pictures = {name: picture(figure) for name, figure in figures.items()}
         for name, data in pictures.items():
             path = folder / "figures" / f"{name}.png"

@@ -12,8 +12,8 @@ from prefect.utilities.urls import url_for
 import paced
 from paced.config import Data, Model
 from paced.config.label import BASE, Label
-from paced.storage.entry import Entry
 from paced.storage.identity import commit_of
+from paced.storage.runs import Entry
 from paced_tasks.journal import Journal
 from paced_tasks.run import Run, model_ref
 from paced_tasks.stage import arm_of

@@ -16,6 +16,7 @@ from prefect.tasks import Task
 
 from paced.config.label import Label
 from paced.errors import PacedError, Stopped
+from paced.events import StageEvent
 from paced.stage import Spec, finished
 from paced.storage.artifacts import Ref, read_manifest, write_json
 from paced_tasks.console import display, progress_line, span
@@ -90,7 +91,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
     begin_journal(journal, run, spec.stage, spec.identity, spec.settings, sources)
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: StageEvent) -> None:
         nonlocal began, seconds, last_flush
         if event["event"] == "started":  # the wait for the device is not the stage's time
             began = time.time()
@@ -196,7 +197,7 @@ class RunPage:
         self._last = 0.0
         self._warned = False
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: StageEvent) -> None:
         if event["event"] != "progress" or time.monotonic() - self._last < REFRESH:
             return
         self._last = time.monotonic()

@@ -70,10 +70,11 @@ def data_command(arguments: argparse.Namespace) -> int:
             benchmarks[Path(file).stem] = load_data(source, file)
     home = environment.home()
     from paced.data.problems import prepare_spec
+    from paced.events import StageEvent
     from paced.report import datasheet
     from paced.stage import execute
 
-    def tell(event: dict[str, Any]) -> None:
+    def tell(event: StageEvent) -> None:
         if event["event"] == "log":
             print(event["message"], file=sys.stderr)
 

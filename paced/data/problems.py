@@ -23,7 +23,7 @@ from paced.errors import DataError
 from paced.stage import Job, Spec, spec_of
 from paced.storage.artifacts import Ref, open_file
 from paced.storage.identity import digest, short
-from paced.storage.tables import PROBLEMS, QUESTIONS
+from paced.storage.tables import PROBLEMS, QUESTIONS, ProblemRow
 from paced.tiny.world import tasks
 
 
@@ -185,7 +185,7 @@ WORDS: dict[str, str] = dict(
 )
 
 
-def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None, Sequence[Problem]]) -> dict[str, Any]:
+def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None, Sequence[Problem]]) -> ProblemRow:
     if problem.choices:
         prompt = choice_prompt(problem, examples.get(problem.subject, [])[: data.shots], data.score, data.chat)
     else:
@@ -205,7 +205,7 @@ def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None,
     }
 
 
-def problems_of(ref: Ref) -> list[dict[str, Any]]:
+def problems_of(ref: Ref) -> list[ProblemRow]:
     """The rows of a problems artifact, in order."""
     import pyarrow.parquet as pq
 

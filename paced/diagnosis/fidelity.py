@@ -32,7 +32,7 @@ from paced.models import Tokenizer, device_of, load_model, projection, response_
 from paced.report import read
 from paced.storage.identity import model_identity
 from paced.storage.store import Collection, write_table
-from paced.storage.tables import TARGETS
+from paced.storage.tables import TARGETS, Row
 
 CHUNK = 64  # positions whose distributions exist at once
 
@@ -192,7 +192,7 @@ def report(run: Path, tokens: int) -> Report:
     tokenizer = Tokenizer(Path(student.path), student.trust_remote_code, recipe.thinking)
     collection = Collection(run.absolute().parent.parent, "targets", about, TARGETS, tokenizer.token_map)
 
-    answers: list[dict[str, Any]] = pq.read_table(stage.file("answers.parquet")).to_pylist()
+    answers: list[Row] = pq.read_table(stage.file("answers.parquet")).to_pylist()
     shuffled = random.Random(0).sample(answers, len(answers))
     before = itertools.accumulate((answer["tokens"] for answer in shuffled), initial=0)
     some = [answer for answer, position in zip(shuffled, before, strict=False) if position < tokens]

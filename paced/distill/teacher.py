@@ -5,7 +5,6 @@ with the student's tokenizer, whose token->id map must be the teacher's.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -18,7 +17,7 @@ from paced.sampling.rollouts import kept_problems
 from paced.sampling.sampler import Sampler, by_problem, model_folder
 from paced.stage import Job
 from paced.storage.store import Collection, Writer, sample_key
-from paced.storage.tables import ANSWERS, TARGETS
+from paced.storage.tables import ANSWERS, TARGETS, Row
 
 
 class Scorer:
@@ -43,15 +42,15 @@ class Scorer:
         self.writer, self.scored = Writer(self.collection), 0
         job.resources.callback(self.writer.close)
 
-    def key(self, row: dict[str, Any]) -> str:
+    def key(self, row: Row) -> str:
         return sample_key(**self.about, prompt=row["prompt_ids"], response=row["response_ids"])
 
-    def ensure(self, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+    def ensure(self, rows: Sequence[Row], keys: Sequence[str]) -> None:
         """Score what is not there; ``rows`` are graded samples with their token ids."""
         wanted = {key: (key, row) for key, row in zip(keys, rows, strict=True)}
         self.scored += self.collection.ensure(wanted, self._score, self.writer)
 
-    def capture(self, rows: list[dict[str, Any]], targets: list[Sparse | None]) -> None:
+    def capture(self, rows: list[Row], targets: list[Sparse | None]) -> None:
         """Commit what the engine told of samples that it has just drawn."""
         known = {self.key(r): (r, t) for r, t in zip(rows, targets, strict=True) if t is not None}
         if known:
@@ -63,11 +62,11 @@ class Scorer:
         return self.collection.refresh()
 
     @torch.inference_mode()
-    def _score(self, missing: Sequence[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    def _score(self, missing: Sequence[tuple[str, Row]]) -> list[Row]:
         """Rows of the store for keys and graded samples."""
         model = self.sampler.model
         head = projection(model, self.sampler.tokenizer.size)
-        result: dict[int, dict[str, Any]] = {}
+        result: dict[int, Row] = {}
         sequences = [(row["prompt_ids"], row["response_ids"]) for _, row in missing]
         for batch, hidden in scored(model, sequences):
             rows = [missing[i][1] for i in batch]
@@ -90,7 +89,7 @@ class Scorer:
         return [result[i] for i in range(len(missing))]
 
 
-def row_of(key: str, sample: dict[str, Any], sparse: Sparse) -> dict[str, Any]:
+def row_of(key: str, sample: Row, sparse: Sparse) -> Row:
     """The row of the target store for a sample."""
     names = ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")
     return {"sample_key": key, **{name: sample[name] for name in names}, **dict(zip(ENTRIES, sparse, strict=True))}
@@ -116,7 +115,7 @@ def teacher(job: Job) -> None:
     wanted = sampler.wanted(kept_problems(job), answers.samples)
     places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
 
-    table: list[dict[str, Any]] = []
+    table: list[Row] = []
     generated = done = 0
     for part in by_problem(wanted, job.runtime.part_problems):
         graded = list(sampler.graded(part, [places[w.key] for w in part], ("prompt_ids", "response_ids")))

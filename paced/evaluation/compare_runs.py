@@ -18,6 +18,8 @@ from paced.errors import ConfigError, DataError
 from paced.evaluation.compare import compare_config
 from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Manifest, Ref, read_manifest, reference
+from paced.storage.runs import ComparisonSummary, RunSummary
+from paced.storage.tables import Row
 
 SETTINGS = ("samples", "sampling", "seed", "thinking", "engine")  # of the stage 'evaluate', for all runs alike
 
@@ -27,7 +29,7 @@ class Judged(NamedTuple):
 
     name: str
     recipe: Recipe
-    summary: dict[str, Any]
+    summary: RunSummary
     students: dict[Label, Ref]
     base: Ref
 
@@ -54,7 +56,7 @@ def judged(folder: Path) -> Judged:
         ConfigError: the run has not ended well, or a student's scores are gone.
     """
     path = folder / "run.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"status": "not finished"}
+    record: Row = json.loads(path.read_text()) if path.exists() else {"status": "not finished"}
     if record["status"] != "completed":
         raise ConfigError(f"run {folder.name}: it is {record['status']}; finish it with 'paced run' before comparing")
     recipe = Recipe.model_validate(yaml.safe_load((folder / "recipe.yaml").read_text()))
@@ -178,12 +180,20 @@ def pairs(runs: Sequence[Judged], one_base: bool) -> Iterator[tuple[str, str]]:
                 yield f"{run.name}:{arm}", f"{before.name}:{other}"
 
 
-def summary_of(name: str, result: dict[str, Any], runs: Sequence[Judged]) -> dict[str, Any]:
+def summary_of(name: str, result: Row, runs: Sequence[Judged]) -> ComparisonSummary:
     """comparison.json as a run's summary is: with what each arm cost in its own run."""
     costs = ("scheme", "schedule", "teacher_tokens", "sampled_tokens", "train_tokens", "steps", "seconds")
-    arms: dict[str, Any] = {}
+    arms: dict[str, Row] = {}
     for arm, scores in result["arms"].items():
         run, _, own = arm.rpartition(":")
         source = next((r for r in runs if r.name == run), runs[0]).summary["arms"][own]
         arms[arm] = scores | {k: source[k] for k in costs if k in source}
-    return {"name": name, "status": "completed", "warnings": [], **result, "arms": arms}
+    benchmarks, comparisons = result["benchmarks"], result["comparisons"]
+    return {
+        "name": name,
+        "status": "completed",
+        "warnings": [],
+        "benchmarks": benchmarks,
+        "arms": arms,
+        "comparisons": comparisons,
+    }

@@ -10,9 +10,7 @@ from paced.sampling.likelihoods import Chooser
 from paced.sampling.sampler import Sampler, model_folder
 from paced.stage import Job
 from paced.statistics import summary
-from paced.storage.tables import SCORES
-
-Row = dict[str, Any]
+from paced.storage.tables import SCORES, ProblemRow, Row
 
 
 def evaluate(job: Job) -> None:
@@ -46,7 +44,7 @@ def evaluate(job: Job) -> None:
     job.counts |= {"samples": len(table), "tokens": sum(r["tokens"] for r in table)}
 
 
-def sampled(sampler: Sampler, problems: Sequence[Row], samples: int, what: str) -> list[Row]:
+def sampled(sampler: Sampler, problems: Sequence[ProblemRow], samples: int, what: str) -> list[Row]:
     """``samples`` graded responses to each problem, with the problem's level and subject."""
     wanted = sampler.wanted(problems, samples)
     graded = sampler.graded(wanted, sampler.ensure(wanted, what))

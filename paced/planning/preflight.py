@@ -25,6 +25,7 @@ from paced.sampling.engines import vllm
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
 from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
+from paced.storage.tables import ProblemRow
 
 PROBE = json.dumps([{"role": "user", "content": "What is 1 + 1?"}])
 SWITCH = "enable_thinking"  # what chat templates call it
@@ -226,7 +227,7 @@ def preflight(job: Job) -> None:
 
 
 def check_prompts(
-    problems: list[dict[str, Any]], recipe: Recipe, folders: dict[str, Path], tokenizer: Tokenizer, training: bool
+    problems: list[ProblemRow], recipe: Recipe, folders: dict[str, Path], tokenizer: Tokenizer, training: bool
 ) -> int:
     """That every prompt leaves room for its response, in the student's context and the teacher's; the longest one.
 

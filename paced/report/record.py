@@ -9,7 +9,7 @@ from paced.config import Loss, Schedule, Scheme, Weights
 from paced.config.label import Label
 from paced.errors import DataError
 from paced.storage.artifacts import Manifest, Ref, open_file, read_manifest
-from paced.storage.entry import Entry
+from paced.storage.runs import Entry
 
 
 class RunArm(BaseModel):

@@ -22,19 +22,21 @@ from paced.report.page import page
 from paced.report.record import Made, RunArm, RunRecord, read
 from paced.statistics import Array, bootstrap_mean
 from paced.storage.artifacts import replacing, write_json
+from paced.storage.runs import RunSummary, StageSummary
+from paced.storage.tables import Row
 
 COMPARE = Label(step="compare")
 METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
 
 
-def write_summary(run: Path) -> dict[str, Any]:
+def write_summary(run: Path) -> RunSummary:
     """Write ``summary.json`` into a run folder; returns what it says."""
     summary = summarise(*read(run))
     write_json(run / "summary.json", summary)
     return summary
 
 
-def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
+def build(run: Path) -> tuple[RunSummary, dict[str, Figure]]:
     """Write ``summary.json`` and ``report.html`` into a run folder; returns the summary and the pictures by name."""
     summary = write_summary(run)
     pictures = draw(*read(run), summary)
@@ -45,12 +47,12 @@ def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
     return summary, pictures
 
 
-def summarise(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, Any]:
+def summarise(run: RunRecord, made: Mapping[Label, Made]) -> RunSummary:
     """The contents of summary.json; only ``cached`` and ``seconds`` differ between two runs of one recipe."""
-    comparison: dict[str, Any] = {"benchmarks": [], "arms": {}, "comparisons": []}
+    comparison: Row = {"benchmarks": [], "arms": {}, "comparisons": []}
     if COMPARE in made:
         comparison = json.loads(made[COMPARE].file("comparison.json").read_text())
-    arms: dict[str, dict[str, Any]] = {}
+    arms: dict[str, Row] = {}
     for name, arm in ({BASE: None, **{a.name: a for a in run.arms}} if run.arms else {}).items():
         scores = comparison["arms"].get(name, {})
         settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm and arm.scheme else {}
@@ -58,7 +60,7 @@ def summarise(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, Any]:
         arms[name]["lengths"] = watched(run, made, arm, scores)
     for name, share in saved(run, arms).items():
         arms[name]["teacher_tokens_saved"] = share
-    stages = [
+    stages: list[StageSummary] = [
         {
             "name": str(e.label),
             "identity": e.identity,
@@ -70,7 +72,7 @@ def summarise(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, Any]:
         for e in run.stages
         for counts in [made[e.label].manifest.counts if e.label in made else e.counts]
     ]
-    return {
+    summary: RunSummary = {
         "name": run.name,
         "status": run.status,
         "seeds": run.seeds,
@@ -80,17 +82,13 @@ def summarise(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, Any]:
         "comparisons": comparison["comparisons"],
         "warnings": lengths.alarms(arms),
         "stages": stages,
-        **measured(made),
     }
+    if measured := next((m for m in made.values() if m.entry.stage == "diagnose"), None):
+        summary["diagnosis"] = json.loads(measured.file("diagnosis.json").read_text())
+    return summary
 
 
-def measured(made: Mapping[Label, Made]) -> dict[str, Any]:
-    """What a diagnosis found, under ``diagnosis``; nothing in other runs."""
-    found = next((m for m in made.values() if m.entry.stage == "diagnose"), None)
-    return {"diagnosis": json.loads(found.file("diagnosis.json").read_text())} if found else {}
-
-
-def data(made: Mapping[Label, Made]) -> dict[str, Any]:
+def data(made: Mapping[Label, Made]) -> dict[str, Row]:
     """What was left out of each data set, by name: the training data's by seed, and the benchmarks'."""
     found = {
         m.entry.label: json.loads(m.file("cleaning.json").read_text())
@@ -116,7 +114,7 @@ def counted_seeds(run: RunRecord, made: Mapping[Label, Made], arm: str) -> list[
     return finished or [seed for seed in run.seeds if of_seed(made, arm, seed)]
 
 
-def cost(run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None) -> dict[str, Any]:
+def cost(run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None) -> dict[str, float]:
     """What making a student took, mean a seed; evaluation is not counted, and the base student costs nothing.
 
     Shared stages count in full for each arm that uses them, as if it were the only one: the rollouts behind its first
@@ -146,9 +144,9 @@ def spent(made: Mapping[Label, Made], arm: RunArm, seed: int) -> dict[str, float
 
 def watched(
     run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None, scores: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Mean length and share cut off wherever a student answered: rollouts, each round of stage 2, the benchmarks."""
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     if arm:
         sampled: dict[str, list[Mapping[str, float]]] = {}
         for seed in run.seeds:
@@ -164,14 +162,14 @@ def watched(
     return found
 
 
-def students(folder: Path) -> list[dict[str, Any]]:
+def students(folder: Path) -> list[Row]:
     """Every student that was judged, the base first: ``label`` (BASE or ARM/SEED), identity and path, costs, and
     accuracy, retention and each benchmark's accuracy as {mean, low, high}, 95% intervals by bootstrap over problems.
     """
     run, made = read(folder)
     benchmarks = json.loads(made[COMPARE].file("comparison.json").read_text())["benchmarks"]
     retention = [b["name"] for b in benchmarks if b["retention"]]
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     for arm, seed in [(None, 0), *((arm, seed) for arm in run.arms for seed in run.seeds)]:
         label = Label(BASE) if arm is None else Label(arm.name, seed)
         scores = made[label.at("evaluate")]
@@ -204,7 +202,7 @@ def saved(run: RunRecord, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, fl
 
 def draw(run: RunRecord, made: Mapping[Label, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
     """Every picture that there is data for, by the names in paced.report.page.PICTURES."""
-    arms: dict[str, dict[str, Any]] = summary["arms"]
+    arms: dict[str, Row] = summary["arms"]
     paint = plots.colours(list(arms))
     drawn: dict[str, Figure] = {}
     tables = first_weights(run, made)

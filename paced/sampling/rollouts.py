@@ -5,7 +5,6 @@ next steps will draw), and nothing else knows the difference.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from paced.batching import draws
 from paced.config.stages import RolloutsConfig
@@ -13,10 +12,10 @@ from paced.data.problems import problems_of
 from paced.models import Tokenizer
 from paced.sampling.sampler import Sampler, model_folder
 from paced.stage import Job
-from paced.storage.tables import ROLLOUTS
+from paced.storage.tables import ROLLOUTS, ProblemRow, Row
 
 
-def kept_problems(job: Job) -> list[dict[str, Any]]:
+def kept_problems(job: Job) -> list[ProblemRow]:
     """The problems of positive weight, in the order of the weights table; the population that draws are made from."""
     by_id = {p["problem_id"]: p for p in problems_of(job.input("problems"))}
     weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
@@ -44,7 +43,7 @@ def rollouts(job: Job) -> None:
         **dict.fromkeys(("tokens", "truncated", "correct", "unknown"), 0),
     }
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[Row]:
         for row in sampler.graded(wanted, parts):
             counts["tokens"] += row["tokens"]
             counts["truncated"] += row["finish"] == "length"

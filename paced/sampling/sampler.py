@@ -27,18 +27,18 @@ from paced.stage import Job
 from paced.storage.artifacts import Ref
 from paced.storage.identity import model_identity
 from paced.storage.store import Collection, sample_key
-from paced.storage.tables import SAMPLES
+from paced.storage.tables import SAMPLES, ProblemRow, Row
 from paced.verify import Sample, Verifier
 
 GRADED_TOGETHER = 512  # responses in memory while their verdicts are awaited
 # Rows of samples about to be committed, and what is known of each one's distributions.
-Capture = Callable[[list[dict[str, Any]], list[Sparse | None]], None]
+Capture = Callable[[list[Row], list[Sparse | None]], None]
 
 
 class Wanted(NamedTuple):
     """One response to have. Its prompt is encoded anew when it is drawn: most of the memory would be prompts."""
 
-    problem: dict[str, Any]
+    problem: ProblemRow
     number: int  # the sample index
     key: str
 
@@ -84,7 +84,7 @@ class Sampler:
             self._engine.close()
         return load_model(self.folder, self.config, device_of(self.job.runtime))
 
-    def wanted(self, problems: Iterable[dict[str, Any]], samples: int) -> list[Wanted]:
+    def wanted(self, problems: Iterable[ProblemRow], samples: int) -> list[Wanted]:
         """So many responses to each problem.
 
         Raises:
@@ -99,7 +99,7 @@ class Sampler:
                 result.append(Wanted(problem, number, key))
         return result
 
-    def _prompt(self, problem: dict[str, Any]) -> list[int]:
+    def _prompt(self, problem: ProblemRow) -> list[int]:
         return self.tokenizer.prompt(messages_of(problem, self._privileged))
 
     def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
@@ -123,7 +123,7 @@ class Sampler:
 
     def graded(
         self, wanted: Sequence[Wanted], parts: Sequence[str], columns: Sequence[str] = ()
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Row]:
         """The wanted samples with ``verdict`` and ``extracted`` added, in order."""
         need = ["response", "tokens", "finish", *columns]
         rows = self.collection.rows([(w.key, p) for w, p in zip(wanted, parts, strict=True)], need)
@@ -144,14 +144,14 @@ class Sampler:
                         "extracted": verdict.extracted,
                     }
 
-    def _draw(self, tick: Callable[[int], None], part: Sequence[Wanted]) -> list[dict[str, Any]]:
+    def _draw(self, tick: Callable[[int], None], part: Sequence[Wanted]) -> list[Row]:
         if self._engine is None:
             self._engine = ENGINES[self.config.engine.kind](self)
             self.job.resources.callback(self._engine.close)
         prompts = {name: self._prompt(p) for name, p in {w.problem["problem_id"]: w.problem for w in part}.items()}
         requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16)) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
-        rows = [
+        rows: list[Row] = [
             {
                 "sample_key": w.key,
                 "problem_id": w.problem["problem_id"],

@@ -24,6 +24,7 @@ from paced.batching import batched
 from paced.errors import CacheError
 from paced.storage.artifacts import SCHEMA, check_file, replacing, write_json
 from paced.storage.identity import digest, short
+from paced.storage.tables import Row
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class Collection:
     on opening.
     """
 
-    def __init__(self, root: Path, kind: str, about: dict[str, Any], schema: pa.Schema, tokens: str):
+    def __init__(self, root: Path, kind: str, about: Mapping[str, Any], schema: pa.Schema, tokens: str):
         self.folder = root / "store" / kind / short(digest(about))
         self.tokens = tokens
         notes = {"paced.tokens": tokens, "paced.schema": str(SCHEMA), "paced.about": digest(about)}
@@ -81,7 +82,7 @@ class Collection:
             self._seen |= {note, f"{name}.parquet"}
         return self._index
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> str:
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Commit one part; returns its name."""
         keys = [row[KEY] for row in rows]
         buffer = pa.BufferOutputStream()
@@ -109,7 +110,7 @@ class Collection:
     def ensure(
         self,
         wanted: Mapping[str, T],
-        compute: Callable[[list[T]], Sequence[dict[str, Any]]],
+        compute: Callable[[list[T]], Sequence[Mapping[str, Any]]],
         writer: "Writer | None" = None,
     ) -> int:
         """Compute the rows that are missing and commit them as one part; returns how many were computed.
@@ -135,7 +136,7 @@ class Collection:
         """
         return self._open(name).read(columns)
 
-    def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[dict[str, Any]]:
+    def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[Row]:
         """The rows of ``(key, part)`` pairs in their order, few of them as objects at a time.
 
         A part is read once for all of WINDOW pairs that are in it: on-policy samples are asked for in the order of
@@ -196,7 +197,7 @@ class Writer:
         self._pending: Future[str] | None = None
         self.given = set[str]()  # keys of all rows so far, committed or not
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take a part; returns when the one before is committed, or raises what went wrong with it."""
         self.wait()
         self.given |= {row[KEY] for row in rows}
@@ -217,7 +218,7 @@ def write_table(path: Path | pa.NativeFile, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
     """The same of rows that come one by one, of which ROW_GROUP are in memory; returns how many came."""
     count = 0
     with _writer(path, schema) as writer:
