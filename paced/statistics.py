@@ -5,7 +5,7 @@ Shapes: S seeds, N problems, R resamples.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def bootstrap_mean(per_problem: Array, seed: int = 0, resamples: int = 2000) -> 
     return bootstrap([per_problem[None]], seed, resamples)[0]
 
 
-def summary(rows: Sequence[Row]) -> dict[str, Any]:
+def summary(rows: Sequence[Row]) -> dict[str, float]:
     """avg@k with its interval, pass@k, truncation rate and mean length of one benchmark's scores.
 
     A sample without a known verdict is left out, and counted; a problem with none left is left out too. Choices that

@@ -209,12 +209,12 @@ def shortest(arms: Iterable[ArmScores], chosen: Mask) -> int:
     return int(min(k[k > 0].min(initial=np.inf) for k in known))
 
 
-def generation(arm: ArmScores, chosen: Mask, arms: dict[str, ArmScores]) -> dict[str, Any]:
+def generation(arm: ArmScores, chosen: Mask, arms: dict[str, ArmScores]) -> dict[str, float]:
     """pass@k, truncated share and mean response length of an arm on the chosen problems; how many verdicts lack."""
     known, correct = arm.known[:, chosen], arm.correct[:, chosen]
     k = shortest(arms.values(), chosen)
     pairs = zip(known[known > 0].astype(int).tolist(), correct[known > 0].astype(int).tolist(), strict=True)
-    found: dict[str, Any] = {
+    found: dict[str, float] = {
         "k": k,
         "pass_at_k": round(float(np.mean([pass_at_k(n, c, k) for n, c in pairs])), DECIMALS),
     }

@@ -54,7 +54,7 @@ def sampled(sampler: Sampler, problems: Sequence[ProblemRow], samples: int, what
     ]
 
 
-def summaries(rows: Sequence[Row], kind: str) -> dict[str, Any]:
+def summaries(rows: Sequence[Row], kind: str) -> dict[str, dict[str, float]]:
     """The summary of each level, or subject, that rows have."""
     values = sorted({r[kind] for r in rows if r[kind] is not None})
     return {str(value): summary([r for r in rows if r[kind] == value]) for value in values}
