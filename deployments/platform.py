@@ -200,7 +200,8 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     }
     own |= {
-        v: database.told(server, settings.databases.get(server, ""), home) for server, v in database.VARIABLES.items()
+        variable: database.server_url(server, settings.databases.get(server, ""), home)
+        for server, variable in database.VARIABLES.items()
     }
     with exclusive(folder(home) / ".lock"):
         supervisor = connect(home)

@@ -18,28 +18,15 @@ from torch import nn
 
 from paced.batching import draws, micro_batches
 from paced.config import Model, Training
+from paced.config.stages import TrainConfig
 from paced.distill import launch
 from paced.distill.checkpoints import State, save_checkpoint, save_model
-from paced.distill.objectives import Learning, Sample, make_objective
+from paced.distill.objectives import TrainingSample, make_objective
 from paced.distill.student import Student, canary, coefficients, denominator, recompute_activations
 from paced.errors import EngineError
 from paced.models import DTYPES, Tokenizer, device_of, layers, load_model, lora, sharding
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
-
-
-class Config(Learning):
-    """Identity-relevant configuration of the stage.
-
-    ``start`` is the first step under the arm's one schedule of ``training.steps``, ``draw_start`` the first draw of
-    this objective; ``more`` says that another training stage follows, which needs fp32 weights and the moments.
-    """
-
-    steps: int
-    start: int
-    draw_start: int
-    more: bool
-    training: Training
 
 
 def learning_rate(step: int, training: Training) -> float:
@@ -71,7 +58,7 @@ def train(job: Job) -> None:
     """
     if job.runtime.accelerate:
         return launch.launch(job, Path(job.runtime.accelerate))
-    trainer = Trainer(job, Config.model_validate(job.spec.config))
+    trainer = Trainer(job, TrainConfig.model_validate(job.spec.config))
     trainer.run()
     trainer.store()
 
@@ -83,7 +70,7 @@ class Trainer:
         lines: the metrics of each step done, as lines of JSON.
     """
 
-    def __init__(self, job: Job, config: Config):
+    def __init__(self, job: Job, config: TrainConfig):
         self.job, self.config = job, config
         # The others wait while the first process packs targets and writes checkpoints, which may be long.
         patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=6))
@@ -130,7 +117,7 @@ class Trainer:
         self.job.log(f"resuming at step {done} of {self.config.steps}")
         return done
 
-    def _samples(self, step: int) -> list[Sample]:
+    def _samples(self, step: int) -> list[TrainingSample]:
         """What a step learns from; it depends on the seed and the step alone."""
         batch, start = self.config.training.batch, self.config.draw_start
         items = draws(self.objective.population, self.config.seed, start + step * batch, batch)
@@ -158,7 +145,7 @@ class Trainer:
             "tokens": tokens,
         }
 
-    def _gradients(self, samples: Sequence[Sample], first: bool) -> tuple[float, float]:
+    def _gradients(self, samples: Sequence[TrainingSample], first: bool) -> tuple[float, float]:
         """Gradients of a step's loss, micro-batch by micro-batch; returns loss and summed divergence of all processes.
 
         Raises:
@@ -200,7 +187,7 @@ class Trainer:
 
 
 def trainable_student(
-    folder: Path, config: Config, vocabulary: int, device: torch.device, earlier: Path | None
+    folder: Path, config: TrainConfig, vocabulary: int, device: torch.device, earlier: Path | None
 ) -> Student:
     """The student ready to be trained: adapted, checkpointed, compiled and sharded as the configuration says.
 

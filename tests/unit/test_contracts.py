@@ -171,3 +171,12 @@ def test_the_check_of_forms_finds_what_it_looks_for() -> None:
     assert [x.rpartition(".")[2] for x in editors(Bad.model_json_schema())] == [
         "shares: a mapping", "pet: any of several", "known: one of several", "many: a mapping",
     ]  # fmt: skip
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for file in SOURCES:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}
