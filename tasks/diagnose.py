@@ -10,7 +10,7 @@ from paced_tasks.train import learning_config
 
 def objective(recipe: Recipe) -> str:
     """Whose samples the recipe's last arm begins with: the teacher's answers, or the student's own."""
-    return "reverse" if recipe.arms[-1].schedule == "reverse" else "forward"
+    return "forward" if recipe.stages_of(recipe.arms[-1]).forward else "reverse"
 
 
 @stage_task

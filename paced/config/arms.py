@@ -72,6 +72,12 @@ class Weights(Section):
         """The same with other alpha and beta, if they are given."""
         return self if pair is None else self.model_copy(update={"alpha": pair[0], "beta": pair[1]})
 
+    def settings_of(self, scheme: Scheme) -> dict[str, Any]:
+        """What the weighting reads: its fields of this section, and its options, as they are set or by default."""
+        record, given = weighting(scheme), {row.name: row.value for row in self.options}
+        fields = {name: getattr(self, name) for name in record.reads}
+        return fields | {name: given.get(name, default) for name, default in record.options.items()}
+
     def read_by(self, schemes: Sequence[Scheme]) -> dict[str, Any]:
         """The settings that these schemes read; the others change nothing."""
         records = [weighting(scheme) for scheme in schemes]

@@ -1,7 +1,7 @@
 """What a recipe can name: one record for each loss, weighting, schedule, engine, data source and verifier.
 
-Everything that lists or describes them reads these tables: forms, checks, help, plots, plans, stages. A function is named
-as ``module:function`` and imported only where it is called. Imports no torch.
+Everything that lists or describes them reads these tables: forms, checks, help, plots, plans, stages. A function is
+named as ``module:function`` and imported only where it is called. Imports no torch.
 """
 
 import importlib
@@ -12,14 +12,14 @@ from paced.errors import ConfigError
 
 
 class LossRecord(NamedTuple):
-    """``function`` maps (log q, log p), each [N, M], to values [N] and their gradient [N, M]: paced/losses/divergences.py.
+    """``function`` maps (log q, log p), each [N, M], to values [N] and their gradient in the logits of q, [N, M].
 
-    ``parameters`` maps a field of an arm that the loss reads to the function's keyword.
+    See paced/losses/divergences.py. ``parameters`` maps a field of an arm that the loss reads to the function's
+    keyword.
     """
 
     function: str
     label: str
-    colour: str
     parameters: Mapping[str, str] = {}
 
 
@@ -82,17 +82,24 @@ class SourceRecord(NamedTuple):
 
 
 class VerifierRecord(NamedTuple):
-    """``function`` maps a ``Sample`` to a ``Verdict``, in a worker process with limits: paced/verify/verifier.py."""
+    """``function`` maps (response, gold, question) to whether the response is right; None says it cannot tell.
+
+    It runs in a worker process with limits on time and memory, as paced/verify/workers/worker.py says. ``states`` is a
+    response that states a gold answer, which stands for ``{}``. ``in_process`` marks one that runs in the calling
+    process, and maps a ``Sample`` to a verdict and what is left for a worker: paced/verify/verifier.py.
+    """
 
     function: str
     label: str
+    states: str = "{}"
+    in_process: bool = False
 
 
 LOSSES = {
-    "forward_kl": LossRecord("paced.losses.divergences:forward_kl", "forward KL", "#0b6fb8"),
-    "reverse_kl": LossRecord("paced.losses.divergences:reverse_kl", "reverse KL", "#7a5cc2"),
-    "jsd": LossRecord("paced.losses.divergences:jsd", "JSD", "#0f9d76", {"jsd_share": "share"}),
-    "akl": LossRecord("paced.losses.divergences:akl", "AKL", "#e07b00"),
+    "forward_kl": LossRecord("paced.losses.divergences:forward_kl", "forward KL"),
+    "reverse_kl": LossRecord("paced.losses.divergences:reverse_kl", "reverse KL"),
+    "jsd": LossRecord("paced.losses.divergences:jsd", "JSD", {"jsd_share": "share"}),
+    "akl": LossRecord("paced.losses.divergences:akl", "AKL"),
 }
 WEIGHTINGS = {
     "beta": WeightingRecord("paced.weighting:beta", "beta", "#16395c", ("alpha", "beta", "shrinkage")),
@@ -125,8 +132,12 @@ SOURCES = {
     "table": SourceRecord("paced.data.layouts:table", "a file of your own", ("columns",)),
 }
 VERIFIERS = {
-    "mathematics": VerifierRecord("paced.verify.verifier:mathematics", "the final answer, by the rules of mathematics"),
-    "working": VerifierRecord("paced.verify.verifier:written_working", "the whole working of the tiny world"),
+    "mathematics": VerifierRecord(
+        "paced.verify.verifier:mathematics", "the final answer, by the rules of mathematics", "\\boxed{{{}}}", True
+    ),
+    "working": VerifierRecord(
+        "paced.verify.verifier:written_working", "the whole working of the tiny world", in_process=True
+    ),
 }
 
 # Of a name in a recipe -> the table, and the group of entry points in which a package adds to it.
@@ -151,5 +162,5 @@ def resolved(function: str) -> Callable[..., Any]:
         found = getattr(importlib.import_module(module), name)
     except Exception as error:  # a module of somebody else's fails in its own way
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"{function} cannot be imported ({reason}): mend or remove the package it comes from") from None
+        raise ConfigError(f"{function} cannot be imported ({reason}): mend or uninstall its package") from None
     return found

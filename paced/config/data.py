@@ -8,7 +8,6 @@ from paced.config.base import PositiveInt, Section, Seed, Source, Verifier
 from paced.config.catalog import SOURCES, SourceRecord
 from paced.config.extensions import source
 
-
 Script = Literal["han", "kana", "hangul", "cyrillic", "arabic", "hebrew", "devanagari", "thai"]
 
 
@@ -40,8 +39,9 @@ class Data(Section):
     """Where problems come from.
 
     ``tiny`` is generated (``mix`` gives the share of each level) or a file of its prompts; ``gsm8k`` is the original
-    GSM8K; ``math`` any of the published layouts of competition mathematics (MATH, MATH-500, AIME, AMC, Minerva, OlympiadBench, DAPO, DeepScaleR),
-    told apart by their fields; ``mmlu`` multiple choice, judged by log-likelihood; ``table`` a file of your own.
+    GSM8K; ``math`` any of the published layouts of competition mathematics (MATH, MATH-500, AIME, AMC, Minerva,
+    OlympiadBench, DAPO, DeepScaleR), told apart by their fields; ``mmlu`` multiple choice, judged by log-likelihood;
+    ``table`` a file of your own. Installed packages add others.
     """
 
     source: Source

@@ -179,8 +179,8 @@ def _capture(recipe: Recipe) -> str | None:
     engine = recipe.teacher_model.engine
     if recipe.answers.capture and not engine.record.captures:
         return (
-            f"answers.capture: engine '{engine.kind}' gives no distributions: set the teacher's engine.kind to vllm, or "
-            "remove it"
+            f"answers.capture: engine '{engine.kind}' gives no distributions: set the teacher's engine.kind to vllm, "
+            "or remove it"
         )
     return None
 

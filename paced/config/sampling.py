@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from paced.config.base import PositiveInt, Section
 
-
 # Named sampling settings: `sampling: paper`, or `sampling: {preset: paper, max_new_tokens: 2048}`.
 PRESETS: dict[str, dict[str, float]] = {
     # arXiv 2603.11178, evaluation; its temperature there is 0.6 to 0.7.

@@ -22,7 +22,7 @@ from paced.errors import DataError
 from paced.stage import Job, Spec
 from paced.storage.artifacts import Ref, open_file
 from paced.storage.identity import digest, short
-from paced.storage.tables import PROBLEMS, QUESTIONS
+from paced.storage.tables import PROBLEMS, PROBLEMS_WITH_VERIFIER, QUESTIONS
 from paced.tiny.world import tasks
 
 
@@ -77,7 +77,8 @@ def prepare(job: Job) -> None:
         if name.startswith("exclude/")
     }
     found = _generated(job, data, excluded) if data.generated else _cleaned(job, data, decontamination, excluded)
-    job.write("problems.parquet", (_row(data, split, p, found.examples) for p in found.problems), PROBLEMS)
+    schema = PROBLEMS_WITH_VERIFIER if data.verifier else PROBLEMS
+    job.write("problems.parquet", (_row(data, split, p, found.examples) for p in found.problems), schema)
     written = job.files[-1].rows or 0
     if decontamination is None:
         job.write("questions.parquet", ({"question": q} for q in found.questions), QUESTIONS)
@@ -209,6 +210,7 @@ def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None,
         "subject": problem.subject,
         "choices": continuations(problem, data.score, data.chat) if problem.choices else None,
         "split": split,
+        **({"verifier": data.verifier} if data.verifier else {}),
     }
 
 

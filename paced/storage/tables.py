@@ -19,6 +19,9 @@ PROBLEMS = pa.schema(
     }
 )
 
+# The same of a data set whose recipe names a verifier.
+PROBLEMS_WITH_VERIFIER = PROBLEMS.append(pa.field("verifier", pa.string()))
+
 # Every question of a benchmark's file, used or not.
 QUESTIONS = pa.schema({"question": pa.string()})
 
