@@ -92,13 +92,6 @@ def _in_child(line: str) -> str:
     return json.dumps({"correct": None, "rule": reason})
 
 
-def _import_verifier(line: str) -> None:
-    """Import the verifier that a case names, once for all children; what is wrong with it is told by a child."""
-    if verifier := json.loads(line).get("verifier"):
-        with contextlib.suppress(Exception):
-            function("verifier", verifier)
-
-
 def main() -> None:
     _limit(resource.RLIMIT_CORE, 0)
     from paced.verify.workers.exact import ExactEngine  # sympy: imported by the worker alone
@@ -110,7 +103,8 @@ def main() -> None:
     os.dup2(2, 1)
     print(json.dumps({"ready": os.getpid()}), file=answers, flush=True)
     for line in sys.stdin:
-        _import_verifier(line)
+        with contextlib.suppress(Exception):  # once for all children; one of them tells what is wrong with it
+            function("verifier", json.loads(line)["verifier"])
         print(_in_child(line), file=answers, flush=True)
 
 
