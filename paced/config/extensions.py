@@ -20,24 +20,28 @@ FIELDS = {"loss": "loss", "scheme": "weighting", "source": "data source", "verif
 
 
 class Extension(NamedTuple):
-    """One entry point of an installed package; ``target`` is the record it names, as ``module:record``."""
+    """One entry point of an installed package; ``target`` is the record it names, as ``module:record``.
+
+    ``folder`` is where the package's own description lies, its distribution's folder of packages.
+    """
 
     kind: str
     name: str
     distribution: str
     version: str
     target: str
+    folder: str
 
 
 @functools.cache
 def installed() -> tuple[Extension, ...]:
     """All extensions, by kind and name; their modules are not imported."""
     found = [
-        Extension(kind, point.name, point.dist.name if point.dist else "", point.dist.version if point.dist else "",
-                  point.value)
+        Extension(kind, point.name, dist.name, dist.version, point.value, str(dist.locate_file("")))
         for kind, (group, _) in GROUPS.items()
         for point in importlib.metadata.entry_points(group=group)
-    ]  # fmt: skip
+        if (dist := point.dist)
+    ]
     return tuple(sorted(found))
 
 
@@ -88,6 +92,17 @@ def load(extension: Extension) -> Any:
     if not isinstance(record, expected):
         raise ConfigError(f"{who}: {extension.target} is no {expected.__name__}: mend or uninstall the package")
     return record
+
+
+def problem(extension: Extension) -> str:
+    """Why an extension cannot be used, its function imported; '' if it can."""
+    if reason := fault(extension):
+        return reason
+    try:
+        resolved(load(extension).function)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def extension_of(kind: str, name: str) -> Extension | None:
