@@ -55,12 +55,14 @@ class ScheduleRecord(NamedTuple):
 class EngineRecord(NamedTuple):
     """``function`` makes the engine of a ``Sampler``: paced/sampling/sampler.py.
 
-    ``reads`` are the fields of section ``engine`` that it alone reads; ``captures`` says that it can give the
-    distributions it draws from, ``remote`` that it is a server, which holds the model somewhere else.
+    ``reads`` are the fields of section ``engine`` that it alone reads. ``in_process`` says that it holds the model in
+    the stage's own process, ``captures`` that it can give the distributions it draws from, and ``remote`` that it is a
+    server, which holds the model somewhere else.
     """
 
     function: str
     reads: tuple[str, ...] = ()
+    in_process: bool = False
     captures: bool = False
     remote: bool = False
 
@@ -115,7 +117,7 @@ SCHEDULES = {
     "reverse": ScheduleRecord("on the student's own samples", False, True),
 }
 ENGINES = {
-    "transformers": EngineRecord("paced.sampling.sampler:transformers_engine"),
+    "transformers": EngineRecord("paced.sampling.sampler:transformers_engine", in_process=True),
     "vllm": EngineRecord(
         "paced.sampling.sampler:vllm_engine", ("tensor_parallel", "data_parallel", "memory_share", "python"),
         captures=True,

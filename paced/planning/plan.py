@@ -193,7 +193,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         work = each * (a.prompt + response) * 2 * model.multiplied
         work += each * response * 2 * model.layers * model.attention * (2 * a.prompt + response)
         weights, cache = width * model.parameters, kv_bytes(model, config.dtype)
-        if engine.kind == "transformers":
+        if engine.record.in_process:
             devices, copies, usable = 1, 1, device.memory - RESERVED
             memory = sampling_memory(model, config.dtype, settings, a.longest, recipe.runtime.sample_rows)
         else:  # vLLM takes its share of the device and fits as many sequences into it as it can
@@ -215,7 +215,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         rows.append(Row(
             stage, runs, runs * each * response, runs * work, runs * seconds, runs * each * response * SAMPLE_BYTES,
             {} if engine.record.remote else memory,
-            "runtime.sample_rows" if engine.kind == "transformers" else "engine.tensor_parallel",
+            "runtime.sample_rows" if engine.record.in_process else "engine.tensor_parallel",
         ))  # fmt: skip
 
     def training(stage: str, runs: int, steps: int, cut: int, resident: bool, between: int, last: bool) -> None:
