@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from paced.config import Model, Weights
+from paced.config.catalog import WEIGHTINGS
 from paced.diagnosis.snr import bins_of, diagnosis
 from paced.distill.objectives import Learning, Objective, make_objective
 from paced.distill.student import Student, coefficients, recompute_activations
@@ -143,9 +144,12 @@ def gradient_of(parameter: nn.Parameter) -> Tensor:
 
 
 def weightings(settings: Weights, bins: int) -> dict[str, Array]:
-    """The weights, before they are scaled, that each scheme gives the pass rates k / bins."""
+    """The weights, before they are scaled, that each scheme gives the pass rates k / bins.
+
+    Baselines come first, then what has the shape that is fitted.
+    """
     right = np.arange(bins + 1.0)
-    schemes = ("uniform", "hard_filter", "beta")
+    schemes = sorted(WEIGHTINGS, key=lambda scheme: WEIGHTINGS[scheme].takes_exponents)
     return {s: raw_weights(right, bins - right, Weighting(scheme=s, weights=settings)) for s in schemes}
 
 
