@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
 from paced.config import Retraining, home
+from paced.config.catalog import WEIGHTINGS
 from paced.config.reading import load_recipe
 from paced_deployments.platform import LOST, POOL, ROOT, SILENT
 
@@ -57,7 +58,7 @@ DEFINITIONS = (
         "ablate", "paced_flows/ablate.py:ablate", ROOT / "paced_recipes" / "tiny.yaml",
         "Train a student for each weighting, schedule and seed of a grid, at equal gradient steps, and compare them.",
         {
-            "schemes": ["beta", "uniform", "hard_filter"], "schedules": ["forward"], "seeds": [0], "exponents": [],
+            "schemes": list(WEIGHTINGS), "schedules": ["forward"], "seeds": [0], "exponents": [],
             "losses": [],
         },
     ),

@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Loss, Recipe, Schedule, Scheme
+from paced.config.catalog import WEIGHTINGS
 from paced.config.grid import grid
 from paced.storage.runs import RunSummary
 from paced_flows.distill import train_arms
@@ -33,7 +34,7 @@ def title() -> str:
 )
 def ablate(
     recipe: Recipe,
-    schemes: Sequence[Scheme] = ("beta", "uniform", "hard_filter"),
+    schemes: Sequence[Scheme] = tuple(WEIGHTINGS),
     schedules: Sequence[Schedule] = ("forward",),
     seeds: Sequence[int] = (0,),
     exponents: Sequence[tuple[float, float]] = (),

@@ -110,11 +110,9 @@ def train_arm(
     settings = run.recipe.weights_of(arm)
     recipe, name = run.recipe, Label(arm.name, seed)
     model: Future | Ref = student
-    total = recipe.training.steps
-    consolidation = {"forward": 0, "reverse": total, "two_stage": recipe.consolidation.steps}[arm.schedule]
-    coverage = total - consolidation
+    steps = recipe.stages_of(arm)
     weighed = stages.add(weights, name.at("weights"), scheme=arm.scheme, rollouts=sampled, settings=settings)
-    if coverage:
+    if steps.forward:
         answers = stages.add(
             teacher_answers,
             name.at("teacher"),
@@ -127,10 +125,10 @@ def train_arm(
         )
         turn.append(answers)
         model = stages.add(
-            train_forward, name.at("train_forward"), arm=arm, seed=seed, steps=coverage, more=bool(consolidation),
+            train_forward, name.at("train_forward"), arm=arm, seed=seed, steps=steps.forward, more=bool(steps.reverse),
             problems=problems, weights=weighed, answers=answers, model=student,
         )  # fmt: skip
-        if consolidation:
+        if steps.reverse:
             again = stages.add(
                 rollouts,
                 name.at("rescore"),
@@ -140,17 +138,16 @@ def train_arm(
                 first=recipe.consolidation.rescore,
             )
             weighed = stages.add(weights, name.at("reweight"), scheme=arm.scheme, rollouts=again, settings=settings)
-    rounds = recipe.consolidation.rounds if consolidation else 0
-    for r in range(rounds):
-        start, end = consolidation * r // rounds, consolidation * (r + 1) // rounds
-        batch = recipe.training.batch
+    batch = recipe.training.batch
+    for r in range(steps.rounds):
+        start, end = steps.round(r)
         samples = stages.add(
             on_policy_samples, name.at(f"sample_{r}"), seed=seed, problems=problems, model=model, weights=weighed,
             start=start * batch, number=(end - start) * batch,
         )  # fmt: skip
         model = stages.add(
-            train_reverse, name.at(f"train_reverse_{r}"), arm=arm, seed=seed, start=coverage + start, steps=end - start,
-            draw_start=start * batch, more=r + 1 < rounds, problems=problems, weights=weighed, samples=samples,
-            teacher=teacher, model=model,
+            train_reverse, name.at(f"train_reverse_{r}"), arm=arm, seed=seed, start=steps.forward + start,
+            steps=end - start, draw_start=start * batch, more=r + 1 < steps.rounds, problems=problems, weights=weighed,
+            samples=samples, teacher=teacher, model=model,
         )  # fmt: skip
     return model

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Engine, Runtime
+from paced.config.extensions import stamps
 from paced.config.stages import (
     CompareConfig,
     DiagnoseConfig,
@@ -96,9 +97,13 @@ class Spec(BaseModel):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that changes the result; the transformers engine, which was there first, is not named."""
-        kind = self.engine.kind
-        return self.config if kind == "transformers" else self.config | {"engine": kind}
+        """All that changes the result: the engine, unless it is transformers, and the extensions that are named.
+
+        Neither is there where there is nothing to say, so that what was made before has the same identity.
+        """
+        kind, extensions = self.engine.kind, stamps(self.config)
+        engine = {} if kind == "transformers" else {"engine": kind}
+        return self.config | engine | ({"extensions": extensions} if extensions else {})
 
     @property
     def identity(self) -> str:

@@ -5,20 +5,22 @@ student always or never succeeds; 0^0 = 1, so alpha = beta = 0 is uniform. Impor
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from paced.config.extensions import find, function
 from paced.config.stages import WeightsConfig
-from paced.errors import DataError, NothingToLearn
+from paced.errors import ConfigError, DataError, NothingToLearn
 from paced.stage import Job
 from paced.storage.tables import PASS_RATES, Row
 
 Array = NDArray[np.float64]
+Settings = Mapping[str, Any]  # what a weighting reads, by the names of its record
 
 
 def beta_kernel(pass_rate: Array, alpha: float | Array, beta: float | Array) -> Array:
@@ -53,20 +55,35 @@ def wilson(correct: Array, known: Array, z: float = 1.959963984540054) -> tuple[
 
 
 def raw_weights(correct: Array, wrong: Array, config: WeightsConfig) -> Array:
-    """Weights before normalisation; 0 where no verdict is known."""
-    known = correct + wrong
-    pass_rate = correct / np.maximum(known, 1)
-    w = config.weights
-    match config.scheme:
-        case "uniform":
-            raw = np.ones_like(pass_rate)
-        case "hard_filter":
-            raw = ((pass_rate >= w.low) & (pass_rate <= w.high)).astype(float)
-        case "beta" if w.shrinkage:
-            raw = shrunk_kernel(correct, wrong, w.alpha, w.beta, w.shrinkage)
-        case "beta":
-            raw = beta_kernel(pass_rate, w.alpha, w.beta)
-    return np.where(known > 0, raw, 0.0)
+    """Weights [N] before normalisation, of counts of verdicts [N]; 0 where no verdict is known.
+
+    Raises:
+        ConfigError: the weighting's function cannot be imported, or gives something else.
+    """
+    raw = function("weighting", config.scheme)(correct, wrong, config.weights.settings_of(config.scheme))
+    if np.shape(raw) != correct.shape or not (np.isfinite(raw) & (raw >= 0)).all():
+        raise ConfigError(f"weighting '{config.scheme}' must give each problem one finite number that is not negative")
+    return np.where(correct + wrong > 0, raw, 0.0)
+
+
+def uniform(correct: Array, wrong: Array, settings: Settings) -> Array:
+    """Weighting 'uniform': 1 for each problem. [N]."""
+    return np.ones_like(correct)
+
+
+def hard_filter(correct: Array, wrong: Array, settings: Settings) -> Array:
+    """Weighting 'hard_filter': 1 for pass rates in [low, high], else 0. [N]."""
+    pass_rate = correct / np.maximum(correct + wrong, 1)
+    return ((pass_rate >= settings["low"]) & (pass_rate <= settings["high"])).astype(float)
+
+
+def beta(correct: Array, wrong: Array, settings: Settings) -> Array:
+    """Weighting 'beta': the Beta kernel at the pass rate, or its expectation under the prior ``shrinkage``. [N]."""
+    if settings["shrinkage"]:
+        return shrunk_kernel(correct, wrong, settings["alpha"], settings["beta"], settings["shrinkage"])
+    return beta_kernel(correct / np.maximum(correct + wrong, 1), settings["alpha"], settings["beta"])
+
+
 
 
 def normalised(raw: Array, over: Literal["kept", "all"]) -> Array:
@@ -173,8 +190,8 @@ def rows(parts: Iterable[pd.DataFrame], raw: Array, weight: Array) -> Iterator[R
 def nothing_left(rates: Array, config: WeightsConfig) -> str:
     """The message for a set in which no problem has positive weight: the pass rates seen, what to change."""
     seen = ", ".join(f"{int(n)} at {r:.3g}" for r, n in zip(*np.unique(rates, return_counts=True), strict=True))
-    if config.scheme == "hard_filter":
-        way_out = "widen weights.low and weights.high"
+    if advice := find("weighting", config.scheme).advice:
+        way_out = advice
     elif rates.max() == 0:
         way_out = (
             "the student never succeeds: use easier problems, more rollouts.samples or longer max_new_tokens, or set "

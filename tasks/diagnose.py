@@ -11,7 +11,7 @@ from paced_tasks.train import learning_fields
 
 def objective(recipe: Recipe) -> ObjectiveName:
     """Whose samples the recipe's last arm begins with: the teacher's answers, or the student's own."""
-    return "reverse" if recipe.arms[-1].schedule == "reverse" else "forward"
+    return "forward" if recipe.stages_of(recipe.arms[-1]).forward else "reverse"
 
 
 @stage_task

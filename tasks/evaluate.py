@@ -12,7 +12,7 @@ from paced_tasks.stage import stage_task
 def evaluate(run: Run, label: str, model: Ref, benchmarks: dict[str, Ref]) -> Spec:
     """Judge a model on every benchmark, with the same settings as every other model."""
     recipe = run.recipe
-    judged = [b for b in recipe.evaluation.benchmarks if b.data.source != "mmlu"]
+    judged = [b for b in recipe.evaluation.benchmarks if not b.data.record.choices]
     config = EvaluateConfig(
         **model_fields(recipe, recipe.student),
         samples={b.name: b.samples or recipe.evaluation.samples for b in judged},

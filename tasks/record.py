@@ -49,10 +49,9 @@ def parameters(run: Run) -> dict[str, Any]:
     for place, benchmark in zip(kept["evaluation"]["benchmarks"], recipe.evaluation.benchmarks, strict=True):
         place["data"] = data_parameters(benchmark.data)
     kept["weights"] = recipe.weights.read_by([arm.scheme for arm in recipe.arms])
-    schedules = {arm.schedule for arm in recipe.arms}
     idle = {
-        "consolidation": schedules == {"forward"},
-        "answers": schedules == {"reverse"},
+        "consolidation": not any(recipe.stages_of(arm).reverse for arm in recipe.arms),
+        "answers": not recipe.teacher_answers,
         "decontamination": recipe.data.source == "tiny",
     }
     if not recipe.decontamination.enabled:
@@ -68,7 +67,7 @@ def model_parameters(model: Model) -> dict[str, Any]:
 
 
 def data_parameters(data: Data) -> dict[str, Any]:
-    fields = data.model_dump(mode="json", exclude=set() if data.source == "mmlu" else set(CHOICES))
+    fields = data.model_dump(mode="json", exclude=set() if data.record.choices else set(CHOICES))
     if data.mix:
         fields["mix"] = {row.level: row.share for row in data.mix}
     return {name: value for name, value in fields.items() if value not in (None, "", [])}

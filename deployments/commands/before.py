@@ -1,10 +1,11 @@
-"""Commands to use before a run: ``paced data``, ``plan``, ``grade``."""
+"""Commands to use before a run: ``paced data``, ``plan``, ``grade``, ``extensions``."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
+from paced.config.catalog import SOURCES
 from paced.errors import ConfigError
 from paced_deployments import environment
 from paced_deployments.commands.named import check_data
@@ -16,7 +17,8 @@ def add_commands(commands: Any) -> None:
         "data", help="load and clean the data of a recipe, or one file, and say what was left out"
     )
     data.add_argument("what", metavar="RECIPE|FILE", help="a recipe, or with --source a data file")
-    data.add_argument("--source", choices=("gsm8k", "math", "mmlu", "table"), help="how the file is laid out")
+    sources = ", ".join(f"{name} ({record.label})" for name, record in SOURCES.items())
+    data.add_argument("--source", metavar="NAME", help=f"how the file is laid out: {sources}, or a package's")
     data.add_argument(
         "--against", action="append", default=[], metavar="SOURCE:FILE",
         help="take the file as training data, to be kept apart from this benchmark; may be repeated",
@@ -44,6 +46,11 @@ def add_commands(commands: Any) -> None:
     grade.add_argument("--out", type=Path, required=True, help="JSONL of verdicts, one line a pair")
     grade.add_argument("--explain", action="store_true", help="say how each verdict came about")
     grade.set_defaults(do=grade_command)
+
+    listed = commands.add_parser(
+        "extensions", help="losses, weightings, verifiers and data sources that installed packages add"
+    )
+    listed.set_defaults(do=extensions_command)
 
 
 def data_command(arguments: argparse.Namespace) -> int:
@@ -115,3 +122,19 @@ def grade_command(arguments: argparse.Namespace) -> int:
 
     print(grade_file(arguments.pairs, arguments.out, sys.stdout if arguments.explain else None))
     return 0
+
+
+def extensions_command(_: argparse.Namespace) -> int:
+    from paced.config import extensions
+    from paced.report.tables import aligned
+
+    found = extensions.installed()
+    if not found:
+        print("no installed package adds a loss, a weighting, a verifier or a data source (docs/extensions.md)")
+        return 0
+    rows = [["name", "kind", "package", "version", "from"]]
+    print(aligned(rows + [[e.name, e.kind, e.distribution, e.version, f"{e.target} in {e.folder}"] for e in found]))
+    faults = list(filter(None, map(extensions.problem, found)))
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if faults else 0

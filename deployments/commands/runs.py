@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from paced.config.catalog import LOSSES, SCHEDULES, WEIGHTINGS
 from paced.errors import ConfigError
 from paced.storage.identity import commit_of
 from paced.storage.runs import RunSummary
@@ -30,8 +31,11 @@ def add_commands(commands: Any) -> None:
 
     ablate = commands.add_parser("ablate", help="weightings x schedules x seeds from one recipe, as one run")
     ablate.add_argument("recipe", type=Path, help="YAML file; its arms and seeds are replaced by the grid")
-    ablate.add_argument("--schemes", default="beta,uniform,hard_filter", metavar="A,B", help="weightings")
-    ablate.add_argument("--schedules", default="forward", metavar="A,B", help="of forward, reverse, two_stage")
+    ablate.add_argument(
+        "--schemes", default=",".join(WEIGHTINGS), metavar="A,B",
+        help=f"weightings: of {', '.join(WEIGHTINGS)}, or a package's",
+    )  # fmt: skip
+    ablate.add_argument("--schedules", default="forward", metavar="A,B", help=f"of {', '.join(SCHEDULES)}")
     ablate.add_argument("--seeds", default="0", metavar="N,N")
     ablate.add_argument(
         "--exponents", default="", metavar="A:B,A:B", help="try scheme beta with each of these alpha:beta"
@@ -40,7 +44,7 @@ def add_commands(commands: Any) -> None:
         "--losses",
         default="",
         metavar="A,B",
-        help="of forward_kl, reverse_kl, jsd, akl: each in all of an arm's stages",
+        help=f"of {', '.join(LOSSES)}, or a package's: each in all of an arm's stages",
     )
     ablate.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one setting")
     ablate.set_defaults(do=ablate_command)

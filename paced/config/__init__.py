@@ -3,30 +3,15 @@
 What belongs here says what may be set; nothing here reads data or imports torch.
 """
 
-from paced.config.sections import (
-    Answers,
-    Arm,
-    Columns,
-    Data,
-    Decontamination,
-    Device,
-    Engine,
-    Evaluation,
-    Loss,
-    Model,
-    Notify,
-    Precision,
-    Recipe,
-    Retraining,
-    Runtime,
-    Sampling,
-    Schedule,
-    Scheme,
-    Teacher,
-    Training,
-    Weights,
-    home,
-)
+from paced.config.arms import Arm, TrainingStages, Weights, stages_of
+from paced.config.base import Device, Loss, Precision, Schedule, Scheme, Section, home
+from paced.config.data import Columns, Data, Decontamination
+from paced.config.evaluation import Evaluation
+from paced.config.models import Engine, Model, Teacher
+from paced.config.recipe import Recipe, Runtime
+from paced.config.retraining import Notify, Retraining
+from paced.config.sampling import Answers, Sampling
+from paced.config.training import Training
 
 __all__ = [
     "Answers",
@@ -47,8 +32,11 @@ __all__ = [
     "Sampling",
     "Schedule",
     "Scheme",
+    "Section",
     "Teacher",
     "Training",
+    "TrainingStages",
     "Weights",
     "home",
+    "stages_of",
 ]

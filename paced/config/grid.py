@@ -2,9 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any
 
-from paced.config import Loss, Recipe, Schedule, Scheme
+from paced.config import Recipe
+from paced.config.arms import weighting
+from paced.config.catalog import WEIGHTINGS
+from paced.config.extensions import names
 from paced.config.reading import with_changes
 from paced.errors import ConfigError
 
@@ -23,22 +26,22 @@ def grid(
     Raises:
         ConfigError: an unknown weighting or schedule, an empty axis, one value twice, exponents without scheme beta.
     """
-    for axis, values, known in (
-        ("schemes", schemes, get_args(Scheme)), ("schedules", schedules, get_args(Schedule)), ("seeds", seeds, ()),
-    ):  # fmt: skip
-        if not values:
+    for axis, needed in (("schemes", schemes), ("schedules", schedules), ("seeds", seeds)):
+        if not needed:
             raise ConfigError(f"{axis}: the grid is empty, name at least one")
-        if unknown := [v for v in values if known and v not in known]:
-            raise ConfigError(f"{axis}: there is no {unknown[0]!r}; there are: {', '.join(known)}")
-    if unknown := [loss for loss in losses if loss not in get_args(Loss)]:
-        raise ConfigError(f"losses: there is no {unknown[0]!r}; there are: {', '.join(get_args(Loss))}")
+    for axis, named, kind in (
+        ("schemes", schemes, "weighting"), ("schedules", schedules, "schedule"), ("losses", losses, "loss"),
+    ):  # fmt: skip
+        if unknown := [name for name in named if name not in names(kind)]:
+            raise ConfigError(f"{axis}: there is no {unknown[0]!r}; there are: {', '.join(names(kind))}")
     for axis, values in (
         ("schemes", schemes), ("schedules", schedules), ("seeds", seeds), ("exponents", exponents), ("losses", losses),
     ):  # fmt: skip
         if twice := [v for v, n in Counter(values).items() if n > 1]:
             raise ConfigError(f"{axis}: {twice[0]} is there twice, so two arms would be the same")
-    if exponents and "beta" not in schemes:
-        raise ConfigError("exponents: they have no effect without scheme beta in schemes")
+    if exponents and not any(weighting(scheme).takes_exponents for scheme in schemes):
+        shaped = " or ".join(name for name, record in WEIGHTINGS.items() if record.takes_exponents)
+        raise ConfigError(f"exponents: they have no effect without scheme {shaped} in schemes")
     arms = [arm for schedule in schedules for arm in arms_of(schemes, schedule, exponents, losses)]
     return with_changes(
         recipe,
@@ -54,7 +57,7 @@ def arms_of(
 ) -> Iterator[dict[str, Any]]:
     """The arms of one schedule, not yet checked."""
     for scheme in schemes:
-        for pair in (exponents or (None,)) if scheme == "beta" else (None,):
+        for pair in (exponents or (None,)) if weighting(scheme).takes_exponents else (None,):
             numbers = [f"{x:g}".replace(".", "p").replace("-", "m").replace("+", "") for x in pair or ()]
             for loss in losses or (None,):
                 name = "_".join([scheme, *numbers, *([loss] if loss else []), schedule])

@@ -1,6 +1,6 @@
 """Reading recipes: YAML, ``--set`` assignments, and one clear line, with the path of the field, for each mistake.
 
-A recipe is one YAML file (see recipes/); what may stand in it says paced/config/sections.py. Imports no torch.
+A recipe is one YAML file (see recipes/); what may stand in it say the modules of paced/config. Imports no torch.
 """
 
 from pathlib import Path

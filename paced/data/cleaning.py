@@ -134,7 +134,8 @@ class Cleaning:
 
 def verifiable(verifier: Verifier, data: Data, problems: Sequence[Problem]) -> list[bool]:
     """Whether each gold answer passes its own verifier; one that does not would make every sample wrong."""
-    verdicts = verifier.grade_golds([Sample(data.source, "", p.gold, p.question) for p in problems])
+    by = data.verifier or ""
+    verdicts = verifier.grade_golds([Sample(data.source, "", p.gold, p.question, verifier=by) for p in problems])
     return [v.outcome == "correct" for v in verdicts]
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paced.config import Columns, Data
-from paced.data.rows import Row, rows
+from paced.config.extensions import function
+from paced.data.rows import rows
 from paced.errors import DataError
 from paced.tiny.world import working
 
@@ -198,10 +199,10 @@ def optional(row: dict[str, Any], path: str | None) -> Any:
         return None
 
 
-def maths(found: Iterator[Row], data: Data) -> Iterator[Problem]:
+def maths(path: Path, data: Data) -> Iterator[Problem]:
     """Every published layout of competition mathematics."""
     layout: Layout | None = None
-    for where, row in found:
+    for where, row in rows(path):
         layout = layout or fitting(MATHS, row, where)
         question = unwrapped(text(row, layout.question, where))
         if context := optional(row, "context"):  # OlympiadBench: what several questions share
@@ -234,9 +235,9 @@ def maths(found: Iterator[Row], data: Data) -> Iterator[Problem]:
         yield _checked(problem, layout.question, layout.answer or layout.solution or "answer")
 
 
-def gsm8k(found: Iterator[Row], data: Data) -> Iterator[Problem]:
+def gsm8k(path: Path, data: Data) -> Iterator[Problem]:
     """The original layout: ``question``, and ``answer`` whose last line is ``#### gold``."""
-    for where, row in found:
+    for where, row in rows(path):
         question, answer = text(row, "question", where), text(row, "answer", where)
         solution, mark, gold = answer.rpartition("####")
         if answer and not (mark and gold.strip()):
@@ -245,10 +246,10 @@ def gsm8k(found: Iterator[Row], data: Data) -> Iterator[Problem]:
         yield _checked(Problem(where, question, gold, solution.strip(), None, question), "question", "answer")
 
 
-def table(found: Iterator[Row], data: Data) -> Iterator[Problem]:
+def table(path: Path, data: Data) -> Iterator[Problem]:
     """A file of the user's own; ``data.columns`` says which fields hold what."""
     columns = data.columns or Columns()
-    for where, row in found:
+    for where, row in rows(path):
         question, gold = text(row, columns.question, where), text(row, columns.answer, where)
         solution, level, name = (
             # A field that the recipe names must be there.
@@ -261,9 +262,9 @@ def table(found: Iterator[Row], data: Data) -> Iterator[Problem]:
         yield _checked(problem, columns.question, columns.answer)
 
 
-def tiny(found: Iterator[Row], data: Data) -> Iterator[Problem]:
+def tiny(path: Path, data: Data) -> Iterator[Problem]:
     """Prompts of the tiny world in field ``question``; their answers follow from them."""
-    for where, row in found:
+    for where, row in rows(path):
         prompt = text(row, "question", where)
         try:
             gold, fault = working(prompt), ""
@@ -280,10 +281,10 @@ def required(row: dict[str, Any], path: str, where: str) -> Any:
         raise DataError(f"{where}: field '{path}' is missing (it has: {', '.join(row)})") from None
 
 
-def multiple_choice(found: Iterator[Row], data: Data) -> Iterator[Problem]:
+def multiple_choice(path: Path, data: Data) -> Iterator[Problem]:
     """MMLU: the original CSV files, the hub's layout, and the STEM part of the Qwen evaluation."""
     layout: Layout | None = None
-    for where, row in found:
+    for where, row in rows(path):
         if layout is None:
             layout = CHOICES["multiple choice by type"]
             if "subject" in row:
@@ -314,8 +315,7 @@ def _checked(problem: Problem, question: str, answer: str) -> Problem:
     return problem
 
 
-Reader = Callable[[Iterator[Row], Data], Iterator[Problem]]
-READERS: dict[str, Reader] = {"gsm8k": gsm8k, "math": maths, "mmlu": multiple_choice, "table": table, "tiny": tiny}
+Reader = Callable[[Path, Data], Iterator[Problem]]  # what the record of a source in paced/config/catalog.py names
 
 
 def read(data: Data, path: Path) -> Iterator[Problem]:
@@ -323,5 +323,7 @@ def read(data: Data, path: Path) -> Iterator[Problem]:
 
     Raises:
         DataError: the file cannot be read, or a row is of another layout than ``data.source`` says.
+        ConfigError: the package that adds the source cannot be imported.
     """
-    return READERS[data.source](rows(path), data)
+    reader: Reader = function("data source", data.source)
+    return reader(path, data)

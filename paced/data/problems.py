@@ -23,7 +23,7 @@ from paced.errors import DataError
 from paced.stage import Job, Spec, spec_of
 from paced.storage.artifacts import Ref, open_file
 from paced.storage.identity import digest, short
-from paced.storage.tables import PROBLEMS, QUESTIONS, ProblemRow
+from paced.storage.tables import PROBLEMS, PROBLEMS_WITH_VERIFIER, QUESTIONS, ProblemRow
 from paced.tiny.world import tasks
 
 
@@ -70,7 +70,8 @@ def prepare(job: Job) -> None:
         name: job.table(f"exclude/{name}", "questions.parquet")["question"].tolist() for name in job.inputs("exclude")
     }
     found = _generated(job, data, excluded) if data.generated else _cleaned(job, data, decontamination, excluded)
-    job.write("problems.parquet", (_row(data, config.split, p, found.examples) for p in found.problems), PROBLEMS)
+    schema = PROBLEMS_WITH_VERIFIER if data.verifier else PROBLEMS
+    job.write("problems.parquet", (_row(data, config.split, p, found.examples) for p in found.problems), schema)
     written = job.files[-1].rows or 0
     if decontamination is None:
         job.write("questions.parquet", ({"question": q} for q in found.questions), QUESTIONS)
@@ -191,7 +192,7 @@ def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None,
     else:
         content = problem.question + (f"\n{data.instruction}" if data.instruction else "")
         prompt = [{"role": "user", "content": content}]
-    return {
+    row: ProblemRow = {
         "problem_id": short(digest([data.source, problem.key])),
         "source": data.source,
         "question": problem.question,
@@ -203,6 +204,9 @@ def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None,
         "choices": continuations(problem, data.score, data.chat) if problem.choices else None,
         "split": split,
     }
+    if data.verifier:
+        row["verifier"] = data.verifier
+    return row
 
 
 def problems_of(ref: Ref) -> list[ProblemRow]:

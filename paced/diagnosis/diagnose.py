@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from paced.config import Model, Weights
+from paced.config.catalog import WEIGHTINGS
 from paced.config.stages import DiagnoseConfig, WeightsConfig
 from paced.diagnosis.snr import bins_of, diagnosis
 from paced.distill.objectives import Objective, make_objective
@@ -132,9 +133,12 @@ def gradient_of(parameter: nn.Parameter) -> Tensor:
 
 
 def weightings(settings: Weights, bins: int) -> dict[str, Array]:
-    """The weights, before they are scaled, that each scheme gives the pass rates k / bins."""
+    """The weights, before they are scaled, that each scheme gives the pass rates k / bins.
+
+    Baselines come first, then what has the shape that is fitted.
+    """
     right = np.arange(bins + 1.0)
-    schemes = ("uniform", "hard_filter", "beta")
+    schemes = sorted(WEIGHTINGS, key=lambda scheme: WEIGHTINGS[scheme].takes_exponents)
     return {s: raw_weights(right, bins - right, WeightsConfig(scheme=s, weights=settings)) for s in schemes}
 
 

@@ -23,7 +23,7 @@ from paced.config import Model
 from paced.config.stages import LearningConfig
 from paced.data.prompts import messages_of
 from paced.errors import DataError
-from paced.losses import LOSSES, Divergence, Loss, Projection, TeacherLogits, bucketed, exact, jsd
+from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, exact, named
 from paced.losses.targets import FLAT, Packed, decode, pack
 from paced.models import Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.models.sharding import barrier, loading_device, rank, shard
@@ -261,7 +261,7 @@ def make_objective(
     job: Job, config: LearningConfig, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device
 ) -> Forward | Reverse:
     """The objective that the configuration names, over the problems of positive weight."""
-    loss = LOSSES[config.loss] if config.jsd_share is None else functools.partial(jsd, share=config.jsd_share)
+    loss = named(config.loss, jsd_share=config.jsd_share)
     if config.objective == "forward":
         return Forward(job, loss, tokenizer, weights, device, job.work / "targets")
     folder = model_folder(job.input("teacher"))

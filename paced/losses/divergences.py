@@ -66,9 +66,6 @@ def akl(log_q: Tensor, log_p: Tensor) -> tuple[Tensor, Tensor]:
     return torch.lerp(backward, forward, a), from_p.lerp_(to_p, a[:, None])
 
 
-LOSSES: dict[str, Loss] = {"forward_kl": forward_kl, "reverse_kl": reverse_kl, "jsd": jsd, "akl": akl}
-
-
 def exact(loss: Loss, logits: Tensor, teacher_logits: Tensor) -> Tensor:
     """The loss over all ids. Overwrites ``logits`` [C, V] with the gradient; teacher's [C, V] -> values [C].
 

@@ -7,13 +7,16 @@ Times are operations and bytes moved over what a GPU reaches of its peak; docs/r
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from paced.config import Data, Model, Precision, Recipe, Sampling, home
+from paced.config import Data, Model, Precision, Recipe, Sampling, TrainingStages, home, stages_of
+from paced.config.arms import weighting
+from paced.config.catalog import SCHEDULES
 from paced.data.layouts import read
 from paced.data.rows import place
 from paced.errors import ConfigError
@@ -125,25 +128,31 @@ def drawn(recipe: Recipe, problems: int, benchmarks: Mapping[str, int], kept: fl
     """
     seeds, samples, sampling = len(recipe.seeds), recipe.rollouts.samples, recipe.rollouts.sampling
     stages = {"rollouts": Drawn(seeds, problems * samples, sampling)}
-    forward = [arm for arm in recipe.arms if arm.schedule != "reverse"]
+    forward = [arm for arm in recipe.arms if recipe.stages_of(arm).forward]
     if forward:
-        share = 1.0 if any(arm.scheme == "uniform" for arm in forward) else kept
+        share = 1.0 if any(weighting(arm.scheme).keeps_all for arm in forward) else kept
         answers = share * problems * recipe.answers.samples
         stages["teacher answers"] = Drawn(seeds, answers, recipe.answers.sampling)
-    for schedule, steps in (("two_stage", recipe.consolidation.steps), ("reverse", recipe.training.steps)):
-        runs = seeds * sum(arm.schedule == schedule for arm in recipe.arms)
-        if runs:
-            if schedule == "two_stage":
+    for schedule, arms, steps in schedules(recipe):
+        runs = seeds * arms
+        if steps.reverse:
+            if steps.forward:
                 again = min(recipe.consolidation.rescore or problems, problems)
                 stages["rescore"] = Drawn(runs, again * samples, sampling)
-            touched = min(steps * recipe.training.batch, problems * recipe.consolidation.rounds)
+            touched = min(steps.reverse * recipe.training.batch, problems * recipe.consolidation.rounds)
             stages[f"on-policy samples ({schedule})"] = Drawn(runs, touched, sampling)
     judging = 1 + seeds * len(recipe.arms)
     for b in recipe.evaluation.benchmarks:
-        if b.data.source != "mmlu":  # which is judged by the likelihood of each choice
+        if not b.data.record.choices:  # which are judged by the likelihood of each
             each = benchmarks[b.name] * (b.samples or recipe.evaluation.samples)
             stages[f"evaluate {b.name}"] = Drawn(judging, each, recipe.evaluation.sampling)
     return stages
+
+
+def schedules(recipe: Recipe) -> list[tuple[str, int, TrainingStages]]:
+    """The schedules that arms have, how many arms have each, and its training stages."""
+    found = Counter(arm.schedule for arm in recipe.arms)
+    return [(s, found[s], stages_of(s, recipe.training, recipe.consolidation)) for s in SCHEDULES if s in found]
 
 
 def training_processes(recipe: Recipe, gpus: int) -> int:
@@ -184,7 +193,7 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         work = each * (a.prompt + response) * 2 * model.multiplied
         work += each * response * 2 * model.layers * model.attention * (2 * a.prompt + response)
         weights, cache = width * model.parameters, kv_bytes(model, config.dtype)
-        if engine.kind == "transformers":
+        if engine.record.in_process:
             devices, copies, usable = 1, 1, device.memory - RESERVED
             memory = sampling_memory(model, config.dtype, settings, a.longest, recipe.runtime.sample_rows)
         else:  # vLLM takes its share of the device and fits as many sequences into it as it can
@@ -205,8 +214,8 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
         seconds = each * response / rows_ * step / devices
         rows.append(Row(
             stage, runs, runs * each * response, runs * work, runs * seconds, runs * each * response * SAMPLE_BYTES,
-            {} if engine.kind == "server" else memory,
-            "runtime.sample_rows" if engine.kind == "transformers" else "engine.tensor_parallel",
+            {} if engine.record.remote else memory,
+            "runtime.sample_rows" if engine.record.in_process else "engine.tensor_parallel",
         ))  # fmt: skip
 
     def training(stage: str, runs: int, steps: int, cut: int, resident: bool, between: int, last: bool) -> None:
@@ -241,23 +250,21 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
             name, seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
             scoring_memory(teacher, recipe.teacher_model.dtype, a.longest + cut), "a GPU with more memory",
         ))  # fmt: skip
-    total, second, rounds = recipe.training.steps, recipe.consolidation.steps, recipe.consolidation.rounds
-    for schedule, steps in (("forward", total), ("two_stage", total - second)):
-        arms = sum(arm.schedule == schedule for arm in recipe.arms)
-        if arms:
+    for schedule, arms, steps in schedules(recipe):
+        if steps.forward:
             name = f"train forward KL ({schedule})"
             cut = recipe.answers.sampling.max_new_tokens
-            training(name, seeds * arms, steps, cut, False, int(schedule == "two_stage"), schedule == "forward")
-    for schedule, steps in (("two_stage", second), ("reverse", total)):
-        arms = sum(arm.schedule == schedule for arm in recipe.arms)
-        if arms:
-            if schedule == "two_stage":
+            training(name, seeds * arms, steps.forward, cut, False, int(steps.reverse > 0), not steps.reverse)
+    for schedule, arms, steps in schedules(recipe):
+        if steps.reverse:
+            if steps.forward:
                 sampling("rescore", student, recipe.student)
             sampling(f"on-policy samples ({schedule})", student, recipe.student)
-            training(f"train reverse KL ({schedule})", seeds * arms, steps, limit, True, rounds - 1, True)
+            name = f"train reverse KL ({schedule})"
+            training(name, seeds * arms, steps.reverse, limit, True, steps.rounds - 1, True)
     judging = 1 + seeds * len(recipe.arms)
     for benchmark in recipe.evaluation.benchmarks:
-        if benchmark.data.source == "mmlu":  # judged by the likelihood of each choice, without sampling
+        if benchmark.data.record.choices:  # judged by the likelihood of each choice, without sampling
             prompt = benchmarks[benchmark.name] * a.prompt * (1 + benchmark.data.shots)
             work = prompt * 2 * student.multiplied
             memory = scoring_memory(student, precise, a.longest)

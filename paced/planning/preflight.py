@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from paced.config import Recipe
+from paced.config.extensions import import_all
 from paced.config.stages import PreflightConfig
 from paced.data.problems import problems_of
 from paced.data.prompts import messages_of
@@ -140,8 +141,9 @@ def bytes_stored(recipe: Recipe, student: Shape, problems: int, benchmarks: Mapp
     stages = drawn(recipe, problems, benchmarks)
     tokens = {name: stage.runs * stage.each * stage.sampling.max_new_tokens for name, stage in stages.items()}
     positions = tokens.get("teacher answers", 0)
-    between = {"forward": 0, "two_stage": recipe.consolidation.rounds, "reverse": recipe.consolidation.rounds - 1}
-    students = sum(students_bytes(student, recipe.student.dtype, rank, between[arm.schedule]) for arm in recipe.arms)
+    arms = [recipe.stages_of(arm) for arm in recipe.arms]
+    between = [steps.rounds - (not steps.forward) for steps in arms]  # trainings that another one follows
+    students = sum(students_bytes(student, recipe.student.dtype, rank, number) for number in between)
     training = 2 * checkpoint_bytes(student, True, rank) + positions / seeds * PACKED_BYTES
     stored = sum(tokens.values()) * SAMPLE_BYTES + positions * TARGET_BYTES + seeds * students
     return stored + training * recipe.runtime.processes
@@ -186,6 +188,7 @@ def check_engines(job: Job) -> None:
 def preflight(job: Job) -> None:
     """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
     recipe = PreflightConfig.model_validate(job.spec.config).recipe.model_copy(update={"runtime": job.runtime})
+    import_all(job.spec.config)
     if recipe.training.compile:
         check_compiler()
     if job.runtime.accelerate:
@@ -235,9 +238,9 @@ def check_prompts(
         DataError: with the question and the lengths.
     """
     sampled, judged = recipe.rollouts.sampling.max_new_tokens, recipe.evaluation.sampling.max_new_tokens
-    answered = {
-        recipe.answers.sampling.max_new_tokens if arm.schedule != "reverse" else sampled for arm in recipe.arms
-    } | {sampled for arm in recipe.arms if arm.schedule == "two_stage"}
+    stages = [recipe.stages_of(arm) for arm in recipe.arms]
+    answered = {recipe.answers.sampling.max_new_tokens for steps in stages if steps.forward}
+    answered |= {sampled for steps in stages if steps.reverse}
     longest = 0
     for problem in problems:
         prompt = tokenizer.prompt(problem["prompt"])

@@ -8,6 +8,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paced.config.catalog import SCHEDULES
+
 GROWTH = 1.5  # times the mean length
 CUT_OFF = 0.05  # more of the responses; beyond two standard errors, so that a small sample does not cry wolf
 EVALUATION = "evaluation"
@@ -35,13 +37,14 @@ def alarms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """
     lines: list[str] = []
     for name, arm in arms.items():
-        if arm.get("schedule") not in ("reverse", "two_stage"):
+        schedule = SCHEDULES.get(arm.get("schedule", ""))
+        if not schedule or not schedule.reverse:
             continue
         rounds = [stage for stage in arm["lengths"] if stage["stage"].startswith("sample")]
         found = [length_warning(rounds[0], later) for later in rounds[1:]]
         scored = [[s for s in a["lengths"] if s["stage"] == EVALUATION] for a in (arms["base"], arm)]
         if all(scored):
-            grown = arm["schedule"] == "reverse"
+            grown = not schedule.forward
             found.append(length_warning(scored[0][0], scored[1][0], grown, "the base student's"))
         lines += [f"{name}: {line}" for line in found if line]
     return lines

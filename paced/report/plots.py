@@ -16,13 +16,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from paced.config.catalog import WEIGHTINGS
+from paced.config.extensions import find
 from paced.statistics import Array
 from paced.weighting import beta_kernel
 
 P = ParamSpec("P")
 Curves = Mapping[str, Mapping[int, float]]
 STAGES = {"forward": "stage 1: {} on the teacher's answers", "reverse": "stage 2: {} on own samples"}
-LOSSES = {"forward_kl": "forward KL", "reverse_kl": "reverse KL", "jsd": "JSD", "akl": "AKL"}
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -39,7 +40,6 @@ STYLE: Any = {
 }
 GREY = "#8a939d"
 PALETTE = ("#0b6fb8", "#e07b00", "#0f9d76", "#c2417c", "#7a5cc2", "#8a5a2b", "#3fa7c9", "#b3a100", "#d0342c", "#4d4d4d")
-SCHEMES = {"beta": "#16395c", "hard_filter": "#d49a1f", "uniform": "#8fb0cc"}
 STEPS = {
     "prepare": "#c9ced4",
     "preflight": "#a3b18a",
@@ -65,8 +65,16 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 def weighting(names: Iterable[str], name: str) -> str:
     """The colour of a weighting; one with exponents of its own takes the next of the palette."""
-    others = [n for n in names if n not in SCHEMES]
-    return SCHEMES.get(name) or PALETTE[others.index(name) % len(PALETTE)]
+    if " " not in name:
+        return find("weighting", name).colour
+    others = [n for n in names if " " in n]
+    return PALETTE[others.index(name) % len(PALETTE)]
+
+
+def spelled(name: str) -> str:
+    """What a weighting is called in a legend: its label, and its exponents if it has any of its own."""
+    scheme, *exponents = name.split()
+    return plain(" ".join([find("weighting", scheme).label, *exponents]))
 
 
 def plain(name: str) -> str:
@@ -123,10 +131,11 @@ def pass_rates(problems: Array, seeds: int, kernels: Mapping[str, tuple[Array, A
     right = left.twinx()
     right.spines["right"].set_visible(True)
     for scheme, (at, weight) in kernels.items():
-        style = "--" if scheme == "uniform" else "-"
+        style = "--" if find("weighting", scheme.split()[0]).keeps_all else "-"
         right.plot(
-            at, weight / (weight.max() or 1), style, color=weighting(kernels, scheme), linewidth=2.2, label=scheme
-        )
+            at, weight / (weight.max() or 1), style, color=weighting(kernels, scheme), linewidth=2.2,
+            label=spelled(scheme),
+        )  # fmt: skip
     right.set(ylim=(0, 1.12), ylabel="weight, as a share of its largest")
     right.grid(visible=False)
     left.set_ylim(0, 1.12 * max(problems))
@@ -145,7 +154,7 @@ def snr(found: Mapping[str, Any]) -> Figure:
         p = np.linspace(0, 1, 201)
         alpha, beta = fit["alpha"]["mean"], fit["beta"]["mean"]
         kernel = fit["scale"] * beta_kernel(p, alpha, beta)
-        left.plot(p, kernel, color=SCHEMES["beta"], label=f"fitted, alpha {alpha:.2f}, beta {beta:.2f}")
+        left.plot(p, kernel, color=WEIGHTINGS["beta"].colour, label=f"fitted, alpha {alpha:.2f}, beta {beta:.2f}")
     left.set(xlabel="pass rate of the student", ylabel="SNR of a problem's gradient")
     left.set_ylim(bottom=0)
     for i, row in enumerate(found["efficiency"].values()):
@@ -169,8 +178,9 @@ def weight_mass(mass: Mapping[str, Array]) -> Figure:
     for i, (scheme, share) in enumerate(mass.items()):
         bins = len(share) - 1
         axes.bar(
-            np.arange(bins + 1) + (i + 0.5) * width - 0.4, share, width, label=scheme, color=weighting(mass, scheme)
-        )
+            np.arange(bins + 1) + (i + 0.5) * width - 0.4, share, width, label=spelled(scheme),
+            color=weighting(mass, scheme),
+        )  # fmt: skip
     axes.set_xticks(range(bins + 1), [f"{k}/{bins}" for k in range(bins + 1)])
     axes.set(xlabel="pass rate of the base student", ylabel="share of the weight")
     percent(axes.yaxis)
@@ -208,8 +218,8 @@ def losses(
                 smooth = [np.mean(mean[max(i - 2, 0) : i + 3]) for i in range(len(mean))]
                 axes.plot(steps, smooth, color=paint[arm], linewidth=1.8)
         here = [arm for arm, of_arm in curves.items() if any(stage in seed for seed in of_arm)]
-        spelled = ", ".join(dict.fromkeys(LOSSES[chosen[arm] or f"{stage}_kl"] for arm in here))
-        axes.set_title(STAGES[stage].format(spelled), fontsize=10, loc="left", color="#39424c")
+        named = ", ".join(dict.fromkeys(plain(find("loss", chosen[arm] or f"{stage}_kl").label) for arm in here))
+        axes.set_title(STAGES[stage].format(named), fontsize=10, loc="left", color="#39424c")
         axes.set(xlabel="optimizer step of the arm", ylabel="divergence a token, nats")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if all(value > 0 for seed in seeds for value in seed.get(stage, {}).values()):

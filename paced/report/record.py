@@ -6,6 +6,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paced.config import Loss, Schedule, Scheme, Weights
+from paced.config.arms import weighting
 from paced.config.label import Label
 from paced.errors import DataError
 from paced.storage.artifacts import Manifest, Ref, open_file, read_manifest
@@ -21,6 +22,11 @@ class RunArm(BaseModel):
     schedule: Schedule | None = None
     exponents: tuple[float, float] | None = None
     loss: Loss | None = None
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether its first weights need no pass rates."""
+        return self.scheme is not None and weighting(self.scheme).keeps_all
 
     @property
     def weighting(self) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from paced import weighting
+from paced.config.catalog import SCHEDULES
 from paced.config.label import BASE, Label
 from paced.config.stages import WeightsConfig
 from paced.evaluation.compare import by_problem
@@ -118,7 +119,7 @@ def cost(run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None) -> dict
     """What making a student took, mean a seed; evaluation is not counted, and the base student costs nothing.
 
     Shared stages count in full for each arm that uses them, as if it were the only one: the rollouts behind its first
-    weights (not for scheme ``uniform``, which needs no pass rates), and teacher answers found in the store.
+    weights (not for a scheme that keeps all problems, which needs no pass rates), and teacher answers in the store.
     """
     if arm is None:
         return {"teacher_tokens": 0, "sampled_tokens": 0, "train_tokens": 0, "steps": 0, "seconds": 0.0}
@@ -131,7 +132,7 @@ def spent(made: Mapping[Label, Made], arm: RunArm, seed: int) -> dict[str, float
     if arm.schedule is None:
         return {}
     stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
-    if arm.scheme != "uniform" and (shared := Label(seed=seed, step="rollouts")) in made:
+    if not arm.keeps_all and (shared := Label(seed=seed, step="rollouts")) in made:
         stages.append(made[shared])
     return {
         "teacher_tokens": sum(m.count("teacher_tokens") for m in stages if m.entry.stage == "teacher"),
@@ -190,13 +191,14 @@ def students(folder: Path) -> list[Row]:
 
 
 def saved(run: RunRecord, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Share of teacher tokens an arm does not need, against the arm of scheme ``uniform`` if there is one.
+    """Share of teacher tokens an arm does not need, against an arm that keeps all problems if there is one.
 
     Arms that only train on their own samples (schedule ``reverse``) ask the teacher for no answers under any scheme,
     so they have no share.
     """
-    answered = [a for a in run.arms if a.schedule != "reverse" and arms[a.name].get("teacher_tokens")]
-    uniform = next((arms[a.name]["teacher_tokens"] for a in answered if a.scheme == "uniform"), None)
+    asking = [a for a in run.arms if a.schedule and SCHEDULES[a.schedule].forward]
+    answered = [a for a in asking if arms[a.name].get("teacher_tokens")]
+    uniform = next((arms[a.name]["teacher_tokens"] for a in answered if a.keeps_all), None)
     return {a.name: 1 - arms[a.name]["teacher_tokens"] / uniform for a in answered} if uniform else {}
 
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from paced.batching import batched
 from paced.config import Model, Sampling
+from paced.config.catalog import resolved
 from paced.data.prompts import messages_of
 from paced.losses.targets import Sparse
 from paced.models import (
@@ -131,8 +132,8 @@ class Sampler:
             for batch in batched(zip(wanted, parts, rows, strict=True), GRADED_TOGETHER):
                 problems = [w.problem for w, _, _ in batch]
                 samples = [
-                    Sample(p["source"], row["response"], p["gold"], p["question"], row["finish"])
-                    for p, (_, _, row) in zip(problems, batch, strict=True)
+                    Sample(p["source"], r["response"], p["gold"], p["question"], r["finish"], p.get("verifier", ""))
+                    for p, (_, _, r) in zip(problems, batch, strict=True)
                 ]
                 for (w, part, row), verdict in zip(batch, verifier.grade(samples), strict=True):
                     yield row | {
@@ -146,8 +147,9 @@ class Sampler:
 
     def _draw(self, tick: Callable[[int], None], part: Sequence[Wanted]) -> list[Row]:
         if self._engine is None:
-            self._engine = ENGINES[self.config.engine.kind](self)
-            self.job.resources.callback(self._engine.close)
+            engine: SamplingEngine = resolved(self.config.engine.record.function)(self)
+            self._engine = engine
+            self.job.resources.callback(engine.close)
         prompts = {name: self._prompt(p) for name, p in {w.problem["problem_id"]: w.problem for w in part}.items()}
         requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16)) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
@@ -169,7 +171,8 @@ class Sampler:
         return rows
 
 
-def _transformers(sampler: Sampler) -> SamplingEngine:
+def transformers_engine(sampler: Sampler) -> SamplingEngine:
+    """The engine that loads the model into this process; the others' modules are imported only where they are used."""
     return TransformersEngine(sampler.model, sampler.tokenizer, sampler.job.runtime.sample_rows)
 
 
@@ -179,25 +182,19 @@ def _limits(sampler: Sampler) -> Limits:
     return Limits(tokenizer.size, vocabulary(folder), stops, context_length(folder))
 
 
-def _vllm(sampler: Sampler) -> SamplingEngine:
+def vllm_engine(sampler: Sampler) -> SamplingEngine:
+    """vLLM in a process of its own."""
     from paced.sampling.engines.vllm import VllmEngine
 
     job = sampler.job
     return VllmEngine(sampler.folder, sampler.config, _limits(sampler), job.runtime, job.log, sampler.floor)
 
 
-def _server(sampler: Sampler) -> SamplingEngine:
+def server_engine(sampler: Sampler) -> SamplingEngine:
+    """A vLLM server that runs already."""
     from paced.sampling.engines.server import ServerEngine
 
     return ServerEngine(sampler.folder, sampler.config, sampler.tokenizer, _limits(sampler), sampler.job.runtime)
-
-
-# Each is imported only where it is used; only the transformers engine loads the model into this process.
-ENGINES: dict[str, Callable[[Sampler], SamplingEngine]] = {
-    "transformers": _transformers,
-    "vllm": _vllm,
-    "server": _server,
-}
 
 
 def by_problem(wanted: Sequence[Wanted], problems: int) -> Iterator[list[Wanted]]:

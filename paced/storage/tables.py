@@ -1,6 +1,6 @@
 """Schemas of the tables that stages hand to each other: Parquet, flat lists, token ids int32."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pyarrow as pa
 
@@ -23,6 +23,8 @@ PROBLEMS = pa.schema(
     }
 )
 
+# The same of a data set whose recipe names a verifier.
+PROBLEMS_WITH_VERIFIER = PROBLEMS.append(pa.field("verifier", pa.string()))
 
 class ProblemRow(TypedDict):
     """A row of PROBLEMS."""
@@ -37,6 +39,7 @@ class ProblemRow(TypedDict):
     subject: str | None
     choices: list[str] | None
     split: str
+    verifier: NotRequired[str]  # named by the recipe, in PROBLEMS_WITH_VERIFIER
 
 
 # Every question of a benchmark's file, used or not.

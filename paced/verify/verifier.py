@@ -5,9 +5,11 @@ limits on time and memory, started when the first such answer comes.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self
 
+from paced.config.catalog import VerifierRecord, resolved
+from paced.config.extensions import find, source
 from paced.tiny.world import working
 from paced.verify.extraction.choices import listed
 from paced.verify.extraction.extract import NoAnswer, extract
@@ -18,20 +20,24 @@ from paced.verify.rules.asked import restated, with_asked_unit
 from paced.verify.rules.decision import Decision, Undecided
 from paced.verify.rules.equality import BoundedEngine
 from paced.verify.rules.judge import Case, judge
-from paced.verify.workers.pool import Pool
+from paced.verify.workers.pool import Graded, Pool
 
 Outcome = Literal["correct", "wrong", "unknown"]
 _MOST_WORDS = 4  # of a gold answer that is no mathematics
 
 
 class Sample(NamedTuple):
-    """A response to grade, of a problem from ``source``; ``finish`` is empty where nobody knows how it ended."""
+    """A response to grade, of a problem from ``source``; ``finish`` is empty where nobody knows how it ended.
+
+    ``verifier`` names what grades it; where it is empty, that is the source's own.
+    """
 
     source: str
     response: str
     gold: str
     question: str = ""
     finish: str = ""
+    verifier: str = ""
 
 
 class Verdict(NamedTuple):
@@ -50,8 +56,8 @@ class Verdict(NamedTuple):
     worker: bool = False
 
 
-Provisional = tuple[Verdict, Case | None]
-"""A verdict, and the case for a worker if that has to decide."""
+Provisional = tuple[Verdict, Case | Graded | None]
+"""A verdict, and what a worker has to decide, if one has."""
 
 
 def written_working(sample: Sample) -> Provisional:
@@ -87,7 +93,9 @@ def _outcome(decision: Decision | None) -> Outcome:
     return "unknown" if decision is None else "correct" if decision.correct else "wrong"
 
 
-VERIFIERS: dict[str, Callable[[Sample], Provisional]] = {"tiny": written_working}  # all others: mathematics
+def verifier_of(sample: Sample) -> str:
+    """The verifier that grades a sample: its own, or that of its source."""
+    return sample.verifier or source(sample.source).verifier
 
 
 class Verifier:
@@ -110,9 +118,10 @@ class Verifier:
 
         Raises:
             VerifierError: worker processes cannot start.
+            ConfigError: there is no verifier of a sample's name.
         """
         verdicts: list[Verdict] = []
-        cases: dict[int, Case] = {}
+        cases: dict[int, Case | Graded] = {}
         for index, sample in enumerate(samples):
             began = time.perf_counter()
             verdict, case = _first_step(sample)
@@ -131,30 +140,30 @@ class Verifier:
 
         A gold that only its very words would match is rejected too.
         """
-        verdicts = self.grade([s._replace(response=gold_response(s.source, s.gold), finish="stop") for s in samples])
+        verdicts = self.grade([s._replace(response=gold_response(s), finish="stop") for s in samples])
         return [
-            Verdict("wrong", None, fault) if (fault := _fault(s.source, s.gold)) else v
+            Verdict("wrong", None, fault) if (fault := _fault(s)) else v
             for s, v in zip(samples, verdicts, strict=True)
         ]
 
 
-def _fault(source: str, gold: str) -> str | None:
+def _fault(sample: Sample) -> str | None:
     """Why no response could be graded against a gold answer, None if some could."""
-    if source == "tiny":
+    if verifier_of(sample) != "mathematics":
         return None
-    node = read(gold)
+    node = read(sample.gold)
     if isinstance(node, Text) and not any(c.isalnum() for c in node.words):
         return "nothing to compare with"
-    if source == "gsm8k" and not isinstance(node, Number):
+    if source(sample.source).numbers and not isinstance(node, Number):
         return "no number"
     if isinstance(node, Text) and (len(node.words.split()) > _MOST_WORDS or "\\" in node.words or "=" in node.words):
         return "neither mathematics that can be read nor a few words"
     return None
 
 
-def gold_response(source: str, gold: str) -> str:
+def gold_response(sample: Sample) -> str:
     """A response that states the gold answer."""
-    return gold if source == "tiny" else f"\\boxed{{{gold}}}"
+    return find("verifier", verifier_of(sample)).states.format(sample.gold)
 
 
 def _first_step(sample: Sample) -> Provisional:
@@ -163,4 +172,9 @@ def _first_step(sample: Sample) -> Provisional:
         return Verdict("unknown", None, "the sample failed"), None
     if sample.finish == "length":
         return Verdict("wrong", None, "cut by the token limit"), None
-    return VERIFIERS.get(sample.source, mathematics)(sample)
+    name = verifier_of(sample)
+    record: VerifierRecord = find("verifier", name)
+    if record.in_process:
+        return resolved(record.function)(sample)
+    verdict = Verdict("unknown", sample.response[:LONGEST], where="the whole response", worker=True)
+    return verdict, Graded(name, sample.response, sample.gold, sample.question)

@@ -24,6 +24,15 @@ _PROGRAM = f"{__package__}.worker"
 _IMPORT_ROOT = str(Path(__file__).resolve().parents[__name__.count(".")])
 
 
+class Graded(NamedTuple):
+    """A response for a verifier that runs in a worker: the name of its record, and what its function is given."""
+
+    verifier: str
+    response: str
+    gold: str
+    question: str
+
+
 class Judgement(NamedTuple):
     """What came of a case: ``decision`` is None where none was reached, and ``reason`` says why."""
 
@@ -57,14 +66,14 @@ class _Worker:
         self.input, self.output = self.process.stdin, self.process.stdout
         self.began = time.monotonic()
         self.ready, self.buffer = False, b""
-        self.task: tuple[int, Case] | None = None
+        self.task: tuple[int, Case | Graded] | None = None
 
     @property
     def deadline(self) -> float:
         """When it is late, by ``time.monotonic``."""
         return self.began + (_CASE_SECONDS if self.ready else _START_SECONDS)
 
-    def give(self, index: int, case: Case) -> bool:
+    def give(self, index: int, case: Case | Graded) -> bool:
         """Hand a case over; False if the process is gone."""
         self.task, self.began = (index, case), time.monotonic()
         try:
@@ -109,7 +118,7 @@ class Pool:
         while self._workers:
             self._workers.pop().end()
 
-    def judge(self, cases: Sequence[Case]) -> list[Judgement]:
+    def judge(self, cases: Sequence[Case | Graded]) -> list[Judgement]:
         """Decide all cases, in order.
 
         Raises:
@@ -126,7 +135,7 @@ class Pool:
             raise
         return [o for o in judgements if o]
 
-    def _hand_out(self, waiting: "deque[tuple[int, Case]]") -> None:
+    def _hand_out(self, waiting: "deque[tuple[int, Case | Graded]]") -> None:
         """Start the workers that are needed, and give every idle one a case."""
         while len(self._workers) < min(self.size, len(waiting) + sum(w.task is not None for w in self._workers)):
             self._workers.append(_Worker())

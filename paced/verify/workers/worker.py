@@ -15,6 +15,7 @@ import sys
 import time
 from typing import Any
 
+from paced.config.extensions import function
 from paced.verify.rules.decision import Undecided
 from paced.verify.rules.judge import Case, judge
 
@@ -35,6 +36,8 @@ def decided(case: dict[str, Any]) -> dict[str, Any]:
     """The decision on one case, as it is sent: ``correct`` (null if undecided) and ``rule``."""
     from paced.verify.workers.exact import ExactEngine  # sympy: imported by the worker alone
 
+    if "verifier" in case:
+        return graded(**case)
     try:
         decision = judge(Case(tuple(case["parts"]), case["gold"], case["choices"]), ExactEngine())
     except Undecided as undecided:
@@ -44,6 +47,17 @@ def decided(case: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:
         return {"correct": None, "rule": f"{type(error).__name__} in the symbolic engine"}
     return {"correct": decision.correct, "rule": decision.rule}
+
+
+def graded(verifier: str, response: str, gold: str, question: str) -> dict[str, Any]:
+    """What a verifier of a record says; whatever it raises leaves the response undecided."""
+    try:
+        correct = function("verifier", verifier)(response, gold, question)
+    except MemoryError:
+        return {"correct": None, "rule": f"more than {MEMORY_BYTES >> 20} MB of memory"}
+    except Exception as error:
+        return {"correct": None, "rule": f"{type(error).__name__} in verifier '{verifier}'"}
+    return {"correct": None if correct is None else bool(correct), "rule": f"verifier '{verifier}'"}
 
 
 def _in_child(line: str) -> str:
@@ -89,6 +103,8 @@ def main() -> None:
     os.dup2(2, 1)
     print(json.dumps({"ready": os.getpid()}), file=answers, flush=True)
     for line in sys.stdin:
+        with contextlib.suppress(Exception):  # once for all children; one of them tells what is wrong with it
+            function("verifier", json.loads(line)["verifier"])
         print(_in_child(line), file=answers, flush=True)
 
 

@@ -1,0 +1,224 @@
+"""A package of somebody's own adds a loss, a weighting, a verifier and a data source, and nothing here is changed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from harness import SMALL, Finished, finished, gone, paced, run_arguments
+
+from paced.tiny.world import tasks
+
+PACKAGE = Path(__file__).parent / "package"
+RECORD = "from paced.config.catalog import LossRecord\nOTHER = LossRecord('other_example:nothing', 'other')\n"
+CHANGES = (
+    "training.steps=4",
+    "training.warmup=1",
+    "consolidation={steps: 2, rounds: 1}",
+    "evaluation.benchmarks.0.data.problems=24",
+    "evaluation.benchmarks.0.data.verifier=last_line",
+    "weights.options={width: 0.3}",
+    "arms=[{name: peak, scheme: peak, loss: total_variation}, {name: plain, schedule: forward}]",
+)
+
+
+def install(target: Path, source: Path) -> None:
+    """Install a package into a folder by pip, without a network; its source is copied, because pip builds in it."""
+    copy = target.with_name(f"{target.name}-source-{source.name}")
+    shutil.copytree(source, copy)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "--target", str(target), str(copy)], check=True, env=os.environ | {"PIP_CONFIG_FILE": ""})
+
+
+def seen(*folders: Path) -> dict[str, str]:
+    """An environment in which packages in these folders are installed."""
+    return {"PYTHONPATH": os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def package(folder: Path, name: str, points: str, module: str) -> Path:
+    """The source of a package with one module ``other_example``."""
+    folder.mkdir(parents=True)
+    build = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    about = f'[project]\nname = "{name}"\nversion = "0.1"\n[tool.setuptools]\npy-modules = ["other_example"]\n'
+    (folder / "pyproject.toml").write_text(build + about + points)
+    (folder / "other_example.py").write_text(module)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the example is installed in."""
+    target = tmp_path_factory.mktemp("site") / "packages"
+    install(target, PACKAGE)
+    return target
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("data") / "prompts.txt"
+    file.write_text("\n".join(task.prompt for task in islice(tasks(5, {1: 1, 2: 2, 3: 3}), 60)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("extension") / "home"
+    yield home
+    gone(home)
+
+
+@pytest.fixture(scope="module")
+def small(data: Path) -> tuple[str, ...]:
+    kept = [a for a in SMALL if not a.startswith(("data.", "arms", "training.steps", "training.warmup", "consol"))]
+    return (*kept, f"data={{source: prompts, path: {data}, problems: 48}}", *CHANGES)
+
+
+@pytest.fixture(scope="module")
+def run(home: Path, site: Path, small: tuple[str, ...]) -> Finished:
+    return finished(home, paced(home, *run_arguments(small=small), env=seen(site)))
+
+
+def settings(run: Finished, label: str) -> dict[str, object]:
+    return json.loads((Path(run.stages[label]["path"]) / "manifest.json").read_text())["config"]
+
+
+def test_a_run_uses_all_four(run: Finished) -> None:
+    """The distribution and its version are in the identity of each stage that uses something of it, and of no other."""
+    used = {label: settings(run, label).get("extensions") for label in run.stages}
+    mine = "paced-example 1.2.0"
+    assert used["0/prepare"] == {"data source/prompts": mine, "verifier/last_line": mine}
+    assert used["benchmark/arithmetic"] == {"verifier/last_line": mine}
+    assert used["peak/0/weights"] == used["peak/0/reweight"] == {"weighting/peak": mine}
+    assert used["peak/0/train_forward"] == used["peak/0/train_reverse_0"] == {"loss/total_variation": mine}
+    others = ("benchmark/sorting", "0/rollouts", "plain/0/weights", "plain/0/train_forward", "base/evaluate", "compare")
+    assert [used[label] for label in others] == [None] * len(others)
+    assert settings(run, "peak/0/weights")["weights"] == {
+        "normalise": "kept", "options": [{"name": "width", "value": 0.3}]
+    }  # fmt: skip
+
+
+def test_the_package_decides_weights_and_verdicts(run: Finished) -> None:
+    import numpy as np
+    import pandas as pd
+
+    table = pd.read_parquet(Path(run.stages["peak/0/weights"]["path"]) / "pass_rates.parquet")
+    rate = table["pass_rate"].to_numpy(float)
+    bell = np.where(rate > 0, np.exp(-((rate - 0.5) ** 2) / (2 * 0.3**2)), 0)
+    np.testing.assert_allclose(table["raw_weight"], bell)
+    graded = pd.read_parquet(Path(run.stages["0/rollouts"]["path"]) / "rollouts.parquet")
+    assert set(graded["verdict"]) == {"correct", "wrong"}
+    assert 0 < (graded["verdict"] == "correct").mean() < 1
+
+
+def test_the_report_shows_them(run: Finished, site: Path) -> None:
+    page = run.folder / "report.html"
+    page.unlink()
+    outcome = paced(run.home, "report", run.folder.name, env=seen(site))
+    assert outcome.status == 0, outcome.err
+    assert "peak" in page.read_text()
+    assert run.summary["arms"]["peak"]["scheme"] == "peak"
+
+
+def test_a_report_without_the_package_says_what_is_missing(run: Finished) -> None:
+    outcome = paced(run.home, "report", run.folder.name)
+    assert outcome.status == 1
+    assert "arms.0.scheme: " in outcome.err and "there is no weighting 'peak'" in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_plan_counts_its_problems(run: Finished, site: Path, small: tuple[str, ...]) -> None:
+    arguments = ["plan", *run_arguments(small=small)[1:]]
+    outcome = paced(run.home, *arguments, env=seen(site))
+    assert outcome.status == 0, outcome.err
+    assert "train reverse KL (two_stage)" in outcome.out
+
+
+def test_an_ablation_has_them_on_its_axes(run: Finished, site: Path, small: tuple[str, ...]) -> None:
+    axes = ["--schemes", "peak", "--losses", "total_variation,akl"]
+    changes = [word for a in small if not a.startswith("seeds") for word in ("--set", a)]
+    recipe = run_arguments(small=())[1]
+    ablated = finished(run.home, paced(run.home, "ablate", recipe, *axes, *changes, env=seen(site)))
+    assert [arm["name"] for arm in ablated.record["arms"]] == ["peak_total_variation_forward", "peak_akl_forward"]
+    assert ablated.stages["0/rollouts"]["cached"]
+
+
+def test_they_are_listed(home: Path, site: Path) -> None:
+    outcome = paced(home, "extensions", env=seen(site))
+    assert outcome.status == 0, outcome.err
+    rows = [line.split() for line in outcome.out.splitlines()[1:]]
+    assert sorted((r[0], "paced-example" in r, "1.2.0" in r, str(site) in r[-1]) for r in rows) == [
+        (name, True, True, True) for name in ("last_line", "peak", "prompts", "total_variation")
+    ]
+    assert "no installed package" in paced(home, "extensions").out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("weights.options={heigth: 1}", "weights.options: heigth has no effect: no arm uses a scheme with this option"),
+        ("arms=[{name: plain}]", "weights.options: width has no effect"),
+        ("weights.alpha=2", "weights.alpha has no effect: no arm uses scheme 'beta'"),
+        ("arms.0.loss=other_example:OTHER", "arms.0.loss: there is no loss 'other_example:OTHER'; there are:"),
+        ("data.source=/tmp/mine.py", "data.source: there is no data source '/tmp/mine.py'"),
+        ("data.verifier=nobody", "data.verifier: there is no verifier 'nobody'; there are: mathematics"),
+    ],
+)
+def test_what_has_no_effect_is_refused(
+    home: Path, site: Path, small: tuple[str, ...], change: str, says: str
+) -> None:
+    small = (*small, "arms=[{name: peak, scheme: peak}]") if change.startswith("weights.alpha") else small
+    outcome = paced(home, *run_arguments(change, small=small), env=seen(site))
+    assert outcome.status == 1 and says in outcome.err, outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "points", "module", "says"),
+    [
+        ("taken", '[project.entry-points."paced.losses"]\nakl = "other_example:OTHER"', RECORD,
+         "the loss 'akl' of package taken 0.1 has the name of a built-in loss: rename or uninstall it"),
+        ("twice", '[project.entry-points."paced.losses"]\ntotal_variation = "other_example:OTHER"', RECORD,
+         "the loss 'total_variation' of package paced-example 1.2.0 has the name of one of package twice"),
+        ("spelt", '[project.entry-points."paced.losses"]\n"Mine" = "other_example:OTHER"', RECORD,
+         "the loss 'Mine' of package spelt 0.1: a name has only small letters, digits and _"),
+        ("broken", '[project.entry-points."paced.losses"]\nmine = "other_example:OTHER"', "import nowhere",
+         "the loss 'mine' of package broken 0.1: other_example:OTHER cannot be imported (ModuleNotFoundError: No"),
+        ("hollow", '[project.entry-points."paced.losses"]\nmine = "other_example:OTHER"', RECORD,
+         "other_example:nothing cannot be imported (AttributeError: "),
+        ("other", '[project.entry-points."paced.weightings"]\nmine = "other_example:OTHER"', RECORD,
+         "the weighting 'mine' of package other 0.1: other_example:OTHER is no WeightingRecord"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_one_line(
+    tmp_path: Path, site: Path, small: tuple[str, ...], name: str, points: str, module: str, says: str
+) -> None:
+    """Listed with the others, and refused before anything is paid for."""
+    install(tmp_path / "packages", package(tmp_path / name, name, points, module))
+    env = seen(site, tmp_path / "packages")
+    listed = paced(tmp_path / "home", "extensions", env=env)
+    assert listed.status == 1 and says in listed.err, listed.err
+    kind = "scheme" if "weightings" in points else "loss"
+    mine = f"arms=[{{name: mine, {kind}: mine}}]" if "mine" in points else "name=small"
+    options = () if "mine" not in points else ("weights.options=[]",)
+    outcome = paced(tmp_path / "home", *run_arguments(mine, *options, small=small), env=env)
+    assert outcome.status == 1 and says in outcome.err, outcome.err
+    assert not (tmp_path / "home" / "store").exists()
+
+
+def test_a_verifier_that_does_not_end_decides_nothing(site: Path) -> None:
+    script = (
+        "from paced.verify import Sample, Verifier; v = Verifier(1);"
+        "found = v.grade([Sample('prompts', r, '1', '', 'stop') for r in ('loop', '1')]); v.__exit__();"
+        "print([(x.outcome, x.reason) for x in found])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ | seen(site)
+    )
+    assert done.stdout.strip() == str(
+        [("unknown", "took longer than 1.2 s of processor time"), ("correct", "verifier 'last_line'")]
+    )
