@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick setup lint installs fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
+.PHONY: demo test quick setup lint docs installs fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +33,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# The documentation as a site in build/site, with the interface from Python; a broken link or name ends it.
+docs: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]' --constraint constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Whether all that this repository tells people to install resolves, on each system and Python that README names.
 installs: setup

@@ -35,6 +35,10 @@ def test_a_page_has_the_table_of_the_files(page: str, name: str, holds: str) -> 
     assert placed(text) == text
 
 
+def test_the_report_that_the_site_shows_is_of_the_same_run() -> None:
+    assert f"<title>{read('demo')['name']}" in (DOCS / "gallery" / "demo.html").read_text()
+
+
 def test_what_stands_between_the_marks_is_replaced() -> None:
     page = "before\n<!-- benchmarks:begin -->\n\nold\n\n<!-- benchmarks:end -->\nafter\n"
     assert placed(page) == page.replace("old\n", table())

@@ -16,7 +16,13 @@ FOLDERS = ("paced", "tasks", "flows", "deployments", "recipes", "tests", "benchm
 PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/(?!\d+/)[\w*][\w./*-]*")
 MODULE = re.compile(r"-m ((?:paced\w*|benchmarks)(?:\.\w+)+)")
 NAMED = re.compile(r"((?:`\w+`(?:, | and ))*`\w+`) (?:in |\()`([\w./]+\.py)`")
-ids = pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+
+
+def each(pages: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", pages, ids=[str(p.relative_to(ROOT)) for p in pages])
+
+
+CURRENT = each([page for page in PAGES if page.name not in HISTORY])
 
 
 def prose(page: Path) -> str:
@@ -36,28 +42,22 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@ids
+@CURRENT
 def test_paths_are_there(page: Path) -> None:
-    if page.name in HISTORY:
-        pytest.skip("history")
     found = [path.rstrip(".") for span in spans(page) for path in PATH.findall(span)]
     assert [path for path in found if not list(ROOT.glob(path))] == []
 
 
-@ids
+@CURRENT
 def test_modules_are_there(page: Path) -> None:
-    if page.name in HISTORY:
-        pytest.skip("history")
     found = [Path(*name.split(".")) for name in MODULE.findall(page.read_text())]
     places = (ROOT, ROOT / "src")
     missing = [m for m in found if not any((p / m).with_suffix(".py").exists() or (p / m).is_dir() for p in places)]
     assert missing == []
 
 
-@ids
+@CURRENT
 def test_names_are_in_the_files_that_are_said_to_hold_them(page: Path) -> None:
-    if page.name in HISTORY:
-        pytest.skip("history")
     wrong = [
         f"{name} in {file}"
         for names, file in NAMED.findall(prose(page))
@@ -67,7 +67,7 @@ def test_names_are_in_the_files_that_are_said_to_hold_them(page: Path) -> None:
     assert wrong == []
 
 
-@ids
+@each(PAGES)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
     targets = [*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r"src=\"([^\"]+)\"", text)]
@@ -80,7 +80,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(file), target
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+@each(sorted((ROOT / "docs").glob("*.md")))
 def test_each_page_of_the_documentation_says_whom_it_is_for(page: Path) -> None:
     """In the first paragraph: who needs it, and what they can do after reading."""
     title, first = page.read_text().split("\n\n")[:2]
