@@ -19,11 +19,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_what_type_checkers_see_is_what_is_offered() -> None:
     """The names of ``__all__``, those imported for a type checker, and those that can be had."""
-    tree = ast.parse((ROOT / "paced" / "__init__.py").read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = {a.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for a in node.names}
+    tree = ast.parse((ROOT / "paced" / "__init__.pyi").read_text())
+    seen = {a.asname: node.module for node in tree.body if isinstance(node, ast.ImportFrom) for a in node.names}
     assert sorted(seen) == sorted(paced.__all__)
     for name, module in seen.items():
+        assert name is not None
         assert getattr(paced, name) is getattr(sys.modules[str(module)], name)
         assert getattr(paced, name).__doc__
     assert set(paced.__all__) <= set(dir(paced))
