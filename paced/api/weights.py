@@ -5,8 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from paced.config import Scheme, Weights
+from paced.config.stages import WeightsConfig
 from paced.errors import ConfigError, DataError, NothingToLearn
-from paced.weighting import Config, normalised, nothing_left, pass_rates, raw_weights
+from paced.weighting import normalised, nothing_left, pass_rates, raw_weights
 
 Array = NDArray[np.float64]
 
@@ -58,10 +59,10 @@ def weights(
     return normalised(raw, config.weights.normalise)
 
 
-def _config(scheme: Scheme, settings: dict[str, object]) -> Config:
+def _config(scheme: Scheme, settings: dict[str, object]) -> WeightsConfig:
     """The stage's configuration, with what the scheme does not read refused."""
     try:
-        config = Config(scheme=scheme, weights=Weights.model_validate(settings))
+        config = WeightsConfig(scheme=scheme, weights=Weights.model_validate(settings))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "weights"

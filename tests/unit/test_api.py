@@ -11,8 +11,9 @@ import pytest
 
 import paced
 from paced.config import Weights
+from paced.config.stages import WeightsConfig
 from paced.errors import ConfigError, DataError, NothingToLearn
-from paced.weighting import Config, normalised, raw_weights
+from paced.weighting import normalised, raw_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +70,7 @@ def test_weights_by_hand() -> None:
 def test_weights_are_the_stage_s(scheme: Any, settings: dict[str, Any]) -> None:
     """Also of a problem that nobody could grade."""
     correct, wrong = np.array([0.0, 1, 3, 5, 0]), np.array([8.0, 7, 5, 2, 0])
-    config = Config(scheme=scheme, weights=Weights(**settings))
+    config = WeightsConfig(scheme=scheme, weights=Weights(**settings))
     expected = normalised(raw_weights(correct, wrong, config), config.weights.normalise)
     found = paced.weights(correct, wrong=wrong, scheme=scheme, **settings)
     np.testing.assert_array_equal(found, expected)
