@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import paced
 import paced.api.losses
-from paced.distill.objectives import Sample
+from paced.distill.objectives import TrainingSample
 from paced.distill.student import coefficients, denominator
 from paced.errors import ConfigError, DataError
 from paced.losses import LOSSES, Projection, bucketed, exact, fused_loss
@@ -130,7 +130,7 @@ def test_the_module_is_the_trainer_s_loss(name: str, support: str | None, floor:
     else:
         (teacher, _), temperature = targets(flat.numpy(), torch.float64, floor), 1.0
         divergence = lambda z, rows: bucketed(LOSSES[name], z, *(x[rows] for x in teacher[:3]), floor)  # noqa: E731
-    samples = [Sample([], [0] * n, w, 0) for n, w in zip(MASK.sum(1).tolist(), WEIGHTS, strict=True)]
+    samples = [TrainingSample([], [0] * n, w, 0) for n, w in zip(MASK.sum(1).tolist(), WEIGHTS, strict=True)]
     shares = torch.tensor(coefficients(samples, denominator(samples, reduction), reduction), dtype=torch.float64)
     projection = Projection(case.head.weight, V, case.head.bias, None, temperature)
     expected = fused_loss(case.hidden[chosen], projection, shares, divergence)[0]
