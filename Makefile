@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick setup lint installs fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
+.PHONY: demo test quick setup lint docs installs fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -33,6 +33,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
+
+# The documentation as a site in build/site, with the interface from Python; a broken link or name ends it.
+docs: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]' --constraint constraints.txt
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # Whether all that this repository tells people to install resolves, on each system and Python that README names.
 installs: setup
@@ -68,14 +73,14 @@ $(VLLM)/.%: deployments/vllm/%.txt
 	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
 
-# README's table of ratios, each benchmark measured anew; `make -j2 bench` takes two at once. GSM8K is that data set's
+# The table of ratios in docs/performance.md, each benchmark measured anew; `make -j2 bench` takes two at once. GSM8K is that data set's
 # train.jsonl. Peers get environments of their own. Sampling with vLLM takes all cores and the clock's time: it is last.
 SMOLLM2 := .paced/models/smollm2-135m-instruct
 ALONE := loss_head training_step cache sampler capture growth
 .PHONY: gsm8k $(ALONE:%=bench-%) bench-sampling
 bench: gsm8k $(ALONE:%=bench-%)
 	$(MAKE) -j1 bench-sampling
-	$(BIN)/python -m benchmarks.table README.md
+	$(BIN)/python -m benchmarks.table docs/performance.md
 gsm8k:
 	@test -f "$(GSM8K)" || { echo 'say where the data set is: make bench GSM8K=train.jsonl' >&2; exit 2; }
 bench-loss_head: setup

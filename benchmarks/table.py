@@ -1,20 +1,21 @@
-"""README's table of measured ratios, from the JSON files that the benchmarks write.
+"""What the documents show of measurements: the table of ratios, and what the demo prints.
 
-    python -m benchmarks.table [README.md]
+    python -m benchmarks.table [docs/performance.md docs/results.md]
 
-prints it; with a file, puts it between that file's marks. ``make bench`` measures everything anew first.
+prints both; with files, puts each between its marks in them. Ratios come from the JSON files that the benchmarks write
+(``make bench`` measures everything anew first), the demo's tables from ``demo.json``, the summary of such a run.
 """
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import spread
+from paced import report
 
 HERE = Path(__file__).parent
-BEGIN, END = "<!-- benchmarks:begin -->\n", "<!-- benchmarks:end -->"
 HEAD = "| what, against what | ratio | repeats | aim |\n|---|---:|---:|---:|\n"
 
 
@@ -72,17 +73,28 @@ def table() -> str:
     return HEAD + "".join(rows())
 
 
+def demo() -> str:
+    """What ``paced demo`` printed at its end, as a block of text."""
+    return f"```text\n{report.table(read('demo'))}\n```\n"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"benchmarks": table, "results": demo}  # by the name in their marks
+
+
 def placed(page: str) -> str:
-    """A page with the table between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    return before + BEGIN + "\n" + table() + "\n" + END + rest.partition(END)[2]
+    """A page with each block between its marks, if it has them."""
+    for name, block in BLOCKS.items():
+        begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+        if begin in page:
+            before, _, rest = page.partition(begin)
+            page = before + begin + "\n" + block() + "\n" + end + rest.partition(end)[2]
+    return page
 
 
 def main() -> None:
     if len(sys.argv) == 1:
-        print(table(), end="")
-    else:
-        page = Path(sys.argv[1])
+        print(*(block() for block in BLOCKS.values()), sep="\n", end="")
+    for page in map(Path, sys.argv[1:]):
         page.write_text(placed(page.read_text()))
 
 

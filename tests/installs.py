@@ -33,7 +33,7 @@ VLLM_SYSTEMS = {  # what docs/engines.md promises of the lists in VLLM, whose pa
 }
 VLLM = "deployments/vllm/"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-TARGETS = ("setup", "smollm2", "vllm", "vllm-cpu")  # of the Makefile
+TARGETS = ("setup", "docs", "smollm2", "vllm", "vllm-cpu")  # of the Makefile
 SOURCES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "recipes/*.py", "paced/**/*.py", "deployments/**/*.py")
 ENDS = re.compile(r"[`#)\"|]|, or |\\n")  # of a command in a sentence, a table or a message
 LIMIT = 120  # seconds for one resolution

@@ -1,6 +1,7 @@
 """The wheel as a guest: run from the folder of a project that has tasks, flows and deployments of its own."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,12 @@ class Guest:
             path = self.project / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        wheel = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--no-build-isolation", "--quiet"]
+        source = folder / "source"  # a build leaves files behind, which the next one would pack
+        tracked = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True).split("\0")
+        for name in filter(None, tracked):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, source / name, follow_symlinks=False)
+        wheel = [sys.executable, "-m", "pip", "wheel", str(source), "--no-deps", "--no-build-isolation", "--quiet"]
         subprocess.run([*wheel, "--wheel-dir", str(folder)], check=True)
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "env")], check=True)
         # What the wheel depends on is lent by this environment; its own links to the repository are not followed.

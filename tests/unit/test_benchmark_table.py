@@ -1,4 +1,4 @@
-"""README's table of ratios is what the benchmarks' files say; a file is of one setting; every benchmark starts."""
+"""Tables in documents are what the benchmarks' files say; a file is of one setting; every benchmark starts."""
 
 import importlib
 import pkgutil
@@ -11,9 +11,9 @@ import pytest
 
 import benchmarks.table
 from benchmarks import loss_head, sampler, training_step
-from benchmarks.table import HERE, placed, read, row, table
+from benchmarks.table import BLOCKS, HERE, placed, read, row, table
 
-README = Path(__file__).parent.parent.parent / "README.md"
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 
 @pytest.mark.parametrize("name", [m.name for m in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")])
@@ -22,9 +22,26 @@ def test_every_benchmark_finds_what_it_measures(name: str) -> None:
     importlib.import_module(name)
 
 
-def test_readme_has_the_table_of_the_files() -> None:
-    assert "| training step, paced forward to trl forward: tokens a second |" in table()
-    assert placed(README.read_text()) == README.read_text()
+@pytest.mark.parametrize(
+    ("page", "name", "holds"),
+    [
+        ("performance.md", "benchmarks", "| training step, paced forward to trl forward: tokens a second |"),
+        ("results.md", "results", "two_stage - paced        accuracy"),
+    ],
+)
+def test_a_page_has_the_table_of_the_files(page: str, name: str, holds: str) -> None:
+    text = (DOCS / page).read_text()
+    assert holds in BLOCKS[name]() and f"<!-- {name}:begin -->" in text
+    assert placed(text) == text
+
+
+def test_the_report_that_the_site_shows_is_of_the_same_run() -> None:
+    assert f"<title>{read('demo')['name']}" in (DOCS / "gallery" / "demo.html").read_text()
+
+
+def test_what_stands_between_the_marks_is_replaced() -> None:
+    page = "before\n<!-- benchmarks:begin -->\n\nold\n\n<!-- benchmarks:end -->\nafter\n"
+    assert placed(page) == page.replace("old\n", table())
 
 
 def test_a_median_outside_of_its_aim_is_marked() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness import need
-from installs import PYTHONS, ROOT, VLLM_SYSTEM, Install, in_dockerfile, in_documents, in_makefile, parsed, resolve
+from installs import PYTHONS, ROOT, VLLM_SYSTEMS, Install, in_dockerfile, in_documents, in_makefile, parsed, resolve
 
 PINNED = ("constraints.txt",)
 
@@ -20,7 +20,10 @@ PINNED = ("constraints.txt",)
         ("-r list.txt -c constraints.txt", Install((), PINNED, ("list.txt",))),
         ("dist/*.whl", Install(("dist/*.whl",))),
         ("psycopg2-binary and so on", Install(("psycopg2-binary", "and", "so", "on"))),
-        ("vllm", Install(("vllm",), systems=(VLLM_SYSTEM,))),
+        (
+            "--no-deps --requirement deployments/vllm/cpu.txt",
+            Install((), files=("deployments/vllm/cpu.txt",), with_dependencies=False, systems=tuple(VLLM_SYSTEMS)),
+        ),
         ("...", None),
     ],
 )
