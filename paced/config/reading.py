@@ -125,7 +125,7 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
         ConfigError: with the path of each bad field.
     """
     try:
-        text = path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).parent.parent))
+        text = path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).resolve().parent.parent))
     except OSError as error:
         raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
