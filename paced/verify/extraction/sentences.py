@@ -57,12 +57,41 @@ _WORTH = re.compile(
 )
 # What a sentence leads to: "There are 12 boys and 6 girls, making a total of 18 kids".
 _LED_TO = re.compile(
-    r",?\s+(?:so|thus|hence|therefore|which (?:gives|means|makes|rounds to|equals|totals)|giving|making|leaving"
-    r"|resulting in|for a total of)\s+(?=\S)",
+    r",?\s+(?:(?:so|thus|hence|therefore|i\.e\.|that is|namely),?|which (?:gives|means|makes|rounds (?:up |down )?to"
+    r"|equals|totals|implies)|giving|making|leaving|resulting in|for a total of)\s+(?=\S)",
     re.IGNORECASE,
 )
 # What may stand right before a number that is the answer.
 _STATES = re.compile(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$")
+# Where something is attained, behind what it is: "The minimum, 42, is attained at x = 3".
+_ATTAINED = re.compile(
+    r",?\s*(?:which\s+|and\s+)?(?:(?:it\s+)?(?:is|are|being|was)\s+)?"
+    r"(?:attained|achieved|reached|realized|occurs|occurring|with equality|where equality)\b[^.]*$",
+    re.IGNORECASE,
+)
+# Words that make another value of the number or formula next to them, in one table for each class of words.
+_COMPARING = "least most less more fewer greater larger smaller higher lower below above under over exceeds beyond"
+_MULTIPLYING = "twice thrice half double triple third quarter times square cube root multiple power reciprocal"
+_DENYING = "but except not never cannot can't isn't without"
+_REFERRING = (
+    "section equation formula step figure problem page part line case table theorem lemma chapter example exercise "
+    "method eq fig"
+)
+_JOINING = r"(?:\s+(?:of|than|or|the|a|an|be|to|by|equal))*"  # may stand between such a word and the value
+_CHANGED_IN_FRONT = re.compile(
+    rf"(?<![\w'])(?P<word>{'|'.join(f'{_COMPARING} {_MULTIPLYING} {_DENYING} {_REFERRING}'.split())})"
+    rf"\.?{_JOINING}\s+[*_$\\(]*$",
+    re.IGNORECASE,
+)
+_CHANGED_BEHIND = re.compile(
+    r"[*_$\\)]*\s+(?:(?P<word>times|squared|cubed|factorial|hundred|dozen)\b|and (?:a|one|three) (?:half|third|quarters?)"
+    r"|(?:less|more|fewer|greater|smaller|larger) than \\?\$?\d|(?:or|and) (?:more|less|fewer|greater|above|below)\b"
+    r"|(?:plus|minus|out of|to the)\s+\S|%? ?(?:percent )?of \\?\$?\d)",
+    re.IGNORECASE,
+)
+_SIGN_IN_WORDS = re.compile(r"(?<![\w$)}]\s)(?<!\w)(?:negative|minus)\s+(\$?)(?=\\?\$?\d|\\frac|\\sqrt)", re.IGNORECASE)
+_CHANGING_WINDOW, _MOST_WORDS_IN_FRONT = 60, 12
+_EXTREME = re.compile(r"\b(?:least|most|minimum|maximum|smallest|largest|fewest|greatest|how many|how much)\b", re.I)
 _MOST_WORDS = 4  # of a formula with its unit, or of an answer in words
 # A number in words; "one" is more often none.
 _SPELLED = re.compile(
@@ -175,7 +204,10 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
 
 def _without_opening(text: str) -> str:
     text = text.strip().removeprefix("**" if text.count("**") % 2 else "").strip("_ \t")
-    return OPENING.sub("", _HEADED.sub("", text))
+    text = _SIGN_IN_WORDS.sub(r"\1-", OPENING.sub("", _HEADED.sub("", text)))
+    if (attained := _ATTAINED.search(text)) and _VALUE.search(text[: attained.start()]):
+        text = text[: attained.start()]
+    return text
 
 
 def _choice_with_its_text(s: Sentence) -> str | None:
@@ -200,6 +232,20 @@ def _chosen_letter(s: Sentence) -> str | None:
 
 def _whole_sentence(s: Sentence) -> str | None:
     return s.text if readable(s.text) or is_label(s.text) else None
+
+
+def _changed_value(s: Sentence) -> str | None:
+    """A value that the words next to it change: "at least 5", "half of 5", "5 squared", "can't be 5", "section 5"."""
+    values = s.formulas or s.numbers
+    if not values or not (s.marked or len(values) == 1):
+        return None
+    before, after = s.text[: values[0].start()], s.text[values[0].end() :]
+    changed = _CHANGED_IN_FRONT.search(before[-_CHANGING_WINDOW:]) or _CHANGED_BEHIND.match(after[:_CHANGING_WINDOW])
+    if changed is None or (s.marked and before.count(" ") > _MOST_WORDS_IN_FRONT):
+        return None
+    word = (changed["word"] or "").lower()
+    asked = word in _COMPARING.split() and not s.marked and _EXTREME.search(s.question)
+    return None if asked or (word == "times" and "times" in s.question) else _NO_ANSWER
 
 
 def _number_in_front(s: Sentence) -> str | None:
@@ -237,6 +283,11 @@ def _formulas_side_by_side(s: Sentence) -> str | None:
     if not all(re.fullmatch(r"[\s,;&]*(?:and|or)?[\s,]*", g) for g in gaps):
         return None
     last = s.contents[-1]
+    if (name := re.match(r"\s*([A-Za-z](?:_\{?\w\}?)?)\s*=[^=]+$", last)) and any(
+        re.search(rf"(?<![a-zA-Z\\]){re.escape(name[1])}(?![a-zA-Z])", c) and not c.strip().startswith(name[1])
+        for c in s.contents[:-1]
+    ):
+        return last  # 5x = 30 and x = 6
     combined = re.match(r"[^=]*[^\s=(][+-][^=]*=", last.replace(" ", ""))  # p = 3 and q = 4 and p + q = 7
     return last if combined else ", ".join(s.contents)
 
@@ -273,6 +324,13 @@ def _stated_formula(s: Sentence) -> str | None:
 def _right_side(s: Sentence) -> str | None:
     _, sign, right = s.text.rpartition("=")
     return right if sign and readable(right) else None
+
+
+def _number_behind_equals(s: Sentence) -> str | None:
+    """``10 * 5 = $50 a week``: the number behind the last equals sign, with nothing but words behind it."""
+    _, sign, right = s.text.rpartition("=")
+    value = re.fullmatch(r"\s*((?:\\?\$\s?)?-?\d[\d,]*(?:\.\d+)?%?)((?:\s[A-Za-z'-]+){1,8})", right) if sign else None
+    return value[1] if value and not _CHANGED_BEHIND.match(value[2]) else None
 
 
 def _what_it_is(s: Sentence) -> str | None:
@@ -339,6 +397,7 @@ _STAGES: tuple[tuple[Callable[[str], str], tuple[Step, ...]], ...] = (
             _what_it_leads_to,
             _chosen_letter,
             _whole_sentence,
+            _changed_value,
             _number_in_front,
             _bold_part,
         ),
@@ -351,6 +410,7 @@ _STAGES: tuple[tuple[Callable[[str], str], tuple[Step, ...]], ...] = (
             _formula_in_front,
             _stated_formula,
             _right_side,
+            _number_behind_equals,
             _what_it_is,
         ),
     ),
