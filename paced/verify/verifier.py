@@ -10,11 +10,12 @@ from typing import Literal, NamedTuple, Self
 
 from paced.tiny.world import working
 from paced.verify.extraction.choices import listed
+from paced.verify.extraction.golds import plain_gold
 from paced.verify.extraction.extract import NoAnswer, extract
 from paced.verify.grammar.nodes import Number, Text
 from paced.verify.grammar.notation import LONGEST
 from paced.verify.grammar.parse import read
-from paced.verify.rules.asked import restated, with_asked_unit
+from paced.verify.rules.asked import no_answer, with_asked_unit, with_asked_value
 from paced.verify.rules.decision import Decision, Undecided
 from paced.verify.rules.equality import BoundedEngine
 from paced.verify.rules.judge import Case, judge
@@ -72,9 +73,12 @@ def mathematics(sample: Sample) -> Provisional:
     if isinstance(found, NoAnswer):
         return Verdict("wrong", None, found.reason), None
     verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)
-    if len(found.parts) == 1 and restated(found.text, sample.gold, sample.question):
-        return verdict._replace(outcome="wrong", reason="the question's own expression, not worked out"), None
-    gold = sample.gold if len(found.parts) > 1 else with_asked_unit(sample.gold, found.text, sample.question)
+    gold = plain_gold(sample.gold)
+    if len(found.parts) == 1:
+        if fault := no_answer(found.text, gold, sample.question):
+            return verdict._replace(outcome="wrong", reason=fault), None
+        gold = with_asked_unit(gold, found.text, sample.question)
+        gold = with_asked_value(gold, found.text, sample.question)
     case = Case(found.parts, gold, listed(sample.question))
     try:
         decision = judge(case, BoundedEngine())
@@ -163,4 +167,7 @@ def _first_step(sample: Sample) -> Provisional:
         return Verdict("unknown", None, "the sample failed"), None
     if sample.finish == "length":
         return Verdict("wrong", None, "cut by the token limit"), None
-    return VERIFIERS.get(sample.source, mathematics)(sample)
+    try:
+        return VERIFIERS.get(sample.source, mathematics)(sample)
+    except Exception as error:  # what one answer can cost is one verdict, not the run
+        return Verdict("unknown", None, f"{type(error).__name__} in the grammar or the rules"), None

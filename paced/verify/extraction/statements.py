@@ -32,7 +32,11 @@ _BOX = re.compile(r"\\(?:boxed|fbox|framebox)(?![a-zA-Z])\s*")
 _BRACE = re.compile(r"\\[{}\\]|[{}]")
 _FORMULA_END = re.compile(r"\$|\\\)|\\\]")
 _BARE = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|\\frac\s*\d\s*\d|\\[a-zA-Z]+|[A-Za-z]")
-_INTRODUCTION = re.compile(r"^\s*\\text\s*\{[^{}]{0,80}(?:\b(?:is|are|equals)(?:\s+about)?:?|:)\s*\}(?=\s*[^\s{])")
+_INTRODUCTION = re.compile(
+    r"^\s*\\text\s*\{(?:[^{}]{0,80}(?:\b(?:is|are|equals)(?:\s+about)?:?|:)|\s*(?:therefore|thus|hence|so|then),?)\s*\}"
+    r"(?=\s*[^\s{])",
+    re.IGNORECASE,
+)
 _HASHES = re.compile(r"^[ \t>*]*####[ \t]*(?=\S)([^\n]{1,300})", re.MULTILINE)
 # The word for "answer", and what may stand between it and the answer, in the languages that models answer in.
 _ANSWER_WORDS = "Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ|답|정답|答案|答え|答："
@@ -83,7 +87,12 @@ def boxes(text: str) -> list[Statement]:
             found.append(box)
         elif found and text[at : at + 1] == "{":
             found.append(Statement(start, len(text), ""))
-    return [s._replace(content=_INTRODUCTION.sub("", s.content)) for s in found]
+    return [s._replace(content=without_introduction(s.content)) for s in found]
+
+
+def without_introduction(content: str) -> str:
+    """An answer without the words that lead up to it: ``\\text{The maximum is } 12``, ``\\text{Therefore, } 12``."""
+    return _INTRODUCTION.sub("", content)
 
 
 def _box(text: str, start: int, at: int, closings: dict[int, int]) -> Statement | None:

@@ -173,6 +173,7 @@ class Text(Node):
     words: str
 
 
+ELLIPSIS = Variable(r"\ldots")  # an item that stands for those that are left out
 MINUS_ONE = Number(Fraction(-1))
 INFINITY = Constant("inf")
 MINUS_INFINITY = Product((MINUS_ONE, INFINITY))
@@ -234,8 +235,14 @@ def with_children(node: Node, change: Callable[[Node], Node]) -> Node:
 
 
 def number(text: str, exponent: int = 0) -> Number:
-    """The number that digits write, times ten to ``exponent``; commas part thousands."""
+    """The number that digits write, times ten to ``exponent``; commas part thousands.
+
+    Raises:
+        Unreadable: there are no digits.
+    """
     digits = text.replace(",", "").rstrip(".")
+    if not digits:
+        raise Unreadable(f"{text!r} is no number")
     value = Fraction(digits if not digits.startswith(".") else "0" + digits)
     written = digits + (f"e{exponent}" if exponent else "")
     return Number(value * Fraction(10) ** exponent, written if "." in digits or exponent else "")

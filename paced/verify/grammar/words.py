@@ -19,6 +19,14 @@ NUMBER_WORDS = _BASIC | {
 }
 
 
+def squeezed(text: str) -> str:
+    """A text in its one spelling, without blanks."""
+    try:
+        return tidy(text).replace(" ", "")
+    except Unreadable:
+        return text.replace(" ", "")
+
+
 def words(text: str) -> str:
     """A text as it is compared: letters and digits of its LaTeX, without case, articles and marks."""
     with contextlib.suppress(Unreadable):

@@ -15,8 +15,9 @@ from paced.verify.grammar.nodes import (
     walk,
     with_children,
 )
-from paced.verify.grammar.notation import Unreadable, tidy
+from paced.verify.grammar.notation import tidy
 from paced.verify.grammar.parse import read
+from paced.verify.grammar.words import squeezed
 from paced.verify.rules.comparison import Comparison, Rule
 from paced.verify.rules.decision import Decision, EqualityEngine, Undecided
 from paced.verify.rules.forms import names
@@ -47,7 +48,7 @@ def decide(answer: str, gold: str, engine: EqualityEngine) -> Decision:
     Raises:
         Undecided: the engine did not decide, and neither did any other rule.
     """
-    if (given := _squeezed(answer)) and given == _squeezed(gold):
+    if (given := squeezed(answer)) and given == squeezed(gold):
         return Decision(True, "the same, as written")
     spellings = [s for s in _SPELLINGS.split(gold) if s.strip()]
     if len(spellings) > 1:
@@ -78,14 +79,6 @@ def _decide_any(answer: str, golds: list[str], engine: EqualityEngine) -> Decisi
     if undecided:
         raise undecided
     return Decision(False, "none of the gold's spellings")
-
-
-def _squeezed(text: str) -> str:
-    """A text in its one spelling, without blanks."""
-    try:
-        return tidy(text).replace(" ", "")
-    except Unreadable:
-        return text.replace(" ", "")
 
 
 def _separated(answer: str, size: int) -> Node | None:
