@@ -94,9 +94,9 @@ def references(found: list[Problem]) -> Iterator[tuple[str, Sample]]:
     for p in found:
         sample = Sample("", p.solution, p.gold, p.question)
         if p.data == "OlympiadBench":
-            answer = p.gold.strip().strip("$")
+            answer = p.gold.strip().strip("$") if p.gold.count("$") == 2 else p.gold
             yield f"{p.data}, # Answer", sample._replace(response=f"{p.solution}\n# Answer\n\n{answer}")
-            yield f"{p.data}, **Answer:**", sample._replace(response=f"{p.solution}\n\n**Answer:** ${answer}$")
+            yield f"{p.data}, **Answer:**", sample._replace(response=f"{p.solution}\n\n**Answer:** {p.gold}")
             continue
         yield p.data, sample
         if p.data.startswith("MATH"):

@@ -8,6 +8,7 @@ from functools import cached_property
 from paced.verify.extraction.choices import QUESTION_WINDOW
 from paced.verify.grammar.notation import Unreadable
 from paced.verify.grammar.parse import parse
+from paced.verify.grammar.units import unit
 from paced.verify.grammar.words import NUMBER_WORDS
 
 # Dollars are mathematics as pandoc reads them: no blank inside, no digit behind (or blanks on both sides); else money.
@@ -61,6 +62,7 @@ _LED_TO = re.compile(
     r"|equals|totals|implies)|giving|making|leaving|resulting in|for a total of)\s+(?=\S)",
     re.IGNORECASE,
 )
+_ROUNDED = re.compile(r",?\s+which rounds (?:up |down )?to\s+(?=\S)")
 # What may stand right before a number that is the answer.
 _STATES = re.compile(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$")
 # Where something is attained, behind what it is: "The minimum, 42, is attained at x = 3".
@@ -90,6 +92,9 @@ _CHANGED_BEHIND = re.compile(
     re.IGNORECASE,
 )
 _SIGN_IN_WORDS = re.compile(r"(?<![\w$)}]\s)(?<!\w)(?:negative|minus)\s+(\$?)(?=\\?\$?\d|\\frac|\\sqrt)", re.IGNORECASE)
+_MEASURED_IN_WORDS = re.compile(r"\s*((?:\\?\$\s?)?-?\d[\d,]*(?:\.\d+)?%?)((?:\s[A-Za-z'-]+){1,8})")
+_CONDITION = re.compile(r"\b(?:and|or|not|if|when|where|for|[ap]m|mod|more|less|fewer|to)\b")
+_ANSWER = re.compile(r"\banswer (?:is|=|:)", re.IGNORECASE)
 _CHANGING_WINDOW, _MOST_WORDS_IN_FRONT = 60, 12
 _EXTREME = re.compile(r"\b(?:least|most|minimum|maximum|smallest|largest|fewest|greatest|how many|how much)\b", re.I)
 _MOST_WORDS = 4  # of a formula with its unit, or of an answer in words
@@ -221,7 +226,7 @@ def _refusal(s: Sentence) -> str | None:
 
 
 def _what_it_leads_to(s: Sentence) -> str | None:
-    led = [] if s.marked else list(_LED_TO.finditer(s.text))
+    led = list((_ROUNDED if s.marked else _LED_TO).finditer(s.text))
     return answer_in(s.text[led[-1].end() :]) if led else None
 
 
@@ -237,7 +242,7 @@ def _whole_sentence(s: Sentence) -> str | None:
 def _changed_value(s: Sentence) -> str | None:
     """A value that the words next to it change: "at least 5", "half of 5", "5 squared", "can't be 5", "section 5"."""
     values = s.formulas or s.numbers
-    if not values or not (s.marked or len(values) == 1):
+    if not values or not (s.marked or len(values) == 1 or _ANSWER.search(s.text)):
         return None
     before, after = s.text[: values[0].start()], s.text[values[0].end() :]
     changed = _CHANGED_IN_FRONT.search(before[-_CHANGING_WINDOW:]) or _CHANGED_BEHIND.match(after[:_CHANGING_WINDOW])
@@ -329,8 +334,10 @@ def _right_side(s: Sentence) -> str | None:
 def _number_behind_equals(s: Sentence) -> str | None:
     """``10 * 5 = $50 a week``: the number behind the last equals sign, with nothing but words behind it."""
     _, sign, right = s.text.rpartition("=")
-    value = re.fullmatch(r"\s*((?:\\?\$\s?)?-?\d[\d,]*(?:\.\d+)?%?)((?:\s[A-Za-z'-]+){1,8})", right) if sign else None
-    return value[1] if value and not _CHANGED_BEHIND.match(value[2]) else None
+    value = _MEASURED_IN_WORDS.fullmatch(right) if sign else None
+    if value is None or _CHANGED_BEHIND.match(value[2]) or _CONDITION.search(value[2]):
+        return None
+    return value[1] + value[2] if unit(value[2].strip()).dimension else value[1]
 
 
 def _what_it_is(s: Sentence) -> str | None:
@@ -396,6 +403,7 @@ _STAGES: tuple[tuple[Callable[[str], str], tuple[Step, ...]], ...] = (
             _refusal,
             _what_it_leads_to,
             _chosen_letter,
+            _number_behind_equals,
             _whole_sentence,
             _changed_value,
             _number_in_front,
@@ -410,7 +418,6 @@ _STAGES: tuple[tuple[Callable[[str], str], tuple[Step, ...]], ...] = (
             _formula_in_front,
             _stated_formula,
             _right_side,
-            _number_behind_equals,
             _what_it_is,
         ),
     ),

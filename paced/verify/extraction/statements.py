@@ -54,7 +54,7 @@ _BEFORE = re.compile(
     re.IGNORECASE,
 )  # "42 is the answer"
 _AFTER = re.compile(
-    r"[*_]{0,3}(?:(?:s|\(s\))?[*_]{0,3}\s{0,2}(?:to|of|for|in|,|therefore|thus|then|choice|option|value|key)?\b"
+    r"[*_]{0,3}(?:(?:s|\(s\))?[*_]{0,3}(?:[ \t]{0,2}|\n(?=(?:to|of|for|is|are)\b))(?:to|of|for|in|,|therefore|thus|then|choice|option|value|key)?\b"
     r"[^.\n:=$\\]{0,80}?)?\s{0,3}[*_]{0,3}\s{0,2}"
     rf"(?P<sign>:|=|：|是|为|為|[-–—](?=\s+\S)|\b(?:is|are|was|be|equals|would be|should be|must be|{_COPULAS})\b|[은는は])"
     r"(?P<rest>[\s*_:：]{0,12})",
@@ -67,8 +67,9 @@ _TITLE = re.compile(
 _ANSWER_LINE = re.compile(
     r"^[#*\s]{0,6}(?:final )?answer\W{0,4}[:：]\**[ \t]*(\S[^\n]{0,200})$", re.IGNORECASE | re.MULTILINE
 )
-_LINE_START = re.compile(r"[#*_>\s]{0,8}(?:the\s+)?(?:final\s+|correct\s+)?$", re.IGNORECASE)
+_LINE_START = re.compile(r"[#*_>\s]{0,8}(?:the\s+)?(?:final\s+|correct\s+)?", re.IGNORECASE)
 _INSTEAD = re.compile(r",?\s+(?:and\s+)?(?:not|rather than|instead of)\s+\(?[A-J]\)?$")  # "C, not B"
+_REFUSED = re.compile(r"\b(?:not|never|cannot)\b|n't\b", re.IGNORECASE)  # between "answer" and what it is
 _DENIED = re.compile(
     r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE
 )
@@ -143,7 +144,7 @@ def statements(text: str) -> list[Statement]:
             content = _said_before(text, mark.start())
             found += [Statement(mark.start(), mark.end(), content)] if content else []
         elif not _DENIED.search(text[max(0, mark.start() - _DENIAL_WINDOW) : mark.start()]):
-            formal = after["sign"] in ":：" and _LINE_START.search(text, text.rfind("\n", 0, mark.start()) + 1, mark.start())
+            formal = after["sign"] in ":：" and _LINE_START.fullmatch(text, text.rfind("\n", 0, mark.start()) + 1, mark.start())
             statement = _said_after(text, mark.start(), after.end(), bool(formal))
             found += [statement] if statement else []
     for title in list(_TITLE.finditer(text))[-MOST_STATEMENTS:]:
@@ -156,7 +157,7 @@ def statements(text: str) -> list[Statement]:
 
 def _said_after(text: str, mark: int, rest: int, formal: bool) -> Statement | None:
     """The answer that stands from ``rest`` on, behind "the answer is", which begins at ``mark``."""
-    if re.match(r"(?:not|n't)\b", text[rest : rest + 4]):
+    if re.match(r"(?:not|n't)\b", text[rest : rest + 4]) or _REFUSED.search(text[mark:rest]):
         return None
     sentence = _INSTEAD.sub("", _COPULA_BEHIND.sub("", sentence_from(text, rest)))
     if not sentence.strip("*_ \t$"):

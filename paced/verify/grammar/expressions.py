@@ -145,7 +145,7 @@ class Expressions(Numerals, Brackets):
                 node = Call("!!" if self.accept("!") else "!", (node,))
             elif self.peek().text == r"\money" and isinstance(node, Number):
                 self.take()
-                node = Measured(node, unit(CURRENCIES[self.plain_group()]))
+                node = Measured(node, self._currency())
             elif self.accept(r"\%", "%"):
                 node = Measured(node, unit("percent"))
             elif self.accept("'"):
@@ -374,12 +374,18 @@ class Expressions(Numerals, Brackets):
             case "mathbb":
                 return self._real_numbers()
             case "money":
-                currency = unit(CURRENCIES[self.plain_group()])
+                currency = self._currency()
                 return Measured(self.power(explicit=True), currency)
             case "$":
                 return Measured(self.power(explicit=True), unit("dollars"))
             case _:
                 raise Unreadable(f"{text} not understood")
+
+    def _currency(self) -> Unit:
+        code = self.plain_group()
+        if code not in CURRENCIES:
+            raise Unreadable(f"currency {code!r}")
+        return unit(CURRENCIES[code])
 
     def _real_numbers(self) -> Node:
         if self.plain_group() != "R":

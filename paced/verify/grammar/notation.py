@@ -75,7 +75,7 @@ _LEADS_TO = re.compile(r"\\(?:implies|(?:Long)?(?:R|Leftr)ightarrow|Longleftrigh
 _STATED = re.compile(r"[=<>]|\\(?:le|ge|in|text)(?![a-zA-Z])")
 _LIBRARY = re.compile(r"(?<![\w.\\])(?:np|numpy|math|sympy|sp)\.(?=[a-z]{2})")
 _MODULO = re.compile(
-    r"(?P<operator>(?<=[\w)}\s])(?:\\bmod|\bmod)(?:\s|\\ )*\{?(\d+)\}?\s*$)|\(?\s*(?:\\(?:pmod|bmod|mod)|\\(?:text|mathrm|operatorname)\s*\{\s*\(?mod(?:ulo)?\s*\}|\bmod(?:ulo)?\b)"
+    r"(?P<operator>(?<=[\w)}\s])\s*(?:\\bmod|\bmod)(?:\s|\\ )*\{?(\d+)\}?\s*$)|\(?\s*(?:\\(?:pmod|bmod|mod)|\\(?:text|mathrm|operatorname)\s*\{\s*\(?mod(?:ulo)?\s*\}|\bmod(?:ulo)?\b)"
     r"(?:\s|\\ )*\{?(\d+)\}?\s*\)?$"
 )
 _POSITIVE = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:[\^_]\{?\+\}?|_\{\s*>\s*0\s*\})")
@@ -97,6 +97,11 @@ _DECORATION = re.compile(
 _SPACED_DIGITS = re.compile(
     r"\\(?:mathbf|mathrm|boldsymbol|bm|textbf|text)\s*\{\s*(-?)\s*(\d(?: [\d.])+)\s*\}"
 )  # \mathbf{1 7}
+# Combinations and arrangements: ^{10}C_3, {}_{10}C_{3}, C_{10}^3, \mathrm{C}_{10}^{3}.
+_CHOOSE = re.compile(
+    r"(?:\{\s*\})?[\^_]\s*\{?(\w+)\}?\s*(?:\\(?:mathrm|text|rm)\s*\{?\s*)?C\}?\s*_\s*\{?(\w+)\}?"
+    r"|(?<![A-Za-z\\])(?:\\(?:mathrm|text|rm)\s*\{?\s*)?C\}?\s*_\s*\{?(\d+)\}?\s*\^\s*\{?(\d+)\}?"
+)
 _LONE = re.compile(r"\{([-+.])\}")  # {-}5, 9{.}5
 _DOTTED = re.compile(r"(\d*\.\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")  # 0.1\dot{6}
 _PERIOD = re.compile(r"(-?\d+\.\d*)\((\d{1,12})\)")  # 0.1(6)
@@ -196,8 +201,11 @@ def _without_decoration(text: str) -> str:
     if "\\" in text:
         text = _SPACED_DIGITS.sub(lambda m: m[1] + m[2].replace(" ", ""), _DECORATION.sub(" ", text))
         text = _DOTTED.sub(lambda m: rf"{m[1]}\overline{{{m[2]}{m[3] or ''}{m[4] or ''}}}", text)
-        text = _CASES.sub(lambda m: ", ".join(r for r in m[1].split("\\\\") if r.strip()), text)
         text = _CHOICE_BEHIND.sub("", text)
+    if "C" in text and "_" in text:
+        text = _CHOOSE.sub(lambda m: rf"\binom{{{m[1] or m[3]}}}{{{m[2] or m[4]}}}", text)
+    if "cases" in text:
+        text = _CASES.sub(lambda m: ", ".join(r for r in m[1].split("\\\\") if r.strip()), text)
     text = _LONE.sub(r"\1", text) if "{" in text else text
     if period := _PERIOD.fullmatch(text.strip(" $")):
         text = rf"{period[1]}\overline{{{period[2]}}}"

@@ -62,10 +62,9 @@ LETTERS = {
 }
 SCALES_OF_TEMPERATURE = ("degrees Celsius", "degrees Fahrenheit")
 _TEMPERATURE = re.compile(r"(?:degrees? )?(?:(c|celsius)|(f|fahrenheit))", re.IGNORECASE)
-# Signs and codes of money that may stand before or behind an amount, by the unit's name.
+# Codes of money that may stand before or behind an amount, by the unit's name.
 CURRENCIES = {
-    r"\$": "usd", "€": "eur", "£": "gbp", "¥": "cny", "₹": "inr", "₩": "krw", "USD": "usd", "US$": "usd", "EUR": "eur",
-    "GBP": "gbp", "INR": "inr", "Rs": "inr", "JPY": "jpy", "CNY": "cny", "RMB": "cny", "KRW": "krw",
+    "USD": "usd", "US$": "usd", "EUR": "eur", "GBP": "gbp", "INR": "inr", "Rs": "inr", "JPY": "jpy", "CNY": "cny", "RMB": "cny", "KRW": "krw",
 }  # fmt: skip
 # Parts of Chinese words behind a number that would change it: "12万", "12倍", "12以上".
 CHANGING = ("万", "亿", "千", "百", "十", "倍", "半", "不", "以", "多", "分之", "余", "几", "超", "少", "非")

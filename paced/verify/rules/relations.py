@@ -18,10 +18,12 @@ from paced.verify.grammar.nodes import (
 from paced.verify.rules.comparison import Comparison, Rule
 from paced.verify.rules.evaluation import NO_VALUE, Evaluator, double_precision
 from paced.verify.rules.forms import form, names
-from paced.verify.rules.measures import decimal_places
+from paced.verify.rules.equality import approximate
+from paced.verify.rules.measures import decimal_places, written_places
 
 TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _NEVER_NAMES = ("abs", "log", "sin", "cos", "tan", "!", "binom")  # functions whose values no answer defines
+_EXACTLY, _ROUGHLY = 1e-9, 0.05  # relative difference of two sides of an equation, of an approximation
 _LARGEST_DENOMINATOR = 10_000  # of a factor between two equations
 
 
@@ -194,11 +196,31 @@ def _equation_for_a_bare_gold(comparison: Comparison, a: Node, g: Node) -> bool 
     if not isinstance(a, Relation):
         return None
     comparison.decided_by = "the value of the answer's equation"
+    if contradictory(a):
+        comparison.decided_by = "an equation that does not hold"
+        return False
     if "~" in a.signs:  # the rounded side counts where the gold is rounded too
         return comparison.same(exact_side(a), g) or (bool(decimal_places(g)) and comparison.same(last_side(a), g))
     if "!=" in a.signs or "->" in a.signs:
         return False
     return comparison.same(last_side(a), g)
+
+
+def contradictory(chain: Relation) -> bool:
+    """Does a chain say that two numbers are equal that are not, not even rounded: ``6 = 5``, ``7 \\approx 0.33``?"""
+    for left, sign, right in zip(chain.sides, chain.signs, chain.sides[1:], strict=False):
+        if sign not in ("=", "~") or not (isinstance(left, PlainExpression) and isinstance(right, PlainExpression)):
+            continue
+        if names(left) or names(right):
+            continue
+        x, y = approximate(left), approximate(right)
+        if x is None or y is None:
+            continue
+        places = [p for p in (written_places(left), written_places(right)) if p is not None]
+        rounding = 10.0 ** -min(places) if places else 0.0
+        if abs(x - y) > max(rounding, (_ROUGHLY if sign == "~" else _EXACTLY) * max(abs(x), abs(y))):
+            return True
+    return False
 
 
 _RULES: tuple[Rule, ...] = (
