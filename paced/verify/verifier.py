@@ -15,7 +15,7 @@ from paced.verify.extraction.extract import NoAnswer, extract
 from paced.verify.grammar.nodes import Number, Text
 from paced.verify.grammar.notation import LONGEST
 from paced.verify.grammar.parse import read
-from paced.verify.rules.asked import no_answer, with_asked_unit, with_asked_value
+from paced.verify.rules.asked import no_answer, rounded_as_asked, with_asked_unit, with_asked_value
 from paced.verify.rules.decision import Decision, Undecided
 from paced.verify.rules.equality import BoundedEngine
 from paced.verify.rules.judge import Case, judge
@@ -77,6 +77,7 @@ def mathematics(sample: Sample) -> Provisional:
     if len(found.parts) == 1:
         if fault := no_answer(found.text, gold, sample.question):
             return verdict._replace(outcome="wrong", reason=fault), None
+        found = found._replace(parts=(rounded_as_asked(found.text, sample.question),))
         gold = with_asked_unit(gold, found.text, sample.question)
         gold = with_asked_value(gold, found.text, sample.question)
     case = Case(found.parts, gold, listed(sample.question))

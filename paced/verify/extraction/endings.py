@@ -30,6 +30,12 @@ _TOTAL = re.compile(
 # A display environment of several rows; what it comes to is its last row.
 _ROWS = r"(?:align(?:ed|at)?|gather(?:ed)?|multline|eqnarray|equation|split|flalign)\*?"
 _DISPLAY = re.compile(rf"\\begin\{{{_ROWS}\}}((?:(?!\\begin\{{{_ROWS}\}}).)*?)\\end\{{{_ROWS}\}}", re.DOTALL)
+# A display formula with a new sentence right behind it, and a remark in brackets behind the last sentence.
+_BEHIND_DISPLAY = re.compile(r"(?:\$\$(?:(?!\$\$).)+\$\$|\\\[(?:(?!\\\]).)+\\\])\s*(?=\s[A-Z]|[A-Z][a-z])", re.DOTALL)
+_ASIDE_BEHIND = re.compile(
+    r"(?<=[.!$\])])\s+(?:Notes?|Remarks?)(?::| that | the )[^\n]*$|(?<=[.$\])])\s+\((?:[A-Z]|[^()$]*[a-z]{3})(?:[^()]|\([^()]*\))*\)\s*\.?$"
+)
+_INNER_ROW = "\0"  # stands for the end of a row of a matrix
 _NAMED_ROW = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s*=[^=]+")
 # The end of a line that says what something comes to: "30 * 2 = $60 a week", "rounds to 33%".
 _COMES_TO = re.compile(
@@ -82,11 +88,16 @@ def last_value(block: str, result: str = "", question: str = "") -> str | None:
     display = re.search(r"(?:\$\$(.+?)\$\$|\\\[(.+?)\\\])[\s.*]*$", block, re.DOTALL)
     if display:
         return display[1] or display[2]
+    block = _ASIDE_BEHIND.sub("", block.strip())
     line = re.sub(r"^(?:[-*>•]\s+)+", "", block.splitlines()[-1].strip()) if block.strip() else ""
+    if (stray := re.match(r"[^\[]*\\\](?=\s*[A-Z])", line)) or (stray := re.match(r"[^$]*\$\$(?=\s*[A-Z][^$]*$)", line)):
+        line = line[stray.end() :].strip()  # the end of a display formula that began on a line before
     line = OPENING.sub("", line)
     if is_formula(line) or _CHOICE.fullmatch(line):
         return line
     masked = FORMULA.sub(lambda m: "x" * len(m[0]), line)
+    masked = _BEHIND_DISPLAY.sub(lambda m: "x" * (len(m[0]) - 1) + ".", line) if "\\]" in line or "$$" in line else masked
+    masked = FORMULA.sub(lambda m: "x" * len(m[0]), masked)
     ends = [m.end() for m in SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
     last = line[ends[-1] if ends else 0 :].rstrip(" .!?*_。")
     last += "**" if last.count("**") % 2 and not last.startswith("**") else ""
@@ -118,7 +129,9 @@ def concluded(text: str) -> str:
 def _last_row(rows: str) -> str:
     """What the rows of an environment come to: the last one, or all of them if each gives another name its value."""
     rows = re.sub(r"\\(?:label|tag)\s*\{[^{}]*\}|\\(?:no(?:tag|number)|hline)\b|&", " ", rows)
-    found = [row.strip(" \n.,;") for row in re.split(r"\\\\(?:\[[^\]]*\])?", rows) if row.strip(" \n.,;")]
+    rows = re.sub(r"\\begin.*?\\end\{\w+\}", lambda m: m[0].replace("\\\\", _INNER_ROW), rows, flags=re.DOTALL)
+    split = (row.replace(_INNER_ROW, "\\\\") for row in re.split(r"\\\\(?:\[[^\]]*\])?", rows))
+    found = [row.strip(" \n.,;") for row in split if row.strip(" \n.,;")]
     named = [_NAMED_ROW.fullmatch(row) for row in found]
     if len(found) > 1 and all(named) and len({m[1] for m in named if m}) == len(found):
         return ", ".join(found)

@@ -49,9 +49,17 @@ _CHOSEN = re.compile(
 )
 # What may stand right before a formula that is the answer.
 _SAYS = re.compile(
-    r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get|have|obtain|find|yields?)|equals|:|=)\s*[*_]*$",
+    r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get|have|obtain|find|yields?)|equals|:|=),?\s*[*_]*$",
     re.IGNORECASE,
 )
+# What may connect the formula at the end of a sentence with what leads to it.
+_CONNECTS = re.compile(
+    r"\b(?:or|of|with|that|by|total|remain(?:s|ing)?|to|costs?|pays?|spends?|contains|has|have|are|at|only|roughly)\s*$",
+    re.IGNORECASE,
+)
+# What a question asks for by its name.
+_ASKED = re.compile(r"\b(?:find|what is|what are|compute|determine|solve for|value of|values of)\b[^.?!$]{0,50}\$$", re.I)
+_NAME = r"(?:[A-Za-z]{1,3}|\\[a-z]+)(?:_\{?\w+\}?)?(?:\(\w+\))?"
 # The value that a formula is said to have: "$\\binom{5}{2}$ is equal to 5 x 4 / 2 = 10".
 _WORTH = re.compile(
     r"\s*(?:is|are|=|equals|gives|yields|becomes)\s+(?:(?:equal to|exactly|approximately|about)\s+)?(?=[-−(]?\\?\$?\d)"
@@ -68,7 +76,7 @@ _STATES = re.compile(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s
 # Where something is attained, behind what it is: "The minimum, 42, is attained at x = 3".
 _ATTAINED = re.compile(
     r",?\s*(?:which\s+|and\s+)?(?:(?:it\s+)?(?:is|are|being|was)\s+)?"
-    r"(?:attained|achieved|reached|realized|occurs|occurring|with equality|where equality)\b[^.]*$",
+    r"(?:attained|achieved|reached|realized|occurs|occurring|with equality|where equality)\b.*$",
     re.IGNORECASE,
 )
 # Words that make another value of the number or formula next to them, in one table for each class of words.
@@ -95,6 +103,7 @@ _SIGN_IN_WORDS = re.compile(r"(?<![\w$)}]\s)(?<!\w)(?:negative|minus)\s+(\$?)(?=
 _MEASURED_IN_WORDS = re.compile(r"\s*((?:\\?\$\s?)?-?\d[\d,]*(?:\.\d+)?%?)((?:\s[A-Za-z'-]+){1,8})")
 _CONDITION = re.compile(r"\b(?:and|or|not|if|when|where|for|[ap]m|mod|more|less|fewer|to)\b")
 _ANSWER = re.compile(r"\banswer (?:is|=|:)", re.IGNORECASE)
+_ASKED_WINDOW = 80
 _CHANGING_WINDOW, _MOST_WORDS_IN_FRONT = 60, 12
 _EXTREME = re.compile(r"\b(?:least|most|minimum|maximum|smallest|largest|fewest|greatest|how many|how much)\b", re.I)
 _MOST_WORDS = 4  # of a formula with its unit, or of an answer in words
@@ -116,7 +125,7 @@ def content_of(formula: re.Match[str]) -> str:
 
 def _without_names(formula: re.Match[str]) -> str:
     """A formula that is one letter and not the value of anything, "the number of $n$", as a letter of the text."""
-    inside = content_of(formula).strip()
+    inside = content_of(formula).strip(" .,")
     before, after = formula.string[: formula.start()], formula.string[formula.end() :]
     name = re.fullmatch(r"[A-Za-z](?:_\{?\w\}?)?", inside) and not _SAYS.search(before)
     return inside if name and _PROSE_VALUE.search(FORMULA.sub(" ", before + after)) else formula[0]
@@ -146,6 +155,8 @@ def readable(text: str) -> bool:
 
 def is_formula(line: str) -> bool:
     """Is a line mathematics and nothing else?"""
+    if re.match(r"[A-Za-z']+ [a-z]{2,}\b.*=", line):  # He makes $6*$7=$42
+        return False
     return bool(re.search(r"[\d\\=]", line)) and readable(line)
 
 
@@ -194,6 +205,8 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
     that ``question`` does not have.
     """
     text = sentence
+    if question and not marked and (value := _value_of_the_asked_name(sentence, question)):
+        return value
     for simplified, steps in _STAGES:
         text = simplified(text)
         simple = Sentence(text, marked, result, question)
@@ -202,6 +215,17 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
             if answer is not None:
                 return answer or None
     return None
+
+
+def _value_of_the_asked_name(sentence: str, question: str) -> str | None:
+    """``x = 3`` of a sentence, where the question asks for x by its name and for nothing else."""
+    question = question[-QUESTION_WINDOW:]
+    formulas = FORMULA.finditer(question)
+    asked = {content_of(m).strip(" .") for m in formulas if _ASKED.search(question[: m.start() + 1][-_ASKED_WINDOW:])}
+    if len(asked) != 1 or not re.fullmatch(_NAME, name := asked.pop()):
+        return None
+    given = [c for c in map(content_of, FORMULA.finditer(sentence)) if re.match(rf"\s*{re.escape(name)}\s*=[^=]", c)]
+    return given[0] if len(set(given)) == 1 and "\\pm" not in given[0] else None
 
 
 # The sentence as it stands
@@ -293,6 +317,8 @@ def _formulas_side_by_side(s: Sentence) -> str | None:
         for c in s.contents[:-1]
     ):
         return last  # 5x = 30 and x = 6
+    if all("=" in c for c in s.contents) and not re.match(rf"\s*{_NAME}\s*=", last):
+        return last  # 625 = 5^4 and \log_{625} 5 = 1/4
     combined = re.match(r"[^=]*[^\s=(][+-][^=]*=", last.replace(" ", ""))  # p = 3 and q = 4 and p + q = 7
     return last if combined else ", ".join(s.contents)
 
@@ -314,16 +340,20 @@ def _formula_in_front(s: Sentence) -> str | None:
 
 
 def _stated_formula(s: Sentence) -> str | None:
-    """Of several formulas the last behind "is" or "so"; without one the first, if it alone is an equation."""
+    """Of several formulas the one behind "is" or "so", or an equation at the end; else the first, an equation alone."""
     if not s.contents:
         return None
+    last, before = s.contents[-1], s.text[: s.formulas[-1].start()]
+    ends = len(re.findall(r"[A-Za-z]{2,}", s.text[s.formulas[-1].end() :])) <= _MOST_WORDS
+    if ends and (_SAYS.search(before) or "=" in last or _CONNECTS.search(before)):
+        return last
     stated = [c for c, m in zip(s.contents, s.formulas, strict=True) if _SAYS.search(s.text[: m.start()])]
     if stated:
         return stated[-1]
     equations = [c for c in s.contents if "=" in c]
     if s.formulas[0].start() == 0 and len(equations) == 1 and "=" in s.contents[0]:
         return s.contents[0]  # f(x) = x^2 for all real x
-    return _NO_ANSWER
+    return last if ends else _NO_ANSWER
 
 
 def _right_side(s: Sentence) -> str | None:
@@ -337,7 +367,8 @@ def _number_behind_equals(s: Sentence) -> str | None:
     value = _MEASURED_IN_WORDS.fullmatch(right) if sign else None
     if value is None or _CHANGED_BEHIND.match(value[2]) or _CONDITION.search(value[2]):
         return None
-    return value[1] + value[2] if unit(value[2].strip()).dimension else value[1]
+    words = value[2].split()
+    return value[1] + value[2] if len(words) == 1 or unit(value[2].strip()).dimension else value[1]
 
 
 def _what_it_is(s: Sentence) -> str | None:

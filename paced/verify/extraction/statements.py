@@ -6,8 +6,8 @@ Every search is linear in the text.
 import re
 from typing import NamedTuple
 
-from paced.verify.extraction.endings import first_block, last_value
-from paced.verify.extraction.sentences import SENTENCE_END, answer_in, readable, sentence_from
+from paced.verify.extraction.endings import concluded, first_block, last_value
+from paced.verify.extraction.sentences import FORMULA, SENTENCE_END, answer_in, content_of, readable, sentence_from
 
 MOST_STATEMENTS = 30  # of one kind that are looked at, from the last
 # Characters that are looked at: behind a box that is never closed, behind and before the word "answer" and before that
@@ -71,7 +71,8 @@ _LINE_START = re.compile(r"[#*_>\s]{0,8}(?:the\s+)?(?:final\s+|correct\s+)?", re
 _INSTEAD = re.compile(r",?\s+(?:and\s+)?(?:not|rather than|instead of)\s+\(?[A-J]\)?$")  # "C, not B"
 _REFUSED = re.compile(r"\b(?:not|never|cannot)\b|n't\b", re.IGNORECASE)  # between "answer" and what it is
 _DENIED = re.compile(
-    r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b[^.\n]{0,40}$", re.IGNORECASE
+    r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b"
+    r"(?:(?!,\s*(?:and\s+)?(?:so|thus|hence|therefore)\b)[^.\n]){0,40}$", re.IGNORECASE
 )
 
 
@@ -159,6 +160,10 @@ def _said_after(text: str, mark: int, rest: int, formal: bool) -> Statement | No
     """The answer that stands from ``rest`` on, behind "the answer is", which begins at ``mark``."""
     if re.match(r"(?:not|n't)\b", text[rest : rest + 4]) or _REFUSED.search(text[mark:rest]):
         return None
+    if text.startswith("\\begin{", rest):
+        shown = concluded(text[rest : rest + _TITLE_WINDOW])
+        content = content_of(m) if (m := FORMULA.match(shown.strip())) else None
+        return Statement(mark, rest + len("\\begin{"), content, formal) if content else None
     sentence = _INSTEAD.sub("", _COPULA_BEHIND.sub("", sentence_from(text, rest)))
     if not sentence.strip("*_ \t$"):
         return None

@@ -40,7 +40,7 @@ from paced.verify.grammar.words import words
 # In a name before an equals sign these make it no name but a condition: "12 when x = 5".
 _CONDITIONS = REFUSED | set("when where for with since because given such that has have".split())
 _OPENING, _CLOSING = ("(", "[", "{", r"\{", r"\begin", r"\lfloor"), (")", "]", "}", r"\}", r"\end", r"\rfloor")
-_SET_WORDS = re.compile(r"\\(?:text\w*|mbox|mathrm|operatorname)\s*\{[^{}]*\}")
+_SET_WORDS = re.compile(r"\\(?:begin|end|text\w*|mbox|mathrm|operatorname)\s*\{[^{}]*\}")
 # Two of these before an equals sign are prose and no name: "The total is 5 + 3 = 8".
 _WORDS = re.compile(r"(?<![\\A-Za-z])(?![A-Z]+\b)[A-Za-z]{3,}")
 _SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}

@@ -22,7 +22,7 @@ from paced.verify.grammar.units import SCALES_OF_TEMPERATURE, Unit, unit
 from paced.verify.grammar.words import squeezed
 from paced.verify.rules.forms import names, number
 from paced.verify.rules.measures import decimal_places
-from paced.verify.rules.relations import last_side, name_and_value
+from paced.verify.rules.relations import contradictory, last_side, name_and_value
 
 # The unit that a question asks for: "in square inches", "how many feet".
 _ASKED = re.compile(
@@ -76,6 +76,16 @@ def no_answer(answer: str, gold: str, question: str) -> str | None:
         if _COUNTED.search(question) and not _SHARED.search(question):
             return "a share, where the question asks for a number"
     return None
+
+
+def rounded_as_asked(answer: str, question: str) -> str:
+    """What an answer comes to by rounding, where the question asks for rounding: 96 of ``95.7 \\approx 96``."""
+    node = read(answer)
+    if not isinstance(node, Relation) or node.signs[-1] != "~" or not _PLACES.search(question[-QUESTION_WINDOW:]):
+        return answer
+    if contradictory(node):
+        return answer
+    return re.split(r"\\approx(?![a-zA-Z])|≈|\\simeq(?![a-zA-Z])|\\sim(?![a-zA-Z])", answer)[-1]
 
 
 def _decimals(node: Number) -> int:

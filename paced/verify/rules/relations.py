@@ -6,6 +6,7 @@ from paced.verify.grammar.nodes import (
     IN_WORDS,
     MINUS_ONE,
     Call,
+    Measured,
     Node,
     Number,
     PlainExpression,
@@ -203,11 +204,15 @@ def _equation_for_a_bare_gold(comparison: Comparison, a: Node, g: Node) -> bool 
         return comparison.same(exact_side(a), g) or (bool(decimal_places(g)) and comparison.same(last_side(a), g))
     if "!=" in a.signs or "->" in a.signs:
         return False
+    if isinstance(last_side(a), Variable) and not names(a.sides[0]) and (turned := name_and_value(a)):  # 5 = n
+        return comparison.same(turned[1], g) or comparison.same(last_side(a), g)
     return comparison.same(last_side(a), g)
 
 
 def contradictory(chain: Relation) -> bool:
     """Does a chain say that two numbers are equal that are not, not even rounded: ``6 = 5``, ``7 \\approx 0.33``?"""
+    if any(isinstance(side, Measured) and side.unit.words.startswith("modulo") for side in chain.sides):
+        return False  # congruences
     for left, sign, right in zip(chain.sides, chain.signs, chain.sides[1:], strict=False):
         if sign not in ("=", "~") or not (isinstance(left, PlainExpression) and isinstance(right, PlainExpression)):
             continue
@@ -218,7 +223,9 @@ def contradictory(chain: Relation) -> bool:
             continue
         places = [p for p in (written_places(left), written_places(right)) if p is not None]
         rounding = 10.0 ** -min(places) if places else 0.0
-        if abs(x - y) > max(rounding, (_ROUGHLY if sign == "~" else _EXACTLY) * max(abs(x), abs(y))):
+        scale = max(abs(x), abs(y))
+        as_percent = abs(max(abs(x), abs(y)) - 100 * min(abs(x), abs(y))) < _EXACTLY * scale
+        if abs(x - y) > max(rounding, _EXACTLY, (_ROUGHLY if sign == "~" else _EXACTLY) * scale) and not as_percent:
             return True
     return False
 
