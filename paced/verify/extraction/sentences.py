@@ -60,6 +60,13 @@ _CONNECTS = re.compile(
 # What a question asks for by its name.
 _ASKED = re.compile(r"\b(?:find|what is|what are|compute|determine|solve for|value of|values of)\b[^.?!$]{0,50}\$$", re.I)
 _NAME = r"(?:[A-Za-z]{1,3}|\\[a-z]+)(?:_\{?\w+\}?)?(?:\(\w+\))?"
+_NAME_ALONE = re.compile(rf"\s*{_NAME}\s*[.,]?\s*")
+# A number of things, where the question asks how many there are.
+_COUNT = re.compile(
+    r"\b(?:there (?:is|are|were|will be|must be)|leaves|leaving|makes|total of)\s+(?:only |exactly |a total of )?\$(\d[\d,{}!\\]*)\$",
+    re.IGNORECASE,
+)
+_HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b", re.IGNORECASE)
 # The value that a formula is said to have: "$\\binom{5}{2}$ is equal to 5 x 4 / 2 = 10".
 _WORTH = re.compile(
     r"\s*(?:is|are|=|equals|gives|yields|becomes)\s+(?:(?:equal to|exactly|approximately|about)\s+)?(?=[-−(]?\\?\$?\d)"
@@ -218,8 +225,11 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
 
 
 def _value_of_the_asked_name(sentence: str, question: str) -> str | None:
-    """``x = 3`` of a sentence, where the question asks for x by its name and for nothing else."""
+    """``x = 3`` of a sentence, where the question asks for x by its name and nothing else; or how many "there are"."""
     question = question[-QUESTION_WINDOW:]
+    counts = _COUNT.findall(sentence) if _HOW_MANY.search(question) else []
+    if counts:
+        return counts[-1]
     formulas = FORMULA.finditer(question)
     asked = {content_of(m).strip(" .") for m in formulas if _ASKED.search(question[: m.start() + 1][-_ASKED_WINDOW:])}
     if len(asked) != 1 or not re.fullmatch(_NAME, name := asked.pop()):
@@ -250,7 +260,11 @@ def _refusal(s: Sentence) -> str | None:
 
 
 def _what_it_leads_to(s: Sentence) -> str | None:
-    led = list((_ROUNDED if s.marked else _LED_TO).finditer(s.text))
+    led = [
+        m
+        for m in (_ROUNDED if s.marked else _LED_TO).finditer(s.text)
+        if not m[0].strip(" ,").endswith("ing") or _PROSE_VALUE.search(s.text, m.end())  # 12 will be leaving early
+    ]
     return answer_in(s.text[led[-1].end() :]) if led else None
 
 
@@ -343,8 +357,10 @@ def _stated_formula(s: Sentence) -> str | None:
     """Of several formulas the one behind "is" or "so", or an equation at the end; else the first, an equation alone."""
     if not s.contents:
         return None
-    last, before = s.contents[-1], s.text[: s.formulas[-1].start()]
-    ends = len(re.findall(r"[A-Za-z]{2,}", s.text[s.formulas[-1].end() :])) <= _MOST_WORDS
+    formulas = [m for m in s.formulas if not _NAME_ALONE.fullmatch(content_of(m)) or _SAYS.search(s.text[: m.start()])]
+    closing = formulas[-1] if formulas else s.formulas[-1]
+    last, before = content_of(closing), s.text[: closing.start()]
+    ends = len(re.findall(r"[A-Za-z]{2,}", FORMULA.sub("", s.text[closing.end() :]))) <= _MOST_WORDS
     if ends and (_SAYS.search(before) or "=" in last or _CONNECTS.search(before)):
         return last
     stated = [c for c, m in zip(s.contents, s.formulas, strict=True) if _SAYS.search(s.text[: m.start()])]

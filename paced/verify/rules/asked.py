@@ -17,6 +17,7 @@ from paced.verify.grammar.nodes import (
     Sum,
     Text,
 )
+from paced.verify.grammar.notation import unwrapped
 from paced.verify.grammar.parse import read
 from paced.verify.grammar.units import SCALES_OF_TEMPERATURE, Unit, unit
 from paced.verify.grammar.words import squeezed
@@ -105,7 +106,7 @@ def _restated(answer: str, gold: str, question: str) -> bool:
     if isinstance(node, Number):
         return bool(_WRITTEN.search(text)) and _to_be_rewritten(text, question)
     if isinstance(node, Relation) or "=" in text:
-        return _stated(text, node, question)
+        return _stated(answer, node, question)
     composite = isinstance(node, Sum | Product | Power | Call | Matrix | Text)
     for formula in FORMULA.finditer(question) if composite else ():
         content = content_of(formula)
@@ -114,9 +115,9 @@ def _restated(answer: str, gold: str, question: str) -> bool:
     return _to_be_rewritten(text, question)
 
 
-def _stated(text: str, node: Node, question: str) -> bool:
+def _stated(answer: str, node: Node, question: str) -> bool:
     """Does a question state an equation or inequality, or ask for the value of its expression?"""
-    loose = _LOOSE.sub("", text)
+    loose = _LOOSE.sub("", unwrapped(answer))
     if len(loose) > 2 and re.search(rf"(?<![\w^_+\-*/]){re.escape(loose)}(?![\w.]\d|[\w^_+*/])", _LOOSE.sub("", question)):
         return True
     given = last_side(node)
