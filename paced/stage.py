@@ -51,13 +51,13 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.data.problems:prepare", 7, False),
+    "prepare": Stage("paced.data.problems:prepare", 8, False),
     "preflight": Stage("paced.planning.preflight:preflight", 2, True),
-    "rollouts": Stage("paced.sampling.rollouts:rollouts", 7, True),
+    "rollouts": Stage("paced.sampling.rollouts:rollouts", 8, True),
     "weights": Stage("paced.weighting:weights", 1, False),
-    "teacher": Stage("paced.distill.teacher:teacher", 8, True),
+    "teacher": Stage("paced.distill.teacher:teacher", 9, True),
     "train": Stage("paced.distill.train:train", 6, True),
-    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 9, True),
+    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 10, True),
     "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True),
     "compare": Stage("paced.evaluation.compare:compare", 3, False),
 }

@@ -251,7 +251,7 @@ class Expressions(Numerals, Brackets):
 
     def text(self, token: Token) -> Node:
         """A name set as text: one letter, or capitals."""
-        if len(token.text) == 1:
+        if len(token.text) == 1 and token.text.isascii():
             return letter(token.text + self.subscript())
         if token.text.isupper():
             return Variable(token.text)

@@ -110,7 +110,7 @@ _CASES = re.compile(r"\\begin\s*\{cases\}([^&]*?)\\end\s*\{cases\}")
 _UNEQUAL = re.compile(r"(?<=\s)!=|(?<=(?<![A-Za-z])[a-hp-z])!=")
 _PARTS = re.compile(r"\(?(?:([a-h])|(i{1,3}|iv))\)\s+")  # (a) 5 (b) 7
 _LABEL = re.compile(r"\\text\s*\{\s*([A-Z][A-Za-z ']*):\s*\}\s*(?=[-\d$\\])|(?<![\w\\{])([A-Z][a-z]+):\s*(?=[-\d$])")
-_MONEY = re.compile(r"(?<![A-Za-z])(?:\\text\s*\{\s*)?(USD|US\\?\$|EUR|GBP|INR|JPY|CNY|RMB|KRW|Rs)\.?\s*\}?\s*(?=\d)")
+_MONEY = re.compile(r"(?<![A-Za-z{])(?:\\text\s*\{\s*)?(USD|US\\?\$|EUR|GBP|INR|JPY|CNY|RMB|KRW|Rs)\.?\s*\}?\s*(?=\d)")
 _CHOICE_BEHIND = re.compile(r"(?<=[\d}])\s*\\text\s*\{\s*\([A-J]\)\s*\}$")
 _REALS_WITHOUT = re.compile(
     r"(?:\\text\s*\{\s*)?all real (?:numbers|values)(?: of \$?[a-z]\$?)? (?:except|other than|besides)(?: for)?\s*\}?"

@@ -23,6 +23,7 @@ from paced.verify.grammar.nodes import (
 )
 
 _MOST_BITS = 60_000  # of an exact integer
+_MOST_BITS_WRITTEN = 14_000  # Python writes integers of up to 4,300 digits
 _MOST_TERMS = 400
 _MOST_ROOT_BITS = 200  # of a number whose prime factors are looked for
 _LARGEST_DIVISOR = 2_000  # of trial division
@@ -127,7 +128,13 @@ def _multiply(a: Form, b: Form) -> Form:
 
 
 def _frozen(form: Form) -> tuple[tuple[Monomial, Fraction], ...]:
-    """The terms of a form in one order, as part of an atom."""
+    """The terms of a form in one order, as part of an atom.
+
+    Raises:
+        TooLarge: a coefficient has more digits than can be written, by which they are put in order.
+    """
+    if any(max(c.numerator.bit_length(), c.denominator.bit_length()) > _MOST_BITS_WRITTEN for c in form.values()):
+        raise TooLarge("too many digits")
     return tuple(sorted(form.items(), key=repr))
 
 

@@ -72,7 +72,7 @@ def _repeated_value(comparison: Comparison, a: Node, g: Node) -> bool | None:
         return None
     if len({item.unit.words for item in given if isinstance(item, Measured)}) > 1:  # 12 girls and 12 boys
         return None
-    comparison.decided_by = "the same value several times"
+    comparison.decided_by = "a value that is given several times"
     return all(comparison.same(item, expected[0]) for item in given)
 
 

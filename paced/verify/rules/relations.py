@@ -153,7 +153,7 @@ def _values_of_names(comparison: Comparison, a: Node, g: Node) -> bool | None:
     if not (isinstance(a, Relation) and isinstance(g, Relation) and left and right):
         return None
     if _names_agree(left[0], right[0], a, g):
-        comparison.decided_by = "the same name, values compared"
+        comparison.decided_by = "values of the same name compared"
         return comparison.same(_with_argument_of(left[1], left[0], right[0]), right[1])
     if names(left[1]) or names(right[1]) or _argument_of(left[0]) or _argument_of(right[0]):
         return None  # they may be the same equation, solved for different names
@@ -176,7 +176,7 @@ def _equations(comparison: Comparison, a: Node, g: Node) -> bool | None:
         return False
     if not all(isinstance(side, PlainExpression) for side in (*a.sides, *g.sides)):
         return all(comparison.same(left, right) for left, right in zip(a.sides, g.sides, strict=True))
-    comparison.decided_by = "the same equation up to a factor"
+    comparison.decided_by = "equations compared up to a factor"
     return _ratio(comparison, _difference(a), _difference(g)) is not None
 
 
@@ -250,7 +250,7 @@ def same_inequality(comparison: Comparison, a: Relation, g: Relation) -> bool:
     strict = [n.signs[0] in ("<", ">") for n in (a, g)]
     if strict[0] != strict[1] or a.signs[0] not in TURNED or g.signs[0] not in TURNED:
         return False
-    comparison.decided_by = "the same inequality up to a positive factor"
+    comparison.decided_by = "inequalities compared up to a positive factor"
     ratio = _ratio(comparison, _difference(_upwards(a)), _difference(_upwards(g)))
     return ratio is not None and ratio > 0
 

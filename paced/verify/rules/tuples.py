@@ -30,7 +30,7 @@ def tuples(comparison: Comparison, a: Node, g: Node) -> bool | None:
     """Tuples, vectors, intervals by their ends, matrices by their entries; a point may have its name before it."""
     if not (isinstance(a, Bracketed | Matrix) or isinstance(g, Bracketed | Matrix)):
         return None
-    comparison.decided_by = "the same entries in the same order"
+    comparison.decided_by = "entries compared in order"
     return bool(comparison.first_of(_RULES, _without_name(a), _without_name(g)))
 
 
