@@ -134,9 +134,7 @@ def wrong_answer(kind: str, problem: Problem, found: list[Problem], draw: random
         return draw.choice(given).strip() if given else None
     if value is None or value == 0 or (kind == "reciprocal" and abs(value) == 1):
         return None
-    return _written(
-        {"one more": value + 1, "one less": value - 1, "negative": -value, "reciprocal": 1 / value}[kind]
-    )
+    return _written({"one more": value + 1, "one less": value - 1, "negative": -value, "reciprocal": 1 / value}[kind])
 
 
 def surely_wrong(answer: str, gold: str) -> bool:
@@ -183,7 +181,9 @@ def table(samples: list[tuple[str, Sample]], show: int) -> None:
         total[2] += failed
         if failed and total[2] <= show:
             tail = " ".join(sample.response[-160:].split())
-            print(f"  {group} | gold {sample.gold[:80]} | {verdict.outcome}: {(verdict.extracted or '-')[:80]} | {tail}")
+            print(
+                f"  {group} | gold {sample.gold[:80]} | {verdict.outcome}: {(verdict.extracted or '-')[:80]} | {tail}"
+            )
     for group, (total, accepted, _) in counts.items():
         print(f"{group:<28} {total:>6}  accepted {accepted:>6} ({accepted / total:.2%})")
     if groups:

@@ -115,7 +115,9 @@ def explain(pair: Pair, verdict: Verdict) -> str:
         lines.append(f"  compared   {_reading(verdict.extracted)}   with   {_reading(pair.sample.gold)}")
         unread = [name for name, text in sides if isinstance(read(text), Text)]
         if unread:
-            lines.append(f"  not read   {' and '.join(unread)}: no mathematics that is known, so the words were compared")
+            lines.append(
+                f"  not read   {' and '.join(unread)}: no mathematics that is known, so the words were compared"
+            )
     by = "a worker process" if verdict.worker else "the cheap rules"
     lines.append(f"  decided    {verdict.reason}   (by {by}, {verdict.seconds:.3f} s)")
     return "\n".join(lines)

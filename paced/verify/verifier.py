@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, Self
 
 from paced.tiny.world import working
 from paced.verify.extraction.choices import listed
-from paced.verify.extraction.golds import plain_gold
 from paced.verify.extraction.extract import NoAnswer, extract
+from paced.verify.extraction.golds import plain_gold
 from paced.verify.grammar.nodes import Number, Text
 from paced.verify.grammar.notation import LONGEST
 from paced.verify.grammar.parse import read

@@ -33,7 +33,8 @@ _DISPLAY = re.compile(rf"\\begin\{{{_ROWS}\}}((?:(?!\\begin\{{{_ROWS}\}}).)*?)\\
 # A display formula with a new sentence right behind it, and a remark in brackets behind the last sentence.
 _BEHIND_DISPLAY = re.compile(r"(?:\$\$(?:(?!\$\$).)+\$\$|\\\[(?:(?!\\\]).)+\\\])\s*(?=\s[A-Z]|[A-Z][a-z])", re.DOTALL)
 _ASIDE_BEHIND = re.compile(
-    r"(?<=[.!$\])])\s+(?:Notes?|Remarks?)(?::| that | the )[^\n]*$|(?<=[.$\])])\s+\((?:[A-Z]|[^()$]*[a-z]{3})(?:[^()]|\([^()]*\))*\)\s*\.?$"
+    r"(?<=[.!$\])])\s+(?:Notes?|Remarks?)(?::| that | the )[^\n]*$"
+    r"|(?<=[.$\])])\s+\((?:[A-Z]|[^()$]*[a-z]{3})(?:[^()]|\([^()]*\))*\)\s*\.?$"
 )
 _INNER_ROW = "\0"  # stands for the end of a row of a matrix
 _NAMED_ROW = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s*=[^=]+")
@@ -90,13 +91,17 @@ def last_value(block: str, result: str = "", question: str = "") -> str | None:
         return display[1] or display[2]
     block = _ASIDE_BEHIND.sub("", block.strip())
     line = re.sub(r"^(?:[-*>•]\s+)+", "", block.splitlines()[-1].strip()) if block.strip() else ""
-    if (stray := re.match(r"[^\[]*\\\](?=\s*[A-Z])", line)) or (stray := re.match(r"[^$]*\$\$(?=\s*[A-Z][^$]*$)", line)):
+    if (stray := re.match(r"[^\[]*\\\](?=\s*[A-Z])", line)) or (
+        stray := re.match(r"[^$]*\$\$(?=\s*[A-Z][^$]*$)", line)
+    ):
         line = line[stray.end() :].strip()  # the end of a display formula that began on a line before
     line = OPENING.sub("", line)
     if is_formula(line) or _CHOICE.fullmatch(line):
         return line
     masked = FORMULA.sub(lambda m: "x" * len(m[0]), line)
-    masked = _BEHIND_DISPLAY.sub(lambda m: "x" * (len(m[0]) - 1) + ".", line) if "\\]" in line or "$$" in line else masked
+    masked = (
+        _BEHIND_DISPLAY.sub(lambda m: "x" * (len(m[0]) - 1) + ".", line) if "\\]" in line or "$$" in line else masked
+    )
     masked = FORMULA.sub(lambda m: "x" * len(m[0]), masked)
     ends = [m.end() for m in SENTENCE_END.finditer(masked) if m.end() < len(masked.rstrip(" *_\"')"))]
     last = line[ends[-1] if ends else 0 :].rstrip(" .!?*_。")

@@ -52,13 +52,15 @@ _Place = Callable[[_Response], Answer | NoAnswer | None]
 
 _TAGS = re.compile(r"<((?:final[_-]?)?answer)>", re.IGNORECASE)
 _FIELD = re.compile(
-    r"[\"'](?:final[_ ]?)?(?:answer|result)[\"']\s*:\s*(\"(?:[^\"\\\n]|\\.)*\"|-?\d+(?:\.\d+)?|\[[^\[\]{}\n]*\])\s*(?=[,}])",
+    r"[\"'](?:final[_ ]?)?(?:answer|result)[\"']\s*:\s*(\"(?:[^\"\\\n]|\\.)*\""
+    r"|-?\d+(?:\.\d+)?|\[[^\[\]{}\n]*\])\s*(?=[,}])",
     re.IGNORECASE,
 )
 _JSON_WINDOW = 3_000  # characters from the end
 # Right behind a box: it is taken back.
 _TAKEN_BACK = re.compile(
-    r"[^.\w\n]{0,8}(?:is|was|would be|seems)\b[^.\n\d]{0,30}\b(?:wrong|incorrect|mistaken|not (?:right|correct|the answer))",
+    r"[^.\w\n]{0,8}(?:is|was|would be|seems)\b[^.\n\d]{0,30}"
+    r"\b(?:wrong|incorrect|mistaken|not (?:right|correct|the answer))",
     re.IGNORECASE,
 )
 _LONGEST_RETRACTION = 400  # characters behind a box

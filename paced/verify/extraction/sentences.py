@@ -58,12 +58,15 @@ _CONNECTS = re.compile(
     re.IGNORECASE,
 )
 # What a question asks for by its name.
-_ASKED = re.compile(r"\b(?:find|what is|what are|compute|determine|solve for|value of|values of)\b[^.?!$]{0,50}\$$", re.I)
+_ASKED = re.compile(
+    r"\b(?:find|what is|what are|compute|determine|solve for|value of|values of)\b[^.?!$]{0,50}\$$", re.I
+)
 _NAME = r"(?:[A-Za-z]{1,3}|\\[a-z]+)(?:_\{?\w+\}?)?(?:\(\w+\))?"
 _NAME_ALONE = re.compile(rf"\s*{_NAME}\s*[.,]?\s*")
 # A number of things, where the question asks how many there are.
 _COUNT = re.compile(
-    r"\b(?:there (?:is|are|were|will be|must be)|leaves|leaving|makes|total of)\s+(?:only |exactly |a total of )?\$(\d[\d,{}!\\]*)\$",
+    r"\b(?:there (?:is|are|were|will be|must be)|leaves|leaving|makes|total of)\s+(?:only |exactly |a total of )?"
+    r"\$(\d[\d,{}!\\]*)\$",
     re.IGNORECASE,
 )
 _HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b", re.IGNORECASE)
@@ -101,7 +104,8 @@ _CHANGED_IN_FRONT = re.compile(
     re.IGNORECASE,
 )
 _CHANGED_BEHIND = re.compile(
-    r"[*_$\\)]*\s+(?:(?P<word>times|squared|cubed|factorial|hundred|dozen)\b|and (?:a|one|three) (?:half|third|quarters?)"
+    r"[*_$\\)]*\s+(?:(?P<word>times|squared|cubed|factorial|hundred|dozen)\b"
+    r"|and (?:a|one|three) (?:half|third|quarters?)"
     r"|(?:less|more|fewer|greater|smaller|larger) than \\?\$?\d|(?:or|and) (?:more|less|fewer|greater|above|below)\b"
     r"|(?:plus|minus|out of|to the)\s+\S|%? ?(?:percent )?of \\?\$?\d)",
     re.IGNORECASE,

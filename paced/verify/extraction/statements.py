@@ -41,9 +41,7 @@ _HASHES = re.compile(r"^[ \t>*]*####[ \t]*(?=\S)([^\n]{1,300})", re.MULTILINE)
 # The word for "answer", and what may stand between it and the answer, in the languages that models answer in.
 _ANSWER_WORDS = "Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ|답|정답|答案|答え|答："
 _COPULAS = "lautet|ist|est|es|é|è|это|은|는|は"
-_MARK = re.compile(
-    rf"answer|\bans(?=[:.] ?\S)|(?:correct|right|best) (?:option|choice)|{_ANSWER_WORDS}", re.IGNORECASE
-)
+_MARK = re.compile(rf"answer|\bans(?=[:.] ?\S)|(?:correct|right|best) (?:option|choice)|{_ANSWER_WORDS}", re.IGNORECASE)
 _COPULA_BEHIND = re.compile(r"(?:です|である|だ|입니다|이다)$")
 # A choice in Chinese: "故选C", "正确选项为(C)".
 _CHOSEN_IN_CHINESE = re.compile(
@@ -54,9 +52,11 @@ _BEFORE = re.compile(
     re.IGNORECASE,
 )  # "42 is the answer"
 _AFTER = re.compile(
-    r"[*_]{0,3}(?:(?:s|\(s\))?[*_]{0,3}(?:[ \t]{0,2}|\n(?=(?:to|of|for|is|are)\b))(?:to|of|for|in|,|therefore|thus|then|choice|option|value|key)?\b"
+    r"[*_]{0,3}(?:(?:s|\(s\))?[*_]{0,3}(?:[ \t]{0,2}|\n(?=(?:to|of|for|is|are)\b))"
+    r"(?:to|of|for|in|,|therefore|thus|then|choice|option|value|key)?\b"
     r"[^.\n:=$\\]{0,80}?)?\s{0,3}[*_]{0,3}\s{0,2}"
-    rf"(?P<sign>:|=|：|是|为|為|[-–—](?=\s+\S)|\b(?:is|are|was|be|equals|would be|should be|must be|{_COPULAS})\b|[은는は])"
+    rf"(?P<sign>:|=|：|是|为|為|[-–—](?=\s+\S)|"
+    rf"\b(?:is|are|was|be|equals|would be|should be|must be|{_COPULAS})\b|[은는は])"
     r"(?P<rest>[\s*_:：]{0,12})",
     re.IGNORECASE,
 )
@@ -72,7 +72,8 @@ _INSTEAD = re.compile(r",?\s+(?:and\s+)?(?:not|rather than|instead of)\s+\(?[A-J
 _REFUSED = re.compile(r"\b(?:not|never|cannot)\b|n't\b", re.IGNORECASE)  # between "answer" and what it is
 _DENIED = re.compile(
     r"\b(?:not|never|isn't|cannot|whether|if|check|verify|suppose|assume|guess)\b"
-    r"(?:(?!,\s*(?:and\s+)?(?:so|thus|hence|therefore)\b)[^.\n]){0,40}$", re.IGNORECASE
+    r"(?:(?!,\s*(?:and\s+)?(?:so|thus|hence|therefore)\b)[^.\n]){0,40}$",
+    re.IGNORECASE,
 )
 
 
@@ -145,7 +146,9 @@ def statements(text: str) -> list[Statement]:
             content = _said_before(text, mark.start())
             found += [Statement(mark.start(), mark.end(), content)] if content else []
         elif not _DENIED.search(text[max(0, mark.start() - _DENIAL_WINDOW) : mark.start()]):
-            formal = after["sign"] in ":：" and _LINE_START.fullmatch(text, text.rfind("\n", 0, mark.start()) + 1, mark.start())
+            formal = after["sign"] in ":：" and _LINE_START.fullmatch(
+                text, text.rfind("\n", 0, mark.start()) + 1, mark.start()
+            )
             statement = _said_after(text, mark.start(), after.end(), bool(formal))
             found += [statement] if statement else []
     for title in list(_TITLE.finditer(text))[-MOST_STATEMENTS:]:

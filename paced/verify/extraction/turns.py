@@ -51,9 +51,8 @@ def own_text(response: str) -> str | None:
 
 
 def _without_thinking(response: str) -> str | None:
-    closed = opened = None
-    for closed in _CLOSED.finditer(response):
-        pass
+    """A response without its thinking section, None if that never ends."""
+    closed = max(_CLOSED.finditer(response), key=lambda mark: mark.end(), default=None)
     behind = response[closed.end() :] if closed else response
     if closed and not behind.strip() and (opened := _OPENED.search(response)) and response[: opened.start()].strip():
         return response[: opened.start()]

@@ -25,7 +25,8 @@ _SYMBOLS = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
-    "€": r"\money{EUR}", "£": r"\money{GBP}", "₹": r"\money{INR}", "¥": r"\money{CNY}", "₩": r"\money{KRW}", "¢": r"\text{ cents}", "Δ": r"\Delta ", "Γ": r"\Gamma ", "Ω": r"\Omega ", "∣": "|",
+    "€": r"\money{EUR}", "£": r"\money{GBP}", "₹": r"\money{INR}", "¥": r"\money{CNY}", "₩": r"\money{KRW}", "¢": r"\text{ cents}",
+    "Δ": r"\Delta ", "Γ": r"\Gamma ", "Ω": r"\Omega ", "∣": "|",
 }  # fmt: skip
 _VULGAR = {c: tuple(unicodedata.normalize("NFKC", c).split("⁄")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _TABLE = str.maketrans(_SYMBOLS | {c: rf"\frac{{{a}}}{{{b}}}" for c, (a, b) in _VULGAR.items()})
@@ -75,7 +76,8 @@ _LEADS_TO = re.compile(r"\\(?:implies|(?:Long)?(?:R|Leftr)ightarrow|Longleftrigh
 _STATED = re.compile(r"[=<>]|\\(?:le|ge|in|text)(?![a-zA-Z])")
 _LIBRARY = re.compile(r"(?<![\w.\\])(?:np|numpy|math|sympy|sp)\.(?=[a-z]{2})")
 _MODULO = re.compile(
-    r"(?P<operator>(?<=[\w)}\s])\s*(?:\\bmod|\bmod)(?:\s|\\ )*\{?(\d+)\}?\s*$)|\(?\s*(?:\\(?:pmod|bmod|mod)|\\(?:text|mathrm|operatorname)\s*\{\s*\(?mod(?:ulo)?\s*\}|\bmod(?:ulo)?\b)"
+    r"(?P<operator>(?<=[\w)}\s])\s*(?:\\bmod|\bmod)(?:\s|\\ )*\{?(\d+)\}?\s*$)"
+    r"|\(?\s*(?:\\(?:pmod|bmod|mod)|\\(?:text|mathrm|operatorname)\s*\{\s*\(?mod(?:ulo)?\s*\}|\bmod(?:ulo)?\b)"
     r"(?:\s|\\ )*\{?(\d+)\}?\s*\)?$"
 )
 _POSITIVE = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:[\^_]\{?\+\}?|_\{\s*>\s*0\s*\})")
@@ -109,7 +111,10 @@ _OPEN_ENDS = re.compile(r"([\[\]])([^\[\]()]+,[^\[\]()]+)([\[\]])")  # ]0,1[
 _CASES = re.compile(r"\\begin\s*\{cases\}([^&]*?)\\end\s*\{cases\}")
 _UNEQUAL = re.compile(r"(?<=\s)!=|(?<=(?<![A-Za-z])[a-hp-z])!=")
 _PARTS = re.compile(r"\(?(?:([a-h])|(i{1,3}|iv))\)\s+")  # (a) 5 (b) 7
-_LABEL = re.compile(r"\\text\s*\{\s*([A-Z][A-Za-z ']*):\s*\}\s*(?=[-\d$\\])|(?<![\w\\{])([A-Z][a-z]+):\s*(?=[-\d$])")
+_LABEL = re.compile(
+    r"\\text\s*\{\s*([A-Z][A-Za-z ']*):\s*\}\s*(?=[-\d$\\])"
+    r"|(?:^|(?<=,\s))([A-Z][a-z]+):\s*(?=\$?-?[\d.]+(?:,\s|$))"
+)
 _MONEY = re.compile(r"(?<![A-Za-z{])(?:\\text\s*\{\s*)?(USD|US\\?\$|EUR|GBP|INR|JPY|CNY|RMB|KRW|Rs)\.?\s*\}?\s*(?=\d)")
 _CHOICE_BEHIND = re.compile(r"(?<=[\d}])\s*\\text\s*\{\s*\([A-J]\)\s*\}$")
 _REALS_WITHOUT = re.compile(

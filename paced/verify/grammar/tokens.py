@@ -20,7 +20,8 @@ _TEXT_COMMANDS = {  # with an argument that is set as text
     ).split()
 }
 FUNCTIONS = set(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp max min gcd lcm det arccot deg cis".split()
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp max min gcd lcm det arccot deg "
+    "cis".split()
 )
 ALIASES = {"tg": "tan", "ctg": "cot", "cotg": "cot", "cosec": "csc", "arctg": "arctan", "arcctg": "arccot"}
 SEPARATORS = {",": ",", ";": ",", "and": "and", "or": "or", "&": "and"}

@@ -23,7 +23,8 @@ _SIZES = {
     "length": {
         "mm millimeter millimetre": "1/1000", "cm centimeter centimetre": "1/100", "m meter metre": "1",
         "km kilometer kilometre": "1000", "nm nanometer nanometre": "1/1000000000",
-        "厘米": "1/100", "米": "1", "千米 公里": "1000", "in inch inche": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144", "mi mile": "1609.344",
+        "厘米": "1/100", "米": "1", "千米 公里": "1000", "in inch inche": "0.0254", "ft foot feet": "0.3048",
+        "yd yard": "0.9144", "mi mile": "1609.344",
     },
     "mass": {
         "mg milligram": "1/1000", "g gm gram": "1", "kg kilogram": "1000", "oz ounce": "28.349523125",
@@ -64,7 +65,8 @@ SCALES_OF_TEMPERATURE = ("degrees Celsius", "degrees Fahrenheit")
 _TEMPERATURE = re.compile(r"(?:degrees? )?(?:(c|celsius)|(f|fahrenheit))", re.IGNORECASE)
 # Codes of money that may stand before or behind an amount, by the unit's name.
 CURRENCIES = {
-    "USD": "usd", "US$": "usd", "EUR": "eur", "GBP": "gbp", "INR": "inr", "Rs": "inr", "JPY": "jpy", "CNY": "cny", "RMB": "cny", "KRW": "krw",
+    "USD": "usd", "US$": "usd", "EUR": "eur", "GBP": "gbp", "INR": "inr", "Rs": "inr",
+    "JPY": "jpy", "CNY": "cny", "RMB": "cny", "KRW": "krw",
 }  # fmt: skip
 # Parts of Chinese words behind a number that would change it: "12万", "12倍", "12以上".
 CHANGING = ("万", "亿", "千", "百", "十", "倍", "半", "不", "以", "多", "分之", "余", "几", "超", "少", "非")

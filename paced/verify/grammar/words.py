@@ -21,9 +21,7 @@ NUMBER_WORDS = _BASIC | {
 
 _MONTHS = {
     name[:3].lower(): name
-    for name in (
-        "January February March April May June July August September October November December".split()
-    )
+    for name in ("January February March April May June July August September October November December".split())
 }
 _NAMES_OF_MONTHS = "|".join(_MONTHS.values())
 _MONTH = re.compile(

@@ -51,7 +51,9 @@ _LOOSE = re.compile(r"\\[,;:! ]|\\(?:left|right)(?![a-zA-Z])|[\s${}]")
 _REWRITING_WINDOW = 240  # characters from such a word on
 _OPERATOR = re.compile(r"[-+*/^\\!&@]|\d\s?[(a-z]|\)|[=<>]")
 _WRITTEN = re.compile(r"[.\\/]")  # a number that may be written otherwise: a decimal, a fraction, a repeating one
-_PLACES = re.compile(r"\b(?:round\w*|nearest|decimal (?:place|digit)s?|significant (?:figure|digit)s?)\b", re.IGNORECASE)
+_PLACES = re.compile(
+    r"\b(?:round\w*|nearest|decimal (?:place|digit)s?|significant (?:figure|digit)s?)\b", re.IGNORECASE
+)
 _EQUATION = re.compile(r"\bequations?\b|\blocus\b|\bcurve\b|方程", re.IGNORECASE)
 _COUNTED = re.compile(r"\b(?:how many|number of)\b", re.IGNORECASE)
 _SHARED = re.compile(r"percent|%|probab|chance|fraction|ratio|rate|proportion|likel", re.IGNORECASE)
@@ -73,9 +75,9 @@ def no_answer(answer: str, gold: str, question: str) -> str | None:
         places = decimal_places(expected)
         if places is not None and _decimals(given) > places and given.value != expected.value:
             return f"more digits than the {places} that the question asks for"
-    if isinstance(given, Measured) and given.unit.dimension == "share" and isinstance(expected, Number):
-        if _COUNTED.search(question) and not _SHARED.search(question):
-            return "a share, where the question asks for a number"
+    share = isinstance(given, Measured) and given.unit.dimension == "share" and isinstance(expected, Number)
+    if share and _COUNTED.search(question) and not _SHARED.search(question):
+        return "a share, where the question asks for a number"
     return None
 
 
@@ -110,7 +112,7 @@ def _restated(answer: str, gold: str, question: str) -> bool:
     composite = isinstance(node, Sum | Product | Power | Call | Matrix | Text)
     for formula in FORMULA.finditer(question) if composite else ():
         content = content_of(formula)
-        if _to_work_out(question, formula) and (text == squeezed(content) or given_by(content) == node):
+        if _to_work_out(question, formula) and (text == squeezed(content) or _given_by(content) == node):
             return True
     return _to_be_rewritten(text, question)
 
@@ -118,20 +120,22 @@ def _restated(answer: str, gold: str, question: str) -> bool:
 def _stated(answer: str, node: Node, question: str) -> bool:
     """Does a question state an equation or inequality, or ask for the value of its expression?"""
     loose = _LOOSE.sub("", unwrapped(answer))
-    if len(loose) > 2 and re.search(rf"(?<![\w^_+\-*/]){re.escape(loose)}(?![\w.]\d|[\w^_+*/])", _LOOSE.sub("", question)):
+    if len(loose) > 2 and re.search(
+        rf"(?<![\w^_+\-*/]){re.escape(loose)}(?![\w.]\d|[\w^_+*/])", _LOOSE.sub("", question)
+    ):
         return True
     given = last_side(node)
     for formula in FORMULA.finditer(question):
         content = content_of(formula)
         if isinstance(node, Relation) and node == read(content):
             return True
-        if isinstance(given, Sum | Product | Power | Call) and _to_work_out(question, formula):
-            if given_by(content) == given:
-                return True
+        composite = isinstance(given, Sum | Product | Power | Call)
+        if composite and _to_work_out(question, formula) and _given_by(content) == given:
+            return True
     return False
 
 
-def given_by(formula: str) -> Node:
+def _given_by(formula: str) -> Node:
     """What a formula of a question is, or comes to."""
     return last_side(read(formula))
 
@@ -149,7 +153,9 @@ def _to_be_rewritten(text: str, question: str) -> bool:
         stretch = squeezed(question[task.end() : task.end() + _REWRITING_WINDOW])
         at = stretch.find(text)
         sentence = re.split(r"[.?!](?:\s|$)", question[task.end() : task.end() + _REWRITING_WINDOW])[0]
-        if squeezed(sentence.strip(" $:")) == text or (not isinstance(node, Text) and read(sentence.strip(" $:")) == node):
+        if squeezed(sentence.strip(" $:")) == text or (
+            not isinstance(node, Text) and read(sentence.strip(" $:")) == node
+        ):
             return True
         if at >= 0 and not stretch[at - 1 : at].isdigit() and not re.match(r"\d|\.\d", stretch[at + len(text) :]):
             return True

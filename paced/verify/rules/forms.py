@@ -301,8 +301,8 @@ def number(node: Node) -> Fraction | None:
 
 
 KNOWN_FUNCTIONS = set(
-    "! !! abs floor ceil binom mod max min gcd lcm conj log sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh "
-    "tanh".split()
+    "! !! abs floor ceil binom mod max min gcd lcm conj log sin cos tan cot sec csc arcsin arccos arctan arccot sinh "
+    "cosh tanh".split()
 )
 
 

@@ -105,9 +105,7 @@ def _degrees_and_bare_radians(comparison: Comparison, a: Node, g: Node) -> bool 
 
 
 def _values_alone(comparison: Comparison, a: Node, g: Node) -> bool | None:
-    return numbers(
-        comparison, a.value if isinstance(a, Measured) else a, g.value if isinstance(g, Measured) else g
-    )
+    return numbers(comparison, a.value if isinstance(a, Measured) else a, g.value if isinstance(g, Measured) else g)
 
 
 _RULES: tuple[Rule, ...] = (

@@ -17,9 +17,9 @@ from paced.verify.grammar.nodes import (
     with_children,
 )
 from paced.verify.rules.comparison import Comparison, Rule
+from paced.verify.rules.equality import approximate
 from paced.verify.rules.evaluation import NO_VALUE, Evaluator, double_precision
 from paced.verify.rules.forms import form, names
-from paced.verify.rules.equality import approximate
 from paced.verify.rules.measures import decimal_places, written_places
 
 TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}

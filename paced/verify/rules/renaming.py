@@ -60,7 +60,9 @@ def without_declaration(node: Node) -> Node:
     """A list without items that only say of a letter that it is any number: ``f(x) = cx, c \\in R``."""
     if not isinstance(node, List):
         return node
-    kept = tuple(i for i in node.items if not (isinstance(i, Relation) and i.signs == ("in",) and i is not node.items[0]))
+    kept = tuple(
+        i for i in node.items if not (isinstance(i, Relation) and i.signs == ("in",) and i is not node.items[0])
+    )
     return kept[0] if len(kept) == 1 else List(kept, node.joined)
 
 
