@@ -106,14 +106,15 @@ def _in_boxes(response: _Response) -> Answer | NoAnswer | None:
 
 def _said_behind_the_box(behind: str, boxed: str, question: str) -> str | None:
     """An answer that is stated behind the last box and takes its place: it is said to be wrong, or was no choice."""
-    stated = statements(behind) if len(behind) < _LONGEST_RETRACTION else []
+    if len(behind) > _LONGEST_RETRACTION:
+        return None
+    taken_back = _TAKEN_BACK.match(behind)
+    choices = {} if taken_back or label(boxed) else listed(question)
+    stated = statements(behind) if taken_back or choices else []
     if not stated:
         return None
-    content = stated[-1].content
-    if _TAKEN_BACK.match(behind):
-        return content
-    chosen = label(content)
-    return content if chosen and chosen.letter in listed(question) and not label(boxed) else None
+    chosen = label(stated[-1].content)
+    return stated[-1].content if taken_back or (chosen and chosen.letter in choices) else None
 
 
 def _in_answer_tags(response: _Response) -> Answer | NoAnswer | None:

@@ -41,7 +41,9 @@ _HASHES = re.compile(r"^[ \t>*]*####[ \t]*(?=\S)([^\n]{1,300})", re.MULTILINE)
 # The word for "answer", and what may stand between it and the answer, in the languages that models answer in.
 _ANSWER_WORDS = "Antwort|Lösung|réponse|respuesta|resposta|risposta|ответ|답|정답|答案|答え|答："
 _COPULAS = "lautet|ist|est|es|é|è|это|은|는|は"
-_MARK = re.compile(rf"answer|\bans(?=[:.] ?\S)|(?:correct|right|best) (?:option|choice)|{_ANSWER_WORDS}", re.IGNORECASE)
+_ENGLISH_MARK = r"answer|\bans(?=[:.] ?\S)|(?:correct|right|best) (?:option|choice)"
+_MARK = re.compile(_ENGLISH_MARK, re.IGNORECASE)
+_ANY_MARK = re.compile(rf"{_ENGLISH_MARK}|{_ANSWER_WORDS}", re.IGNORECASE)
 _COPULA_BEHIND = re.compile(r"(?:です|である|だ|입니다|이다)$")
 # A choice in Chinese: "故选C", "正确选项为(C)".
 _CHOSEN_IN_CHINESE = re.compile(
@@ -140,7 +142,9 @@ def _on_hash_line(content: str) -> str | None:
 def statements(text: str) -> list[Statement]:
     """What stands before and after "answer is", "Answer:" and the like, and below headings of that name."""
     found: list[Statement] = []
-    for mark in list(_MARK.finditer(text))[-MOST_STATEMENTS:]:
+    lowered = text.lower()
+    marks = _ANY_MARK if any(word in lowered for word in _ANSWER_WORDS.lower().split("|")) else _MARK
+    for mark in list(marks.finditer(text))[-MOST_STATEMENTS:]:
         after = _AFTER.match(text, mark.end(), mark.end() + _AFTER_WINDOW)
         if after is None:
             content = _said_before(text, mark.start())
@@ -154,7 +158,8 @@ def statements(text: str) -> list[Statement]:
     for title in list(_TITLE.finditer(text))[-MOST_STATEMENTS:]:
         content = last_value(first_block(text[title.end() : title.end() + _TITLE_WINDOW]))
         found += [Statement(title.start(), title.end(), content, True)] if content else []
-    for chosen in list(_CHOSEN_IN_CHINESE.finditer(text))[-MOST_STATEMENTS:]:
+    chinese = "选" in text or "選" in text
+    for chosen in list(_CHOSEN_IN_CHINESE.finditer(text))[-MOST_STATEMENTS:] if chinese else ():
         found.append(Statement(chosen.start(), chosen.end(), chosen[1] or chosen[2]))
     return found
 

@@ -25,7 +25,8 @@ _SYMBOLS = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
-    "€": r"\money{EUR}", "£": r"\money{GBP}", "₹": r"\money{INR}", "¥": r"\money{CNY}", "₩": r"\money{KRW}", "¢": r"\text{ cents}",
+    "€": r"\money{EUR}", "£": r"\money{GBP}", "₹": r"\money{INR}", "¥": r"\money{CNY}", "₩": r"\money{KRW}",
+    "¢": r"\text{ cents}",
     "Δ": r"\Delta ", "Γ": r"\Gamma ", "Ω": r"\Omega ", "∣": "|",
 }  # fmt: skip
 _VULGAR = {c: tuple(unicodedata.normalize("NFKC", c).split("⁄")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
@@ -217,7 +218,7 @@ def _without_decoration(text: str) -> str:
     if "[" in text and "]" in text:
         text = _OPEN_ENDS.sub(lambda m: f"{'(' if m[1] == ']' else '['}{m[2]}{')' if m[3] == '[' else ']'}", text)
     text = _UNEQUAL.sub(r"\\ne ", text) if "!=" in text else text
-    text = _MONEY.sub(lambda m: rf"\money{{{m[1].replace(chr(92), '')}}} ", text)
+    text = text if text.isdigit() else _MONEY.sub(lambda m: rf"\money{{{m[1].replace(chr(92), '')}}} ", text)
     text = _LABEL.sub(lambda m: rf"\text{{{m[1] or m[2]}}}=", text) if ":" in text else text
     text = _SIGN.sub("-", text.strip())
     if without := _REALS_WITHOUT.fullmatch(text):
@@ -246,7 +247,8 @@ def tidy(text: str) -> str:
         raise Unreadable(f"longer than {LONGEST} characters")
     text = _HTML.sub(" ", plain_unicode(text))
     text = re.sub(r"(?<=[\w)}])\*\*(?=[\w({-])", "^", text) if "**" in text else text  # Python's power
-    text = _MODULO.sub(lambda m: rf"\bmod{{{m[2]}}}" if m["operator"] else rf"\pmod{{{m[3]}}}", text)
+    if "mod" in text:
+        text = _MODULO.sub(lambda m: rf"\bmod{{{m[2]}}}" if m["operator"] else rf"\pmod{{{m[3]}}}", text)
     text = _without_decoration(text)
     text = _LIBRARY.sub("", text) if "." in text else text
     text = _ROW_HEIGHT.sub("", _concluded(text)) if "\\" in text else text

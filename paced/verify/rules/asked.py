@@ -68,7 +68,7 @@ def no_answer(answer: str, gold: str, question: str) -> str | None:
     if not question:
         return None
     question = question[-QUESTION_WINDOW:]
-    if _restated(answer, gold, question):
+    if _restated(answer, gold, question) and not _is_choice(answer, question):
         return "the question's own expression, not worked out"
     given, expected = last_side(read(answer)), read(gold)
     if isinstance(given, Number) and isinstance(expected, Number) and _PLACES.search(question):
@@ -103,8 +103,6 @@ def _restated(answer: str, gold: str, question: str) -> bool:
         return False
     if text == squeezed(gold) or (node == expected and not isinstance(node, Number)):
         return False
-    if text in {squeezed(choice) for choice in listed(question).values()}:
-        return False
     if isinstance(node, Number):
         return bool(_WRITTEN.search(text)) and _to_be_rewritten(text, question)
     if isinstance(node, Relation) or "=" in text:
@@ -117,11 +115,15 @@ def _restated(answer: str, gold: str, question: str) -> bool:
     return _to_be_rewritten(text, question)
 
 
+def _is_choice(answer: str, question: str) -> bool:
+    return squeezed(answer) in {squeezed(choice) for choice in listed(question).values()}
+
+
 def _stated(answer: str, node: Node, question: str) -> bool:
     """Does a question state an equation or inequality, or ask for the value of its expression?"""
     loose = _LOOSE.sub("", unwrapped(answer))
     if len(loose) > 2 and re.search(
-        rf"(?<![\w^_+\-*/]){re.escape(loose)}(?![\w.]\d|[\w^_+*/])", _LOOSE.sub("", question)
+        rf"(?<![\w^_+\-*/]){re.escape(loose)}(?![\w.]\d|[\w^_+*/])", _LOOSE.sub("", question.replace("$", "\0"))
     ):
         return True
     given = last_side(node)
