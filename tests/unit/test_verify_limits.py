@@ -181,13 +181,11 @@ def test_workers_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PIECES = [
-    r"\frac", r"\sqrt", r"\boxed", r"\text", r"\begin{pmatrix}", r"\end{pmatrix}", r"\left(", r"\right)", "{", "}",
-    "(", ")", "[", "]", "|", "^", "_", "=", "<", ",", ";", ":", "!", "'", "%", "$", "&", r"\\", r"\pm",
-    r"\cdot", "/", "-", "+", ".", "5", "0", "12", "5.", ".5", "1e9", "x", "i", "e", "π", "²", "个", "½", "€", r"\infty", r"\bmod",
-    r"\pmod", r"\cup", r"\in", r"\ldots", r"\overline", r"\dot", r"\max", r"\log_", r"\sin", r"\lfloor", r"\rfloor", r"\binom",
-    r"\circ", "minutes", "degrees", "C", "and", "or", "not", "at least", "the answer is", "Answer:", "####", "# Answer\n",
-    "\n\n", "<think>", "</think>", "<|im_end|>", "\ud800", "٣", "noon", "A.", "(B)", r"\money{", "**",
-]  # fmt: skip
+    *r"\frac \sqrt \boxed \text \begin{pmatrix} \end{pmatrix} \left( \right) { } ( ) [ ] | ^ _ = < , ; : ! ' % $ & \\".split(),
+    *r"\pm \cdot / - + . 5 0 12 5. .5 1e9 x i e π ² 个 ½ € \infty \bmod \pmod \cup \in \ldots \overline \dot \max".split(),
+    *r"\log_ \sin \lfloor \rfloor \binom \circ minutes degrees C and or not Answer: #### <think> </think> ٣ noon".split(),
+    *("at least", "the answer is", "# Answer\n", "\n\n", "<|im_end|>", "\ud800", "A.", "(B)", r"\money{", "**"),
+]
 
 
 def test_no_answer_raises() -> None:
