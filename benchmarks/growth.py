@@ -31,8 +31,9 @@ import pyarrow as pa
 from benchmarks.machine import machine, ratios, versions
 from paced.batching import batched
 from paced.config import Data, Decontamination, Model, Runtime, Sampling, Weights
+from paced.config.stages import RolloutsConfig, WeightsConfig
 from paced.data.problems import prepare_spec
-from paced.stage import Job, Spec, execute
+from paced.stage import Job, Spec, execute, spec_of
 from paced.storage.artifacts import Ref
 from paced.storage.identity import model_identity
 from paced.storage.store import Collection
@@ -104,9 +105,10 @@ def rollouts(home: Path, n: int) -> Spec:
     made = finished(home, "prepare", "problems.parquet", map(problem, range(n)), PROBLEMS)
     student = Ref(kind="model", path=str(MODEL), identity=model_identity(MODEL))
     sampling = Sampling(max_new_tokens=TOKENS)
-    config = {"samples": 1, "sampling": sampling.model_dump(), "seed": 0, "dtype": "float32"}
-    inputs = {"problems": made, "model": student}
-    spec = Spec(stage="rollouts", home=str(home), config=config, inputs=inputs, runtime=RUNTIME)
+    config = RolloutsConfig(
+        dtype="float32", thinking=None, trust_remote_code=False, samples=1, sampling=sampling, seed=0
+    )
+    spec = spec_of(config, home=str(home), inputs={"problems": made, "model": student}, runtime=RUNTIME)
     sampler = Sampler(Job(spec, TELL), student, Model(path=str(MODEL), dtype="float32"), Tokenizer(MODEL), sampling, 0)
     for part in batched(map(problem, range(n)), PART):
         rows = [
@@ -125,8 +127,8 @@ def weights(home: Path, n: int) -> Spec:
         for i, v in enumerate(verdicts)
     )
     made = finished(home, "rollouts", "rollouts.parquet", rows, ROLLOUTS)
-    config = {"scheme": "beta", "weights": Weights().read_by(["beta"])}
-    return Spec(stage="weights", home=str(home), config=config, inputs={"rollouts": made}, runtime=RUNTIME)
+    config = WeightsConfig(scheme="beta", weights=Weights())
+    return spec_of(config, home=str(home), inputs={"rollouts": made}, runtime=RUNTIME)
 
 
 def write(home: Path, n: int, tokens: str) -> None:

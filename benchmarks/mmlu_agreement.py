@@ -23,8 +23,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from paced.config import Data, Model, Runtime, Sampling
+from paced.config.stages import EvaluateConfig
 from paced.data.problems import prepare_spec, problems_of
-from paced.stage import Spec, execute
+from paced.stage import execute, spec_of
 from paced.storage.artifacts import open_file
 from paced_tasks.run import model_ref
 
@@ -114,9 +115,11 @@ def ours(arguments: argparse.Namespace, folder: Path) -> dict[str, dict[str, Any
         pass
 
     problems = execute(prepare_spec(home, data, 0, "mmlu", {}, None, runtime), quiet)
-    config = {"samples": {}, "sampling": Sampling().model_dump(), "seed": 0, "dtype": "float32"}
+    config = EvaluateConfig(
+        dtype="float32", thinking=None, trust_remote_code=False, samples={}, sampling=Sampling(), seed=0
+    )
     inputs = {"model": model_ref(Model(path=str(arguments.model))), "benchmark/mmlu": problems}
-    scores = execute(Spec(stage="evaluate", home=home, config=config, inputs=inputs, runtime=runtime), quiet)
+    scores = execute(spec_of(config, home=home, inputs=inputs, runtime=runtime), quiet)
     rows = {r["problem_id"]: r for r in pq.read_table(open_file(scores, "scores.parquet")).to_pylist()}
     return {json.dumps([p["prompt"], p["question"]]): rows[p["problem_id"]] | p for p in problems_of(problems)}
 

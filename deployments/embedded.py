@@ -103,6 +103,7 @@ def main(descriptor: int) -> None:
     from prefect.server.api.server import create_app
     from prefect.server.database import provide_database_interface
 
+    from paced_deployments.hosts import OwnNames, allowed
     from paced_deployments.prefect_server import take_turns
 
     take_turns()
@@ -114,7 +115,8 @@ def main(descriptor: int) -> None:
     asyncio.run(provide_database_interface().create_db())
     if cpus:
         os.sched_setaffinity(0, cpus)
-    config = uvicorn.Config(create_app(ephemeral=True, final=True), log_level="error", lifespan="on")
+    app = OwnNames(create_app(ephemeral=True, final=True), allowed())
+    config = uvicorn.Config(app, log_level="error", lifespan="on")
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 

@@ -25,7 +25,7 @@ from supervisor.xmlrpc import SupervisorTransport
 from paced.errors import ConfigError, EngineError
 from paced.stage import exclusive
 from paced.storage.artifacts import write_json
-from paced_deployments import database, environment
+from paced_deployments import database, environment, hosts
 from paced_tasks.lease import own_folder
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +55,7 @@ class Settings(BaseModel):
     host: str = "127.0.0.1"
     prefect_port: int = 4200
     mlflow_port: int = 5000
+    allowed_hosts: tuple[str, ...] = ()  # more names by which browsers may call this host
     prefect_database: str = Field(default="", repr=False)  # URL; SQLite in the home if empty
     mlflow_database: str = Field(default="", repr=False)
 
@@ -73,7 +74,7 @@ class Settings(BaseModel):
         """What a browser may call this host; anything else is another site that had its name point here."""
         own = {a.address for each in psutil.net_if_addrs().values() for a in each if a.family == socket.AF_INET}
         more = {socket.getfqdn(), *own} if self.host == EVERYWHERE else set[str]()
-        return sorted({"localhost", "127.0.0.1", self.name, *more})
+        return sorted({"localhost", "127.0.0.1", self.name, *more, *self.allowed_hosts})
 
     @property
     def private(self) -> bool:
@@ -194,11 +195,13 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         "MLFLOW_TRACKING_URI": settings.mlflow,
         "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins(settings, settings.prefect_port),
+        hosts.VARIABLE: ",".join(settings.names),
         # Without it a page of any site, open in a browser on this host, could send the API a run to start.
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     }
     own |= {
-        v: database.told(server, settings.databases.get(server, ""), home) for server, v in database.VARIABLES.items()
+        variable: database.server_url(server, settings.databases.get(server, ""), home)
+        for server, variable in database.VARIABLES.items()
     }
     with exclusive(folder(home) / ".lock"):
         supervisor = connect(home)

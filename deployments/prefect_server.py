@@ -1,4 +1,4 @@
-"""Prefect's server, with SQLite transactions that wait for each other.
+"""Prefect's server, which answers to its own names alone, with SQLite transactions that wait for each other.
 
 Prefect begins most of them DEFERRED: they read first and take the write lock when they write. If another transaction
 has written in between, SQLite refuses at once, however long it may wait, and the page that pressed Submit is answered
@@ -8,6 +8,8 @@ has written in between, SQLite refuses at once, however long it may wait, and th
 from typing import Any
 
 from prefect.server.database.configurations import AioSqliteConfiguration
+
+from paced_deployments import hosts
 
 
 def take_turns() -> None:
@@ -22,6 +24,7 @@ def take_turns() -> None:
 
 if __name__ == "__main__":
     take_turns()
+    hosts.guard()
     from prefect.cli import app
 
     app()

@@ -5,7 +5,6 @@ The grid becomes the recipe's arms, so the same pipeline trains it: rollouts and
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -13,6 +12,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Loss, Recipe, Schedule, Scheme
 from paced.config.grid import grid
+from paced.storage.runs import RunSummary
 from paced_flows.distill import train_arms
 from paced_tasks.owner import claim
 from paced_tasks.pipeline import Pipeline
@@ -38,7 +38,7 @@ def ablate(
     seeds: Sequence[int] = (0,),
     exponents: Sequence[tuple[float, float]] = (),
     losses: Sequence[Loss] = (),
-) -> dict[str, Any]:
+) -> RunSummary:
     """Train a student for each weighting, schedule and seed, and compare them.
 
     Args:

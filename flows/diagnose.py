@@ -3,14 +3,15 @@
 prepare -> preflight -> rollouts -> teacher answers to all problems -> a gradient each -> signal-to-noise ratio
 """
 
-from typing import Any
-
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Recipe
-from paced_flows.distill import opened
+from paced.config.label import Label
+from paced.storage.artifacts import Ref
+from paced.storage.runs import RunSummary
+from paced_flows.distill import Future, opened
 from paced_tasks.diagnose import diagnose as measure
 from paced_tasks.diagnose import objective
 from paced_tasks.owner import claim
@@ -31,7 +32,7 @@ def title() -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def diagnose(recipe: Recipe) -> dict[str, Any]:
+def diagnose(recipe: Recipe) -> RunSummary:
     """Measure the signal-to-noise ratio of the student's gradients by pass rate, and fit the Beta kernel to it.
 
     Args:
@@ -45,14 +46,19 @@ def diagnose(recipe: Recipe) -> dict[str, Any]:
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
     with pipeline as stages:
         _, every = opened(stages, student, teacher)
-        problems = every[seed]
-        sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems, model=student)
+        problems, shared = every[seed], Label(seed=seed)
+        sampled = stages.add(rollouts, shared.at("rollouts"), seed=seed, problems=problems, model=student)
         # Uniform, so that problems of weight 0 have answers too: the claim is about them.
-        weighed = stages.add(weights, f"{seed}/weights", scheme="uniform", rollouts=sampled, settings=recipe.weights)
-        base: dict[str, Any] = {"seed": seed, "problems": problems, "weights": weighed}
-        learnt_from: dict[str, Any] = {"rollouts": sampled, "teacher": teacher}
+        weighed = stages.add(weights, shared.at("weights"), scheme="uniform", rollouts=sampled, settings=recipe.weights)
+        learnt_from: dict[str, Future | Ref] = {"rollouts": sampled, "teacher": teacher}
         if objective(recipe) == "forward":
-            answers = stages.add(teacher_answers, f"{seed}/teacher", teacher=teacher, student=student, **base)
+            answers = stages.add(
+                teacher_answers, shared.at("teacher"), seed=seed, problems=problems, weights=weighed, teacher=teacher,
+                student=student,
+            )  # fmt: skip
             learnt_from = {"answers": answers}
-        stages.add(measure, f"{seed}/diagnose", model=student, learnt_from=learnt_from, **base)
+        stages.add(
+            measure, shared.at("diagnose"), seed=seed, problems=problems, weights=weighed, model=student,
+            learnt_from=learnt_from,
+        )  # fmt: skip
     return pipeline.summary

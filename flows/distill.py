@@ -4,15 +4,15 @@ prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
         -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
 """
 
-from typing import Any
-
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Arm, Recipe
+from paced.config.label import BASE, Label
 from paced.storage.artifacts import Ref
+from paced.storage.runs import RunSummary
 from paced_tasks.evaluate import compare, evaluate
 from paced_tasks.owner import claim
 from paced_tasks.pipeline import Pipeline
@@ -39,7 +39,7 @@ def title() -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def distill(recipe: Recipe) -> dict[str, Any]:
+def distill(recipe: Recipe) -> RunSummary:
     """Distil the recipe's teacher into its student, once for each seed and arm, and compare the students.
 
     Returns the run's summary (docs: summary.json).
@@ -48,29 +48,30 @@ def distill(recipe: Recipe) -> dict[str, Any]:
     return train_arms(Pipeline(open_run(recipe)))
 
 
-def train_arms(pipeline: Pipeline) -> dict[str, Any]:
+def train_arms(pipeline: Pipeline) -> RunSummary:
     """Every stage of a run, for each seed and arm; returns the summary."""
     run, recipe = pipeline.run, pipeline.run.recipe
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
     with pipeline as stages:
         benchmarks, problems = opened(stages, student, teacher)
         turn: list[Future] = []
-        scores = {"base/0": stages.add(evaluate, "base/evaluate", model=student, benchmarks=benchmarks)}
+        base = stages.add(evaluate, Label(BASE, step="evaluate"), model=student, benchmarks=benchmarks)
+        scores = {str(Label(BASE, 0)): base}
         for seed in recipe.seeds:
-            sampled = stages.add(rollouts, f"{seed}/rollouts", seed=seed, problems=problems[seed], model=student)
+            shared = Label(seed=seed, step="rollouts")
+            sampled = stages.add(rollouts, shared, seed=seed, problems=problems[seed], model=student)
             for arm in recipe.arms:
                 trained = train_arm(run, stages, arm, seed, problems[seed], sampled, student, teacher, turn)
-                scores[f"{arm.name}/{seed}"] = stages.add(
-                    evaluate, f"{arm.name}/{seed}/evaluate", model=trained, benchmarks=benchmarks
-                )
-        stages.add(compare, "compare", scores=scores)
+                made = Label(arm.name, seed)
+                scores[str(made)] = stages.add(evaluate, made.at("evaluate"), model=trained, benchmarks=benchmarks)
+        stages.add(compare, Label(step="compare"), scores=scores)
     return stages.summary
 
 
 def prepared(stages: Pipeline) -> dict[str, Future]:
     """The problems of each benchmark."""
     return {
-        b.name: stages.add(prepare, f"benchmark/{b.name}", data=b.data, seed=0, split=b.name, exclude={})
+        b.name: stages.add(prepare, Label(benchmark=b.name), data=b.data, seed=0, split=b.name, exclude={})
         for b in stages.run.recipe.evaluation.benchmarks
     }
 
@@ -79,11 +80,13 @@ def opened(stages: Pipeline, student: Ref, teacher: Ref) -> tuple[dict[str, Futu
     """The problems of each benchmark and of each seed; whatever is added later waits for the preflight."""
     recipe, benchmarks = stages.run.recipe, prepared(stages)
     problems = {
-        seed: stages.add(prepare, f"{seed}/prepare", data=recipe.data, seed=seed, split="train", exclude=benchmarks)
+        seed: stages.add(
+            prepare, Label(seed=seed, step="prepare"), data=recipe.data, seed=seed, split="train", exclude=benchmarks
+        )
         for seed in recipe.seeds
     }
     stages.first(
-        preflight, "preflight", student=student, teacher=teacher, benchmarks=benchmarks,
+        preflight, Label(step="preflight"), student=student, teacher=teacher, benchmarks=benchmarks,
         problems={str(seed): future for seed, future in problems.items()},
     )  # fmt: skip
     return benchmarks, problems
@@ -105,16 +108,16 @@ def train_arm(
     ``turn`` holds the teacher stages so far: they take turns, so that an answer which several arms want is paid once.
     """
     settings = run.recipe.weights_of(arm)
-    recipe, name = run.recipe, f"{arm.name}/{seed}"
+    recipe, name = run.recipe, Label(arm.name, seed)
     model: Future | Ref = student
     total = recipe.training.steps
     consolidation = {"forward": 0, "reverse": total, "two_stage": recipe.consolidation.steps}[arm.schedule]
     coverage = total - consolidation
-    weighed = stages.add(weights, f"{name}/weights", scheme=arm.scheme, rollouts=sampled, settings=settings)
+    weighed = stages.add(weights, name.at("weights"), scheme=arm.scheme, rollouts=sampled, settings=settings)
     if coverage:
         answers = stages.add(
             teacher_answers,
-            f"{name}/teacher",
+            name.at("teacher"),
             seed=seed,
             problems=problems,
             weights=weighed,
@@ -124,29 +127,29 @@ def train_arm(
         )
         turn.append(answers)
         model = stages.add(
-            train_forward, f"{name}/train_forward", arm=arm, seed=seed, steps=coverage, more=bool(consolidation),
+            train_forward, name.at("train_forward"), arm=arm, seed=seed, steps=coverage, more=bool(consolidation),
             problems=problems, weights=weighed, answers=answers, model=student,
         )  # fmt: skip
         if consolidation:
             again = stages.add(
                 rollouts,
-                f"{name}/rescore",
+                name.at("rescore"),
                 seed=seed,
                 problems=problems,
                 model=model,
                 first=recipe.consolidation.rescore,
             )
-            weighed = stages.add(weights, f"{name}/reweight", scheme=arm.scheme, rollouts=again, settings=settings)
+            weighed = stages.add(weights, name.at("reweight"), scheme=arm.scheme, rollouts=again, settings=settings)
     rounds = recipe.consolidation.rounds if consolidation else 0
     for r in range(rounds):
         start, end = consolidation * r // rounds, consolidation * (r + 1) // rounds
         batch = recipe.training.batch
         samples = stages.add(
-            on_policy_samples, f"{name}/sample_{r}", seed=seed, problems=problems, model=model, weights=weighed,
+            on_policy_samples, name.at(f"sample_{r}"), seed=seed, problems=problems, model=model, weights=weighed,
             start=start * batch, number=(end - start) * batch,
         )  # fmt: skip
         model = stages.add(
-            train_reverse, f"{name}/train_reverse_{r}", arm=arm, seed=seed, start=coverage + start, steps=end - start,
+            train_reverse, name.at(f"train_reverse_{r}"), arm=arm, seed=seed, start=coverage + start, steps=end - start,
             draw_start=start * batch, more=r + 1 < rounds, problems=problems, weights=weighed, samples=samples,
             teacher=teacher, model=model,
         )  # fmt: skip

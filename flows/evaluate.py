@@ -3,13 +3,13 @@
 prepare benchmarks -> evaluate (base, model) -> compare -> report
 """
 
-from typing import Any
-
 from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Recipe, home
+from paced.config.label import BASE, Label
+from paced.storage.runs import RunSummary
 from paced_flows.distill import prepared
 from paced_tasks.evaluate import compare
 from paced_tasks.evaluate import evaluate as judge
@@ -29,7 +29,7 @@ def title() -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def evaluate(recipe: Recipe, model: str) -> dict[str, Any]:
+def evaluate(recipe: Recipe, model: str) -> RunSummary:
     """Judge a model beside the recipe's student, and compare the two.
 
     Args:
@@ -43,9 +43,12 @@ def evaluate(recipe: Recipe, model: str) -> dict[str, Any]:
     pipeline = Pipeline(run, keep=False)
     with pipeline as stages:
         benchmarks = prepared(stages)
+        judged = Label(JUDGED, 0)
         scores = {
-            "base/0": stages.add(judge, "base/evaluate", model=model_ref(recipe.student), benchmarks=benchmarks),
-            f"{JUDGED}/0": stages.add(judge, f"{JUDGED}/0/evaluate", model=run.model, benchmarks=benchmarks),
+            str(Label(BASE, 0)): stages.add(
+                judge, Label(BASE, step="evaluate"), model=model_ref(recipe.student), benchmarks=benchmarks
+            ),
+            str(judged): stages.add(judge, judged.at("evaluate"), model=run.model, benchmarks=benchmarks),
         }
-        stages.add(compare, "compare", scores=scores)
+        stages.add(compare, Label(step="compare"), scores=scores)
     return pipeline.summary

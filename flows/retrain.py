@@ -16,11 +16,13 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from paced.config import Recipe, Retraining, home
+from paced.config.label import Label
 from paced.config.reading import with_changes
 from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
 from paced.evaluation.promotion import decide
 from paced.stage import exclusive
+from paced.storage.runs import RunSummary
 from paced_flows.distill import distill
 from paced_tasks.console import display
 from paced_tasks.notify import Event, notify
@@ -137,12 +139,14 @@ def challenge(
     trial = challenger_recipe(recipe, taken.folder, registry.weights(champion) if champion else None)
     run, arm, seed = registry.home / "runs" / run_name(trial), trial.arms[0].name, trial.seeds[0]
     try:
-        summary: dict[str, Any] = distill(trial)
+        summary: RunSummary = distill(trial)
     except NothingToLearn as error:
         message = f"{model}: {base} stays champion, the new problems teach it nothing: {error}"
         return Event(event="kept", model=model, message=message, champion=before, run=run.name)
     decision = decide(summary, arm, retraining.forgetting_limit)
-    trained = [s["identity"] for s in summary["stages"] if s["name"].startswith(f"{arm}/{seed}/train_")]
+    student = Label(arm, seed)
+    made = [(Label.parse(stage["name"]), stage["identity"]) for stage in summary["stages"]]
+    trained = [identity for label, identity in made if label.student == student and label.step.startswith("train_")]
     version = registry.registered(run, trained[-1])
     if decision.promote:
         message = f"{model}: version {version.number} takes the place of {base}: {decision.reason}"

@@ -11,7 +11,8 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from paced.errors import PacedError
-from paced.stage import STAGES, Listener, Spec, emit, execute
+from paced.events import Listener
+from paced.stage import STAGES, Spec, emit, execute
 from paced.storage.artifacts import disk_is_full
 
 

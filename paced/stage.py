@@ -22,7 +22,20 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Engine, Runtime
+from paced.config.stages import (
+    CompareConfig,
+    DiagnoseConfig,
+    EvaluateConfig,
+    PreflightConfig,
+    PrepareConfig,
+    RolloutsConfig,
+    StageConfig,
+    TeacherConfig,
+    TrainConfig,
+    WeightsConfig,
+)
 from paced.errors import CacheError
+from paced.events import Listener, StageEvent
 from paced.storage.artifacts import (
     File,
     Ref,
@@ -42,24 +55,26 @@ from paced.storage.store import ROW_GROUP, write_rows
 class Stage(NamedTuple):
     """``program`` is imported only when the stage runs; a changed ``algorithm`` number makes old artifacts misses.
 
-    A stage that holds model weights, or the libraries that do, runs in a process of its own.
+    ``config`` is what its task builds and its program reads. A stage that holds model weights, or the libraries that
+    do, runs in a process of its own.
     """
 
     program: str
     algorithm: int
     holds_weights: bool
+    config: type[StageConfig]
 
 
 STAGES = {
-    "prepare": Stage("paced.data.problems:prepare", 8, False),
-    "preflight": Stage("paced.planning.preflight:preflight", 2, True),
-    "rollouts": Stage("paced.sampling.rollouts:rollouts", 8, True),
-    "weights": Stage("paced.weighting:weights", 1, False),
-    "teacher": Stage("paced.distill.teacher:teacher", 9, True),
-    "train": Stage("paced.distill.train:train", 6, True),
-    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 10, True),
-    "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True),
-    "compare": Stage("paced.evaluation.compare:compare", 3, False),
+    "prepare": Stage("paced.data.problems:prepare", 8, False, PrepareConfig),
+    "preflight": Stage("paced.planning.preflight:preflight", 2, True, PreflightConfig),
+    "rollouts": Stage("paced.sampling.rollouts:rollouts", 8, True, RolloutsConfig),
+    "weights": Stage("paced.weighting:weights", 1, False, WeightsConfig),
+    "teacher": Stage("paced.distill.teacher:teacher", 9, True, TeacherConfig),
+    "train": Stage("paced.distill.train:train", 6, True, TrainConfig),
+    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 10, True, EvaluateConfig),
+    "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True, DiagnoseConfig),
+    "compare": Stage("paced.evaluation.compare:compare", 3, False, CompareConfig),
 }
 
 
@@ -67,6 +82,7 @@ class Spec(BaseModel):
     """What to run. ``config`` holds only what changes the result; ``runtime`` only what does not.
 
     ``engine`` samples the stage's model, if it samples; its kind changes the result, the rest of it does not.
+    ``engines`` are those of a whole run, by role, for the stage that looks whether they can be used.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -76,6 +92,7 @@ class Spec(BaseModel):
     inputs: dict[str, Ref] = {}
     runtime: Runtime = Runtime()
     engine: Engine = Engine()
+    engines: dict[str, Engine] = {}
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -93,10 +110,31 @@ class Spec(BaseModel):
         return Path(self.home) / "artifacts" / self.stage / short(self.identity)
 
 
-Listener = Callable[[dict[str, Any]], None]
+_NAMES = {stage.config: name for name, stage in STAGES.items()}
 
 
-def emit(event: dict[str, Any]) -> None:
+def spec_of(
+    config: StageConfig,
+    *,
+    home: str,
+    inputs: Mapping[str, Ref],
+    runtime: Runtime | None = None,
+    engine: Engine | None = None,
+    engines: Mapping[str, Engine] | None = None,
+) -> Spec:
+    """The spec of the stage that ``config`` belongs to; ``engine`` is given where the stage samples its model."""
+    return Spec(
+        stage=_NAMES[type(config)],
+        home=home,
+        config=config.settings(),
+        inputs=dict(inputs),
+        runtime=runtime or Runtime(),
+        engine=engine or Engine(),
+        engines=dict(engines or {}),
+    )
+
+
+def emit(event: StageEvent) -> None:
     """One JSON line on standard output."""
     print(json.dumps(event), flush=True)
 
@@ -128,6 +166,11 @@ class Job:
     def input(self, name: str) -> Ref:
         return self.spec.inputs[name]
 
+    def inputs(self, kind: str) -> dict[str, Ref]:
+        """The inputs ``KIND/NAME``, by name."""
+        named = (name.partition("/") for name in self.spec.inputs)
+        return {name: self.input(f"{kind}/{name}") for first, _, name in named if first == kind and name}
+
     def table(self, name: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
         """A table of an input artifact, its digest checked."""
         return pd.read_parquet(open_file(self.input(name), file), columns=columns, dtype_backend="pyarrow")
@@ -137,7 +180,7 @@ class Job:
         with pq.ParquetFile(open_file(self.input(name), file)) as table:
             yield from table.iter_batches(ROW_GROUP, columns=columns)
 
-    def write(self, name: str, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> None:
+    def write(self, name: str, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
         """Write one table of the artifact, part by part as its rows come."""
         with replacing(self.folder / name) as temporary:
             count = write_rows(temporary, rows, schema)
@@ -156,6 +199,11 @@ class Job:
     def add(self, name: str) -> None:
         """List a file that the program has written under ``folder`` itself."""
         self.files.append(describe(self.folder / name, name))
+
+    def count_reused(self, wanted: int, computed: int) -> None:
+        """Add to the counts how many of the wanted rows were computed, and how many found in the store."""
+        for name, number in (("computed", computed), ("reused", wanted - computed)):
+            self.counts[name] = self.counts.get(name, 0) + number
 
     def log(self, message: str) -> None:
         self.tell({"event": "log", "message": message})

@@ -5,10 +5,12 @@ Shapes: S seeds, N problems, R resamples.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from paced.storage.tables import Row
 
 Array = NDArray[np.float64]
 BLOCK = 4_000_000  # drawn indices held at once
@@ -71,13 +73,13 @@ def bootstrap_mean(per_problem: Array, seed: int = 0, resamples: int = 2000) -> 
     return bootstrap([per_problem[None]], seed, resamples)[0]
 
 
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(rows: Sequence[Row]) -> dict[str, float]:
     """avg@k with its interval, pass@k, truncation rate and mean length of one benchmark's scores.
 
     A sample without a known verdict is left out, and counted; a problem with none left is left out too. Choices that
     were compared by log-likelihood have neither length nor truncation.
     """
-    by_problem: dict[str, list[dict[str, Any]]] = {}
+    by_problem: dict[str, list[Row]] = {}
     for row in rows:
         if row["verdict"] != "unknown":
             by_problem.setdefault(row["problem_id"], []).append(row)

@@ -6,28 +6,19 @@ student always or never succeeds; 0^0 = 1, so alpha = beta = 0 is uniform. Impor
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from paced.config import Scheme, Weights
+from paced.config.stages import WeightsConfig
 from paced.errors import DataError, NothingToLearn
 from paced.stage import Job
-from paced.storage.tables import PASS_RATES
+from paced.storage.tables import PASS_RATES, Row
 
 Array = NDArray[np.float64]
-
-
-class Config(BaseModel):
-    """Identity-relevant configuration of the stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    scheme: Scheme
-    weights: Weights
 
 
 def beta_kernel(pass_rate: Array, alpha: float | Array, beta: float | Array) -> Array:
@@ -61,7 +52,7 @@ def wilson(correct: Array, known: Array, z: float = 1.959963984540054) -> tuple[
     return np.where(known > 0, low, 0.0), np.where(known > 0, high, 1.0)
 
 
-def raw_weights(correct: Array, wrong: Array, config: Config) -> Array:
+def raw_weights(correct: Array, wrong: Array, config: WeightsConfig) -> Array:
     """Weights before normalisation; 0 where no verdict is known."""
     known = correct + wrong
     pass_rate = correct / np.maximum(known, 1)
@@ -95,7 +86,7 @@ def weights(job: Job) -> None:
         DataError: no problem has a known verdict.
         NothingToLearn: every weight is zero.
     """
-    config = Config.model_validate(job.spec.config)
+    config = WeightsConfig.model_validate(job.spec.config)
 
     def parts() -> Iterator[pd.DataFrame]:
         return pass_counts(job.batches("rollouts", "rollouts.parquet", ["problem_id", "finish", "verdict"]))
@@ -166,7 +157,7 @@ def pass_rates(correct: Array, wrong: Array) -> Array:
     return np.divide(correct, known, out=np.full_like(known, np.nan), where=known > 0)
 
 
-def rows(parts: Iterable[pd.DataFrame], raw: Array, weight: Array) -> Iterator[dict[str, Any]]:
+def rows(parts: Iterable[pd.DataFrame], raw: Array, weight: Array) -> Iterator[Row]:
     """The table of pass rates; ``raw`` and ``weight`` are of all problems in the order of the parts."""
     start = 0
     for counts in parts:
@@ -179,7 +170,7 @@ def rows(parts: Iterable[pd.DataFrame], raw: Array, weight: Array) -> Iterator[d
             yield {**row, "pass_rate": None if math.isnan(value) else value}
 
 
-def nothing_left(rates: Array, config: Config) -> str:
+def nothing_left(rates: Array, config: WeightsConfig) -> str:
     """The message for a set in which no problem has positive weight: the pass rates seen, what to change."""
     seen = ", ".join(f"{int(n)} at {r:.3g}" for r, n in zip(*np.unique(rates, return_counts=True), strict=True))
     if config.scheme == "hard_filter":

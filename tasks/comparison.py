@@ -3,19 +3,19 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from paced.evaluation.compare_runs import Judged, comparison, summary_of
 from paced.report import table
 from paced.stage import execute
 from paced.storage.artifacts import Ref, open_file, write_json
 from paced.storage.identity import digest, short
+from paced.storage.runs import ComparisonSummary
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.record import scores, write_table
 from paced_tasks.tracking import Tracker
 
 
-def compare_runs(folders: Sequence[Path], home: Path) -> tuple[dict[str, Any], list[str]]:
+def compare_runs(folders: Sequence[Path], home: Path) -> tuple[ComparisonSummary, list[str]]:
     """Compare runs and note the result in MLflow, once.
 
     Returns:
@@ -33,7 +33,7 @@ def compare_runs(folders: Sequence[Path], home: Path) -> tuple[dict[str, Any], l
 
 
 def track(
-    name: str, ref: Ref, summary: dict[str, Any], runs: Sequence[Judged], folders: Sequence[Path], home: Path
+    name: str, ref: Ref, summary: ComparisonSummary, runs: Sequence[Judged], folders: Sequence[Path], home: Path
 ) -> list[str]:
     """One MLflow run a comparison, found again by its name; returns where to look."""
     folder = home / "comparisons" / short(digest([name, ref.identity]), 16)

@@ -2,10 +2,11 @@
 
 import threading
 import time
-from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from paced.events import ProgressEvent, StageEvent
 
 EVERY = 15.0  # seconds between progress lines of one stage where there is no terminal
 
@@ -24,10 +25,10 @@ def span(seconds: float | None) -> str:
     )
 
 
-def progress_line(event: dict[str, Any]) -> str:
+def progress_line(event: ProgressEvent) -> str:
     """done/total, rate, time left."""
-    rate = f", {event['rate']:.3g}/s" if event.get("rate") else ""
-    return f"{event['what']} {event['done']}/{event['total']}{rate}, {span(event.get('left'))} left"
+    rate = f", {event['rate']:.3g}/s" if event["rate"] else ""
+    return f"{event['what']} {event['done']}/{event['total']}{rate}, {span(event['left'])} left"
 
 
 class Display:
@@ -62,7 +63,7 @@ class Display:
         if self._on:
             (self._progress.console if self._progress else self._console).print(text, markup=False)
 
-    def event(self, label: str, event: dict[str, Any]) -> None:
+    def event(self, label: str, event: StageEvent) -> None:
         """One event of a running stage."""
         if not self._on:
             return

@@ -1,6 +1,8 @@
 """Tasks 'evaluate' and 'compare': judge each student on the same problems, then pair them."""
 
-from paced.stage import Spec
+from paced.config.stages import EvaluateConfig, model_fields
+from paced.evaluation.compare import compare_config
+from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Ref
 from paced_tasks.run import Run
 from paced_tasks.stage import stage_task
@@ -11,17 +13,15 @@ def evaluate(run: Run, label: str, model: Ref, benchmarks: dict[str, Ref]) -> Sp
     """Judge a model on every benchmark, with the same settings as every other model."""
     recipe = run.recipe
     judged = [b for b in recipe.evaluation.benchmarks if b.data.source != "mmlu"]
-    config = {
-        "samples": {b.name: b.samples or recipe.evaluation.samples for b in judged},
-        "sampling": recipe.evaluation.sampling.model_dump(),
-        "seed": recipe.evaluation.seed,
-        "dtype": recipe.student.dtype,
-        "thinking": recipe.thinking,
-        "trust_remote_code": recipe.student.trust_remote_code,
-    }
+    config = EvaluateConfig(
+        **model_fields(recipe, recipe.student),
+        samples={b.name: b.samples or recipe.evaluation.samples for b in judged},
+        sampling=recipe.evaluation.sampling,
+        seed=recipe.evaluation.seed,
+    )
     inputs = {"model": model} | {f"benchmark/{name}": ref for name, ref in benchmarks.items()}
     engine = recipe.student.engine
-    return Spec(stage="evaluate", home=run.home, config=config, inputs=inputs, runtime=recipe.runtime, engine=engine)
+    return spec_of(config, home=run.home, inputs=inputs, runtime=recipe.runtime, engine=engine)
 
 
 @stage_task
@@ -31,8 +31,4 @@ def compare(run: Run, label: str, scores: dict[str, Ref]) -> Spec:
     pairs = [(a, "base") for a in arms] + [(arms[-1], a) for a in arms[:-1]]
     if "paced" in arms[:-1]:
         pairs += [("paced", a) for a in arms[: arms.index("paced")]]
-    config = {
-        "benchmarks": [{"name": b.name, "retention": b.retention} for b in recipe.evaluation.benchmarks],
-        "pairs": [list(p) for p in pairs],
-    }
-    return Spec(stage="compare", home=run.home, config=config, inputs=scores, runtime=recipe.runtime)
+    return spec_of(compare_config(recipe, pairs), home=run.home, inputs=scores, runtime=recipe.runtime)

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from paced.config.label import BASE, Label
 from paced.storage.identity import model_identity
+from paced.storage.runs import Entry
 from paced_tasks.journal import Journal
 from paced_tasks.run import Run, model_ref
 
 
-def note_model(journal: Journal, run: Run, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
+def note_model(journal: Journal, run: Run, entries: Sequence[Entry], summary: Mapping[str, Any]) -> None:
     """Note a finished run's final student, of the last arm and the first seed, to be registered.
 
     Tags: ``identity`` of the stage that trained it, ``model`` of its files, ``student``, ``teacher``, ``data`` and
@@ -17,20 +19,21 @@ def note_model(journal: Journal, run: Run, rows: Sequence[Mapping[str, Any]], su
     """
     recipe = run.recipe
     arm, seed = recipe.arms[-1].name, recipe.seeds[0]
-    identities = {row["label"]: row["identity"] for row in rows}
-    final = [row for row in rows if row["label"].startswith(f"{arm}/{seed}/train_")][-1]
-    folder = Path(final["path"]) / "model"
+    student = Label(arm, seed)
+    identities = {entry.label: entry.identity for entry in entries}
+    final = [entry for entry in entries if entry.label.student == student and entry.stage == "train"][-1]
+    folder = Path(final.path) / "model"
     tags = {
-        "identity": final["identity"],
+        "identity": final.identity,
         "model": model_identity(folder),
         "run": run.name,
         "arm": arm,
         "seed": str(seed),
-        "data": identities[f"{seed}/prepare"],
+        "data": identities[Label(seed=seed, step="prepare")],
         "student": model_ref(recipe.student).identity,
         "teacher": model_ref(recipe.teacher_model).identity,
     }
-    if answers := identities.get(f"{arm}/{seed}/teacher"):
+    if answers := identities.get(student.at("teacher")):
         tags["answers"] = answers
     journal.model(folder, recipe.name, tags, description(run, summary), recipe.evaluation.sampling.model_dump())
 
@@ -41,8 +44,8 @@ def description(run: Run, summary: Mapping[str, Any]) -> str:
     lines = [f"Arm {arm.name} ({arm.scheme}, {arm.schedule}) of run {run.name}, seed {run.recipe.seeds[0]}.", ""]
     lines += ["| | student | base | difference |", "|---|---|---|---|"]
     for metric in ("accuracy", "retention"):
-        values = [summary["arms"][name].get(metric) for name in (arm.name, "base")]
-        paired = (c for c in summary["comparisons"] if (c["a"], c["b"], c["metric"]) == (arm.name, "base", metric))
+        values = [summary["arms"][name].get(metric) for name in (arm.name, BASE)]
+        paired = (c for c in summary["comparisons"] if (c["a"], c["b"], c["metric"]) == (arm.name, BASE, metric))
         cells = [interval(v, v["mean"], "") for v in values if v] + [interval(c, c["difference"], "+") for c in paired]
         if len(cells) == 3:
             lines.append(f"| {metric} | {' | '.join(cells)} |")

@@ -13,9 +13,11 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
+from paced.config.label import Label
 from paced.errors import PacedError, Stopped
 from paced.storage.artifacts import Ref, read_manifest, told_if_full, write_json
 from paced.storage.identity import digest
+from paced.storage.runs import Entry, RunSummary
 from paced_tasks import record
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT, Journal
@@ -27,7 +29,7 @@ from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
 
 
 class Submitted(NamedTuple):
-    label: str
+    label: Label
     future: PrefectFuture[Ref]
 
 
@@ -41,11 +43,17 @@ class Pipeline:
     def __init__(self, run: Run, keep: bool = True):
         """``keep``: register the last arm's student as a model."""
         self.run, self._keep = run, keep
-        self.summary: dict[str, Any] = {}
+        self._summary: RunSummary | None = None
         self._submitted: list[Submitted] = []
         self._first: list[PrefectFuture[Ref]] = []
         self._tracker = tracker_of(run.folder, run.home)
         self._journal = Journal(run.folder, PARENT)
+
+    @property
+    def summary(self) -> RunSummary:
+        """Of the run, once it has ended well."""
+        assert self._summary is not None
+        return self._summary
 
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
@@ -56,14 +64,14 @@ class Pipeline:
         return self
 
     def add(
-        self, task: Task[Any, Ref], label: str, after: Sequence[PrefectFuture[Ref]] = (), **arguments: Any
+        self, task: Task[Any, Ref], label: Label, after: Sequence[PrefectFuture[Ref]] = (), **arguments: Any
     ) -> PrefectFuture[Ref]:
         """Submit a stage; its arguments may be the futures of others, and it may wait for some ``after`` them."""
-        future = task.submit(self.run, label, wait_for=[*self._first, *after], **arguments)
+        future = task.submit(self.run, str(label), wait_for=[*self._first, *after], **arguments)
         self._submitted.append(Submitted(label, future))
         return future
 
-    def first(self, task: Task[Any, Ref], label: str, **arguments: Any) -> None:
+    def first(self, task: Task[Any, Ref], label: Label, **arguments: Any) -> None:
         """Submit a stage that every later one waits for."""
         self._first = [self.add(task, label, **arguments)]
 
@@ -86,61 +94,58 @@ class Pipeline:
 
     def _close(self, flow_run_id: str) -> None:
         """Record what has become of every stage, and raise the first error of one, if there is any."""
-        rows: list[dict[str, Any]] = []
+        entries: list[Entry] = []
         failures: list[Exception] = []
         for label, future in self._submitted:
             # A stage that never started, because one before it failed, stays pending: it has no result.
             result: Any = future.result(raise_on_failure=False) if future.state.is_final() else None
             if isinstance(result, Ref):
-                rows.append(self._record(label, result, flow_run_id))
+                entries.append(self._record(label, result, flow_run_id))
             elif isinstance(result, Exception):
                 failures.append(result)
         failure = first_cause(failures)
-        self._write(rows, "completed" if failure is None else "failed", failure)
-        cached = sum(r["cached"] for r in rows)
-        done = f"{len(rows)} of {len(self._submitted)} stages done"
-        display.say(f"{done}: {cached} cached, {len(rows) - cached} computed")
+        self._write(entries, "completed" if failure is None else "failed", failure)
+        cached = sum(entry.cached for entry in entries)
+        done = f"{len(entries)} of {len(self._submitted)} stages done"
+        display.say(f"{done}: {cached} cached, {len(entries) - cached} computed")
         if failure is None:
-            identity = digest([r["identity"] for r in rows])
+            identity = digest([entry.identity for entry in entries])
             self._journal.begin(record.tags(self.run), record.parameters(self.run), identity)
-            self._publish(rows)
-        if failure is not None or not self._nothing_new(rows):
+            self._publish(entries)
+        if failure is not None or not self._nothing_new(entries):
             self._journal.end("FINISHED" if failure is None else "FAILED")
-        self._flush([PARENT, *(s.label for s in self._submitted), *record.labels(self.run)])
+        self._flush([PARENT, *(str(s.label) for s in self._submitted), *map(str, record.labels(self.run))])
         if failure is not None:
             raise failure
 
-    def _nothing_new(self, rows: list[dict[str, Any]]) -> bool:
+    def _nothing_new(self, entries: list[Entry]) -> bool:
         """Whether this run was finished before and has computed nothing since."""
-        return all(r["cached"] for r in rows) and self._journal.finished()
+        return all(entry.cached for entry in entries) and self._journal.finished()
 
-    def _record(self, label: str, ref: Ref, flow_run_id: str) -> dict[str, Any]:
-        """The row of ``run.json`` for a stage; a cached one that this run has not tracked yet, is tracked now."""
+    def _record(self, label: Label, ref: Ref, flow_run_id: str) -> Entry:
+        """The entry of ``run.json`` for a stage; a cached one that this run has not tracked yet, is tracked now."""
         manifest = read_manifest(ref.folder)
         note = note_of(self.run, label)
         ran = json.loads(note.read_text()) if note.exists() else {}
-        journal = Journal(self.run.folder, label)
+        journal = Journal(self.run.folder, str(label))
         sources = {n: (i, "") for n, i in manifest.inputs.items()}
         begin_journal(journal, self.run, manifest.kind, ref.identity, manifest.config, sources)
         if not journal.finished():
             close_journal(journal, ref)
         executed = ran.get("flow_run") == flow_run_id
-        arm, _, rest = label.partition("/")
-        seed = rest.partition("/")[0]
-        named = {"base", *self.run.arms}
-        return {
-            "label": label,
-            "stage": manifest.kind,
-            "arm": arm if arm in named else None,
-            "seed": int(seed) if arm in named and seed.isdigit() else int(arm) if arm.isdigit() else None,
-            "path": str(ref.folder),
-            "identity": ref.identity,
-            "cached": not executed,
-            "seconds": ran["seconds"] if executed else 0.0,
-            "counts": manifest.counts,
-        }
+        return Entry(
+            label=label,
+            stage=manifest.kind,
+            arm=label.arm or None,
+            seed=label.seed,
+            path=str(ref.folder),
+            identity=ref.identity,
+            cached=not executed,
+            seconds=ran["seconds"] if executed else 0.0,
+            counts=manifest.counts,
+        )
 
-    def _write(self, rows: list[dict[str, Any]], status: str, failure: Exception | None) -> None:
+    def _write(self, entries: list[Entry], status: str, failure: Exception | None) -> None:
         recipe = self.run.recipe
         record = {
             "name": self.run.name,
@@ -152,11 +157,11 @@ class Pipeline:
             if self.run.purpose != "training"
             else [a.model_dump() for a in recipe.arms],
             "weights": recipe.weights.model_dump(),
-            "stages": rows,
+            "stages": [entry.model_dump(mode="json") for entry in entries],
         }
         write_json(self.run.folder / "run.json", record)
 
-    def _publish(self, rows: list[dict[str, Any]]) -> None:
+    def _publish(self, entries: list[Entry]) -> None:
         """Report and summary; the numbers and pictures on the run page and in MLflow.
 
         A run in which nothing was computed anew has them already.
@@ -165,10 +170,10 @@ class Pipeline:
         from paced.report import diagnosis
 
         folder = self.run.folder
-        if self._nothing_new(rows) and (folder / "report.html").exists():
-            self.summary = report.write_summary(folder)
+        if self._nothing_new(entries) and (folder / "report.html").exists():
+            self._summary = report.write_summary(folder)
             return
-        self.summary, figures = report.build(folder)
+        self._summary, figures = report.build(folder)
         pictures = {name: picture(figure) for name, figure in figures.items()}
         for name, data in pictures.items():
             path = folder / "figures" / f"{name}.png"
@@ -180,15 +185,15 @@ class Pipeline:
             values = record.scores(arm)
             values |= {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "seconds") if k in arm}
             self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items()})
-        for row in rows:  # so that whole runs can be compared by their curves too
-            steps = Path(row["path"]) / "metrics.jsonl"
+        for entry in entries:  # so that whole runs can be compared by their curves too
+            steps = Path(entry.path) / "metrics.jsonl"
             for line in steps.read_text().splitlines() if steps.exists() else ():
                 values = json.loads(line)
-                curves = {f"{row['label']}/{k}": float(values[k]) for k in ("loss", "kl_per_token")}
+                curves = {f"{entry.label}/{k}": float(values[k]) for k in ("loss", "kl_per_token")}
                 self._journal.metrics(values["step"], curves)
-        record.finish(self.run, self._journal, rows, self.summary)
+        record.finish(self.run, self._journal, entries, self.summary)
         if self._keep:
-            note_model(self._journal, self.run, rows, self.summary)
+            note_model(self._journal, self.run, entries, self.summary)
         if "diagnosis" in self.summary:
             record.diagnosis(self._journal, self.summary["diagnosis"])
             for number, (caption, heading, cells) in enumerate(diagnosis.tables(self.summary["diagnosis"])):
@@ -196,7 +201,7 @@ class Pipeline:
                 create_table_artifact(table, key=("snr", "kernel", "efficiency")[number], description=caption)
         else:
             table = [
-                {"arm": name} | {k: told(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
+                {"arm": name} | {k: mean_with_interval(arm[k]) for k in ("accuracy", "retention") if arm.get(k)}
                 for name, arm in self.summary["arms"].items()
             ]
             create_table_artifact(table, key="results", description="Accuracy and retention, % with 95% intervals")
@@ -221,7 +226,7 @@ def first_cause(failures: list[Exception]) -> Exception | None:
     return next(iter([*[e for e in own if e not in died], *died, *stopped, *failures]), None)
 
 
-def told(share: dict[str, float]) -> str:
+def mean_with_interval(share: dict[str, float]) -> str:
     """A mean and its interval in %."""
     return f"{100 * share['mean']:.1f} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
 

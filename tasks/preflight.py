@@ -1,6 +1,7 @@
 """Task 'preflight': models, templates, contexts and disk are checked before anything expensive."""
 
-from paced.stage import Spec
+from paced.config.stages import PreflightConfig
+from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Ref
 from paced_tasks.run import Run
 from paced_tasks.stage import stage_task
@@ -11,8 +12,10 @@ def preflight(
     run: Run, label: str, student: Ref, teacher: Ref, problems: dict[str, Ref], benchmarks: dict[str, Ref]
 ) -> Spec:
     """``problems`` by seed, ``benchmarks`` by name."""
-    config = {"recipe": run.recipe.model_dump(mode="json", exclude={"runtime"})}
     inputs = {"student": student, "teacher": teacher}
     inputs |= {f"problems/{seed}": ref for seed, ref in problems.items()}
     inputs |= {f"benchmark/{name}": ref for name, ref in benchmarks.items()}
-    return Spec(stage="preflight", home=run.home, config=config, inputs=inputs, runtime=run.recipe.runtime)
+    recipe = run.recipe
+    engines = {"student": recipe.student.engine, "teacher": recipe.teacher_model.engine}
+    config = PreflightConfig(recipe=recipe)
+    return spec_of(config, home=run.home, inputs=inputs, runtime=recipe.runtime, engines=engines)

@@ -11,13 +11,14 @@ from prefect.utilities.urls import url_for
 
 import paced
 from paced.config import Data, Model
+from paced.config.label import BASE, Label
 from paced.storage.identity import commit_of
+from paced.storage.runs import Entry
 from paced_tasks.journal import Journal
 from paced_tasks.run import Run, model_ref
 from paced_tasks.stage import arm_of
 
 Row = Mapping[str, Any]
-BASE = "base"  # label of the student before any training
 COSTS = ("teacher_tokens", "sampled_tokens", "train_tokens", "steps")
 READ = {  # of a recipe, by runs that train nothing
     "evaluation": ("student", "evaluation", "thinking"),
@@ -111,11 +112,11 @@ def note(run: Run) -> str:
     return text + (f"\n\n[Flow run in Prefect]({page})" if page else "")
 
 
-def labels(run: Run) -> list[str]:
+def labels(run: Run) -> list[Label]:
     """Of the runs that stand for students."""
     if run.purpose == "diagnosis":
         return []
-    return [BASE, *(f"{arm}/{seed}" for arm in run.arms for seed in run.recipe.seeds)]
+    return [Label(BASE), *(Label(arm, seed) for arm in run.arms for seed in run.recipe.seeds)]
 
 
 def scores(arm: Row) -> dict[str, float]:
@@ -128,16 +129,16 @@ def scores(arm: Row) -> dict[str, float]:
     }
 
 
-def finish(run: Run, journal: Journal, rows: Sequence[Row], summary: Row) -> None:
+def finish(run: Run, journal: Journal, entries: Sequence[Entry], summary: Row) -> None:
     """Note on the parent's journal what is known when all stages are done, and write one journal a student."""
     from paced.report import students
 
     found = students(run.folder) if run.arms else []
-    prepared = [r for r in rows if r["stage"] == "prepare"]
-    training = [r["identity"] for r in prepared if not r["label"].startswith("benchmark/")]
+    prepared = [entry for entry in entries if entry.stage == "prepare"]
+    training = [entry.identity for entry in prepared if not entry.label.benchmark]
     paths = {
         "arms.json": arm_rows(run, summary),
-        "students.json": [r | scores(s) for s in found for r in [about(run, s)]],
+        "students.json": [about(run, s["label"]) | scores(s) for s in found],
     }
     if "diagnosis" in summary:
         paths = {"snr.json": summary["diagnosis"]["bins"]}
@@ -146,11 +147,11 @@ def finish(run: Run, journal: Journal, rows: Sequence[Row], summary: Row) -> Non
         journal.file(run.folder / name)
     shown = json.dumps([{"path": name, "type": "table"} for name in paths])
     journal.tags({"paced.data": ", ".join(dict.fromkeys(training)), "mlflow.loggedArtifacts": shown})
-    for row in prepared:
-        note_data(journal, row)
+    for entry in prepared:
+        note_data(journal, entry)
     for student in found:
-        student_journal(run, student, rows, prepared)
-    journal.note(note(run), [s["label"] for s in found])
+        student_journal(run, student, entries)
+    journal.note(note(run), [str(s["label"]) for s in found])
 
 
 def diagnosis(journal: Journal, found: Row) -> None:
@@ -163,53 +164,52 @@ def diagnosis(journal: Journal, found: Row) -> None:
     journal.metrics(0, values | {f"efficiency/{name}": e["mean"] for name, e in found["efficiency"].items()})
 
 
-def about(run: Run, student: Row) -> dict[str, Any]:
+def about(run: Run, student: Label) -> dict[str, Any]:
     """What tells a student from the others, flat."""
-    settings: dict[str, Any] = {"arm": BASE, **arm_of(run, student["label"])}
+    settings: dict[str, Any] = {"arm": BASE, **arm_of(run, student)}
     return {k: v for k, v in settings.items() if k != "weights"} | settings.get("weights", {})
 
 
-def student_parameters(run: Run, label: str) -> dict[str, Any]:
+def student_parameters(run: Run, student: Label) -> dict[str, Any]:
     """The settings that decide what one student became; the base's are those it is judged by."""
-    if run.model and label != BASE:
-        return parameters(run) | arm_of(run, label)
-    arms = tuple(arm for arm in run.recipe.arms if arm.name == label.partition("/")[0])
+    if run.model and student.arm != BASE:
+        return parameters(run) | arm_of(run, student)
+    arms = tuple(arm for arm in run.recipe.arms if arm.name == student.arm)
     if not arms:
         return {"arm": BASE} | {k: v for k, v in parameters(run).items() if k in ("student", "evaluation")}
     recipe = run.recipe.model_copy(update={"arms": arms})
     settings = parameters(run.model_copy(update={"recipe": recipe}))
-    return {k: v for k, v in settings.items() if k not in ("arms", "seeds")} | arm_of(run, label)
+    return {k: v for k, v in settings.items() if k not in ("arms", "seeds")} | arm_of(run, student)
 
 
-def student_journal(run: Run, student: Row, rows: Sequence[Row], prepared: Sequence[Row]) -> None:
+def student_journal(run: Run, student: Row, entries: Sequence[Entry]) -> None:
     """One student as a run of its own: settings, scores, costs, and both stages' curves under names that all share."""
-    journal = Journal(run.folder, student["label"])
+    label: Label = student["label"]
+    journal = Journal(run.folder, str(label))
     known = {"paced.stage": "student", "paced.identity": student["identity"]}
-    if path := student["path"] or (run.model.path if run.model and student["label"] != BASE else ""):
+    if path := student["path"] or (run.model.path if run.model and label.arm != BASE else ""):
         known["paced.path"] = path
-    judged = next(r["identity"] for r in rows if r["label"] == f"{student['label']}/evaluate")
-    journal.begin(known, student_parameters(run, student["label"]), judged)
+    judged = next(entry.identity for entry in entries if entry.label == label.at("evaluate"))
+    journal.begin(known, student_parameters(run, label), judged)
     journal.metrics(0, scores(student) | {k: float(v) for k, v in student["cost"].items()})
     for name, share in student["benchmarks"].items():
         journal.metrics(0, {f"{name}/{k}": v for k, v in scores({"accuracy": share}).items()})
-    for row in rows:
-        if row["stage"] == "train" and row["label"].startswith(student["label"] + "/"):
-            stage = row["label"].rpartition("/")[2].rstrip("_0123456789")
-            for line in (Path(row["path"]) / "metrics.jsonl").read_text().splitlines():
+    for entry in entries:
+        if entry.stage == "train" and entry.label.student == label:
+            for line in (Path(entry.path) / "metrics.jsonl").read_text().splitlines():
                 values = json.loads(line)
-                journal.metrics(values.pop("step"), {f"{stage}/{k}": float(v) for k, v in values.items()})
-    seed = student["label"].partition("/")[2]
-    for row in prepared:
-        if row["label"] == f"{seed}/prepare" or row["label"].startswith("benchmark/"):
-            note_data(journal, row)
+                step = values.pop("step")
+                journal.metrics(step, {f"{entry.label.purpose}/{k}": float(v) for k, v in values.items()})
+    for entry in entries:
+        if entry.stage == "prepare" and (entry.label.benchmark or entry.label.seed == label.seed):
+            note_data(journal, entry)
     journal.end("FINISHED")
 
 
-def note_data(journal: Journal, row: Row) -> None:
+def note_data(journal: Journal, entry: Entry) -> None:
     """A problem set as an input of a run."""
-    benchmark = row["label"].startswith("benchmark/")
-    name = row["label"] if benchmark else "problems"
-    journal.input(name, row["identity"], row["path"], "evaluation" if benchmark else "training")
+    name, context = (str(entry.label), "evaluation") if entry.label.benchmark else ("problems", "training")
+    journal.input(name, entry.identity, entry.path, context)
 
 
 def arm_rows(run: Run, summary: Row) -> list[dict[str, Any]]:
@@ -217,7 +217,7 @@ def arm_rows(run: Run, summary: Row) -> list[dict[str, Any]]:
     gains = {c["a"]: c for c in summary["comparisons"] if c["b"] == BASE and c["metric"] == "accuracy"}
     table: list[dict[str, Any]] = []
     for name, arm in summary["arms"].items():
-        row = {k: v for k, v in about(run, {"label": name}).items() if k != "seed"} | scores(arm)
+        row = {k: v for k, v in about(run, Label(name)).items() if k != "seed"} | scores(arm)
         if gain := gains.get(name):
             row |= {"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]}
         table.append(

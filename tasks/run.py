@@ -41,8 +41,8 @@ class Run(BaseModel):
 
 
 def run_name(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = None) -> str:
-    """The recipe's name, the purpose if it is not training, and a digest of all settings other than ``runtime``."""
-    settings = recipe.model_dump(mode="json", exclude={"runtime"})
+    """The recipe's name, the purpose if it is not training, and a digest of its settings (``Recipe.settings``)."""
+    settings = recipe.settings()
     told = short(digest([settings, model.identity] if model else settings), 8)
     return "-".join([recipe.name, *([] if purpose == "training" else [purpose]), told])
 

@@ -24,7 +24,8 @@ from typing import Any
 
 from paced.config import Runtime
 from paced.errors import ERRORS, PacedError, Stopped
-from paced.stage import STAGES, Listener, Spec, execute
+from paced.events import DoneEvent, ErrorEvent, Listener, StageEvent
+from paced.stage import STAGES, Spec, execute
 from paced.storage.artifacts import Ref
 from paced_tasks.lease import locks, take
 from paced_tasks.policies import StageDied
@@ -130,11 +131,11 @@ def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
             receive.close()
             with _lock:
                 _running.discard(process)
-    if last.get("event") == "done":
+    if last and last["event"] == "done":
         return Ref.model_validate(last["ref"])
     if _stopping.is_set():
         raise Stopped("stopped; the same command resumes from what is committed")
-    if last.get("event") == "error":
+    if last and last["event"] == "error":
         raise ERRORS.get(last["type"], PacedError)(last["message"])
     code = process.exitcode or 0
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
@@ -143,14 +144,14 @@ def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
     raise StageDied(f"stage {spec.stage} died ({how}); last lines of {log}: {tail or 'none'}")
 
 
-def follow(receive: "Connection[Any, Any]", listen: Listener) -> dict[str, Any]:
+def follow(receive: "Connection[Any, Any]", listen: Listener) -> DoneEvent | ErrorEvent | None:
     """Pass events on until the process closes its end; returns the last ``done`` or ``error``."""
-    last: dict[str, Any] = {}
+    last: DoneEvent | ErrorEvent | None = None
     while True:
         try:
-            event: dict[str, Any] = json.loads(receive.recv_bytes())  # recv() would unpickle
+            event: StageEvent = json.loads(receive.recv_bytes())  # recv() would unpickle
         except (EOFError, OSError):
             return last
-        if event["event"] in ("done", "error"):
+        if event["event"] == "done" or event["event"] == "error":
             last = event
         listen(event)

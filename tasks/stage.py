@@ -14,7 +14,9 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
+from paced.config.label import Label
 from paced.errors import PacedError, Stopped
+from paced.events import StageEvent
 from paced.stage import Spec, finished
 from paced.storage.artifacts import Ref, read_manifest, write_json
 from paced_tasks.console import display, progress_line, span
@@ -72,9 +74,9 @@ def flow_run_id() -> str:
     return str(context.task_run.flow_run_id) if context else ""
 
 
-def note_of(run: Run, label: str) -> Path:
+def note_of(run: Run, label: Label) -> Path:
     """Where it is noted that a stage really ran, and in which flow run."""
-    return run.folder / "executed" / f"{label.replace('/', '.')}.json"
+    return run.folder / "executed" / f"{label.file}.json"
 
 
 @functools.cache
@@ -89,7 +91,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
     begin_journal(journal, run, spec.stage, spec.identity, spec.settings, sources)
 
-    def listen(event: dict[str, Any]) -> None:
+    def listen(event: StageEvent) -> None:
         nonlocal began, seconds, last_flush
         if event["event"] == "started":  # the wait for the device is not the stage's time
             began = time.time()
@@ -104,12 +106,12 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
             threading.Thread(target=tracker.flush, args=(label,), daemon=True).start()
 
     try:
-        ref = run_stage(spec, run.folder / "logs" / f"{label.replace('/', '.')}.log", listen)
+        ref = run_stage(spec, run.folder / "logs" / f"{Label.parse(label).file}.log", listen)
     except BaseException as error:
         display.done(label, str(error) if isinstance(error, StageDied) else "stopped")
         raise
     note = {"label": label, "flow_run": flow_run_id(), "began": began, "seconds": seconds, "path": str(ref.folder)}
-    write_json(note_of(run, label), note)
+    write_json(note_of(run, Label.parse(label)), note)
     close_journal(journal, ref)
     page.close()
     counts = read_manifest(ref.folder).counts
@@ -120,8 +122,9 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
 
 
 def prefixed(label: str, values: Mapping[str, Any]) -> dict[str, float]:
-    """Metric keys ``stage/metric``: the last part of a label names the stage within its arm."""
-    return {f"{label.rpartition('/')[2]}/{k}": float(v) for k, v in values.items()}
+    """Metric keys ``stage/metric``: the label's name is the stage's within its arm."""
+    name = Label.parse(label).name
+    return {f"{name}/{k}": float(v) for k, v in values.items()}
 
 
 def spelled(key: str) -> str:
@@ -140,25 +143,24 @@ def begin_journal(
 ) -> None:
     """Note once what a stage is made from; ``inputs`` maps names to (identity, path)."""
     tags = {"paced.stage": stage, "paced.identity": identity}
-    if not journal.begin(tags, {**config, **arm_of(run, journal.label)}, identity):
+    if not journal.begin(tags, {**config, **arm_of(run, Label.parse(journal.label))}, identity):
         return
     for name, (digest, path) in inputs.items():
         if name in ("problems", "file") or name.startswith("benchmark/"):
             journal.input(name, digest, path, "evaluation" if name.startswith("benchmark/") else "training")
 
 
-def arm_of(run: Run, label: str) -> dict[str, Any]:
+def arm_of(run: Run, label: Label) -> dict[str, Any]:
     """The settings of a stage's arm, so that two stages of one kind can be told apart where they are compared."""
-    name, _, rest = label.partition("/")
     if run.purpose != "training":
-        return {"arm": name} if name in run.arms else {}
+        return {"arm": label.arm} if label.arm in run.arms else {}
     for arm in run.recipe.arms:
-        if arm.name == name:
+        if arm.name == label.arm:
             return {
-                "arm": name,
+                "arm": label.arm,
                 "scheme": arm.scheme,
                 "schedule": arm.schedule,
-                "seed": rest.partition("/")[0],
+                "seed": "" if label.seed is None else str(label.seed),
                 "weights": run.recipe.weights_of(arm).read_by([arm.scheme]),
             }
     return {}
@@ -195,7 +197,7 @@ class RunPage:
         self._last = 0.0
         self._warned = False
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: StageEvent) -> None:
         if event["event"] != "progress" or time.monotonic() - self._last < REFRESH:
             return
         self._last = time.monotonic()

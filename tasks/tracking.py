@@ -154,11 +154,12 @@ class Tracker:
         return run_id
 
     def _send(self, label: str) -> None:
+        """Send what is new of a label's journal, in its order; ``mlflow.json`` notes how far that got."""
         state, entries = self.state(), Journal(self.folder, label).entries()
         if not entries or (label in state["runs"] and state["runs"][label]["sent"] == len(entries)):
             return
 
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+        from mlflow.entities import Metric
 
         client = self.client()
         begun = next((e for e in entries if e["kind"] == "begin"), {"tags": {}})
@@ -182,40 +183,59 @@ class Tracker:
                 metrics += [Metric(k, v, entry["time"], entry["step"]) for k, v in entry["values"].items()]
                 continue
             send_metrics(number - 1)
-            match entry["kind"]:
-                case "begin":
-                    known = client.get_run(run_id).data.params  # a changed one would be refused
-                    params = [Param(k, v) for k, v in entry["params"].items() if k not in known]
-                    tags = [RunTag(k, v) for k, v in entry["tags"].items()]
-                    for start in range(0, max(len(params), 1), 100):
-                        client.log_batch(run_id, params=params[start : start + 100], tags=tags if not start else [])
-                    client.update_run(run_id, status="RUNNING")
-                case "input":
-                    digest = short(entry["identity"], 32)
-                    dataset = Dataset(entry["name"], digest, "paced", json.dumps({"path": entry["source"]}))
-                    client.log_inputs(
-                        run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])]
-                    )
-                case "file":
-                    path = Path(entry["path"])
-                    if path.is_dir():
-                        client.log_artifacts(run_id, str(path), entry["folder"] or None)
-                    elif path.exists():
-                        client.log_artifact(run_id, str(path), entry["folder"] or None)
-                case "model":
-                    self._register(run_id, entry)
-                case "tags":
-                    client.log_batch(run_id, tags=[RunTag(k, v) for k, v in entry["tags"].items()])
-                case "note":
-                    ids = [self._run_id(state, other, {}) for other in entry["compare"]]
-                    link = f"\n\n[Compare the students]({self.compare_page(state, ids)})" if ids else ""
-                    client.set_tag(run_id, "mlflow.note.content", entry["text"] + link)
-                case "end":
-                    client.set_terminated(run_id, entry["status"], entry["time"])
-                case other:
-                    raise ValueError(f"journal {label} holds an entry of kind {other}")
+            self._send_entry(state, run_id, entry)
             note(number)
         send_metrics(len(entries))
+
+    def _send_entry(self, state: dict[str, Any], run_id: str, entry: dict[str, Any]) -> None:
+        """Send one entry of a journal that is not of metrics."""
+        from mlflow.entities import RunTag
+
+        client = self.client()
+        match entry["kind"]:
+            case "begin":
+                self._begin(run_id, entry)
+            case "input":
+                self._input(run_id, entry)
+            case "file":
+                path = Path(entry["path"])
+                if path.is_dir():
+                    client.log_artifacts(run_id, str(path), entry["folder"] or None)
+                elif path.exists():
+                    client.log_artifact(run_id, str(path), entry["folder"] or None)
+            case "model":
+                self._register(run_id, entry)
+            case "tags":
+                client.log_batch(run_id, tags=[RunTag(k, v) for k, v in entry["tags"].items()])
+            case "note":
+                ids = [self._run_id(state, other, {}) for other in entry["compare"]]
+                link = f"\n\n[Compare the students]({self.compare_page(state, ids)})" if ids else ""
+                client.set_tag(run_id, "mlflow.note.content", entry["text"] + link)
+            case "end":
+                client.set_terminated(run_id, entry["status"], entry["time"])
+            case other:
+                raise ValueError(f"the journal of run {self.name} holds an entry of kind {other}")
+
+    def _begin(self, run_id: str, entry: dict[str, Any]) -> None:
+        """Parameters, tags and the status of a run that has begun."""
+        from mlflow.entities import Param, RunTag
+
+        client = self.client()
+        known = client.get_run(run_id).data.params  # a changed one would be refused
+        params = [Param(k, v) for k, v in entry["params"].items() if k not in known]
+        tags = [RunTag(k, v) for k, v in entry["tags"].items()]
+        for start in range(0, max(len(params), 1), 100):
+            client.log_batch(run_id, params=params[start : start + 100], tags=tags if not start else [])
+        client.update_run(run_id, status="RUNNING")
+
+    def _input(self, run_id: str, entry: dict[str, Any]) -> None:
+        """A data set that a run has read."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        digest = short(entry["identity"], 32)
+        dataset = Dataset(entry["name"], digest, "paced", json.dumps({"path": entry["source"]}))
+        context = [InputTag("mlflow.data.context", entry["context"])]
+        self.client().log_inputs(run_id, [DatasetInput(dataset, context)])
 
     def _register(self, run_id: str, entry: dict[str, Any]) -> None:
         """Keep a model folder as an artifact and register it as a version, once for each identity."""

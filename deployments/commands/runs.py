@@ -8,6 +8,7 @@ from typing import Any
 
 from paced.errors import ConfigError
 from paced.storage.identity import commit_of
+from paced.storage.runs import RunSummary
 from paced_deployments import environment
 from paced_deployments.commands.named import check_paths, join_platform, run_folder
 
@@ -79,7 +80,7 @@ def run_command(arguments: argparse.Namespace) -> int:
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
 
-    def start() -> dict[str, Any]:
+    def start() -> RunSummary:
         from paced_flows.distill import distill
 
         return distill(recipe)
@@ -101,7 +102,7 @@ def ablate_command(arguments: argparse.Namespace) -> int:
     axes: tuple[Any, ...] = (schemes, schedules, seeds, exponents, listed(arguments.losses))
     whole = grid(recipe, *axes)  # refused before anything is started
 
-    def start() -> dict[str, Any]:
+    def start() -> RunSummary:
         from paced_flows.ablate import ablate
 
         return ablate(recipe, *axes)
@@ -119,7 +120,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     # An evaluation reads neither teacher nor training data, so they need not be there.
     read = recipe.model_copy(update={"teacher": Teacher(), "data": recipe.data.model_copy(update={"path": None})})
 
-    def start() -> dict[str, Any]:
+    def start() -> RunSummary:
         from paced_flows.evaluate import evaluate
 
         return evaluate(recipe, model)
@@ -132,7 +133,7 @@ def diagnose_command(arguments: argparse.Namespace) -> int:
 
     recipe = load_recipe(arguments.recipe, tuple(arguments.set))
 
-    def start() -> dict[str, Any]:
+    def start() -> RunSummary:
         from paced_flows.diagnose import diagnose
 
         return diagnose(recipe)
@@ -157,7 +158,7 @@ def number(text: str, option: str, kind: Callable[[str], float]) -> float:
         raise ConfigError(f"{option}: {text!r} is no number") from None
 
 
-def launch(recipe: Any, file: Path, start: Callable[[], dict[str, Any]]) -> int:
+def launch(recipe: Any, file: Path, start: Callable[[], RunSummary]) -> int:
     """Run the flow that ``start`` calls, on a recipe of this file, to be stopped by Ctrl-C, and print its results."""
 
     check_paths(recipe)

@@ -14,6 +14,10 @@ def add_commands(commands: Any) -> None:
     up.add_argument("--host", default=None, help="address to listen on (default 127.0.0.1)")
     up.add_argument("--prefect-port", type=int, default=None, help="default 4200")
     up.add_argument("--mlflow-port", type=int, default=None, help="default 5000")
+    up.add_argument(
+        "--allowed-hosts", metavar="NAME", nargs="+", default=None,
+        help="more names by which browsers may call this host; requests to or from any other are refused",
+    )  # fmt: skip
     for server, variable in database.VARIABLES.items():
         up.add_argument(
             f"--{server}-database", metavar="URL", default=os.environ.get(variable),

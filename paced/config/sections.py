@@ -42,6 +42,7 @@ class Section(BaseModel):
 
 
 Precision = Literal["float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
 PositiveInt = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
@@ -60,12 +61,18 @@ class Engine(Section):
     tensor_parallel: PositiveInt = Field(default=1, description="Devices that share one copy of the model (vllm).")
     data_parallel: PositiveInt = Field(default=1, description="Copies of the model side by side (vllm).")
     memory_share: float = Field(default=0.85, gt=0, lt=1, description="Of each device's memory, for vllm to take.")
+    python: str | None = Field(
+        default=None, description="Interpreter of an environment with vLLM; else .venv-vllm beside the own one (vllm)."
+    )
     url: str | None = Field(default=None, description="Of a running vLLM server, as http://host:8000/v1 (server).")
     served_name: str | None = Field(default=None, description="Which of the server's models, if it has several.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        fields = {"vllm": ("tensor_parallel", "data_parallel", "memory_share"), "server": ("url", "served_name")}
+        fields = {
+            "vllm": ("tensor_parallel", "data_parallel", "memory_share", "python"),
+            "server": ("url", "served_name"),
+        }
         for kind, names in fields.items():
             if kind != self.kind and (changed := self.changed(*names)):
                 raise ValueError(f"{changed[0]} has no effect with kind '{self.kind}': remove it, or use kind '{kind}'")
@@ -441,7 +448,7 @@ class Evaluation(Section):
 class Runtime(Section):
     """Where and how fast; nothing here enters an identity, but bits depend on ``threads``."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     threads: PositiveInt | None = Field(default=None, description="CPU threads a process; torch's choice if not set.")
     accelerate: str | None = Field(
         default=None, description="Train on several devices: an accelerate configuration file, see recipes/accelerate/."
@@ -534,6 +541,11 @@ class Recipe(Section):
         if self.data.source == "tiny" and self.teacher.privileged:
             raise ValueError("teacher.privileged needs problems with reference solutions; the tiny world has none")
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """All settings but those that only say where and how fast: ``runtime`` and each ``engine.python``."""
+        python = {"engine": {"python"}}
+        return self.model_dump(mode="json", exclude={"runtime": True, "student": python, "teacher": python})
 
     def weights_of(self, arm: Arm) -> Weights:
         """The settings of an arm's weights: the recipe's, with the arm's own exponents if it has any."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paced.config import Data, Decontamination, Runtime
+from paced.config.stages import PrepareConfig
 from paced.data.cleaning import KINDS, clean
 from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
@@ -19,10 +20,10 @@ from paced.data.prompts import choice_prompt, continuations
 from paced.data.rows import identity, local
 from paced.data.shelf import Shelf
 from paced.errors import DataError
-from paced.stage import Job, Spec
+from paced.stage import Job, Spec, spec_of
 from paced.storage.artifacts import Ref, open_file
 from paced.storage.identity import digest, short
-from paced.storage.tables import PROBLEMS, QUESTIONS
+from paced.storage.tables import PROBLEMS, QUESTIONS, ProblemRow
 from paced.tiny.world import tasks
 
 
@@ -53,12 +54,8 @@ def prepare_spec(
     settings = data.model_copy(
         update={"path": "file" if data.path else None, "seed": seed if data.seed is None else data.seed}
     )
-    config = {
-        "data": settings.model_dump(mode="json"),
-        "split": split,
-        "decontamination": decontamination and decontamination.model_dump(),
-    }
-    return Spec(stage="prepare", home=home, config=config, inputs=inputs, runtime=runtime)
+    config = PrepareConfig(data=settings, split=split, decontamination=decontamination)
+    return spec_of(config, home=home, inputs=inputs, runtime=runtime)
 
 
 def prepare(job: Job) -> None:
@@ -67,17 +64,13 @@ def prepare(job: Job) -> None:
     Files: problems.parquet; rejected.json, what was left out (where, kind, reason); cleaning.json, the counts; of a
     benchmark questions.parquet, every question of the file, for training problems to be kept apart from.
     """
-    data = Data.model_validate(job.spec.config["data"])
-    split: str = job.spec.config["split"]
-    wish: Any = job.spec.config["decontamination"]  # None for a benchmark
-    decontamination = Decontamination.model_validate(wish) if wish is not None else None
+    config = PrepareConfig.model_validate(job.spec.config)
+    data, decontamination = config.data, config.decontamination
     excluded = {
-        name.partition("/")[2]: job.table(name, "questions.parquet")["question"].tolist()
-        for name in job.spec.inputs
-        if name.startswith("exclude/")
+        name: job.table(f"exclude/{name}", "questions.parquet")["question"].tolist() for name in job.inputs("exclude")
     }
     found = _generated(job, data, excluded) if data.generated else _cleaned(job, data, decontamination, excluded)
-    job.write("problems.parquet", (_row(data, split, p, found.examples) for p in found.problems), PROBLEMS)
+    job.write("problems.parquet", (_row(data, config.split, p, found.examples) for p in found.problems), PROBLEMS)
     written = job.files[-1].rows or 0
     if decontamination is None:
         job.write("questions.parquet", ({"question": q} for q in found.questions), QUESTIONS)
@@ -192,7 +185,7 @@ WORDS: dict[str, str] = dict(
 )
 
 
-def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None, Sequence[Problem]]) -> dict[str, Any]:
+def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None, Sequence[Problem]]) -> ProblemRow:
     if problem.choices:
         prompt = choice_prompt(problem, examples.get(problem.subject, [])[: data.shots], data.score, data.chat)
     else:
@@ -212,7 +205,7 @@ def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None,
     }
 
 
-def problems_of(ref: Ref) -> list[dict[str, Any]]:
+def problems_of(ref: Ref) -> list[ProblemRow]:
     """The rows of a problems artifact, in order."""
     import pyarrow.parquet as pq
 

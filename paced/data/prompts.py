@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from paced.data.layouts import LETTERS, Problem
 from paced.errors import DataError
+from paced.storage.tables import ProblemRow
 
 PRIVILEGED = """{content}
 
@@ -16,7 +17,7 @@ For your eyes only, here is a reference solution:
 Now solve the problem in your own words, as if you had not seen the reference solution."""
 
 
-def messages_of(problem: dict[str, Any], privileged: bool) -> str:
+def messages_of(problem: ProblemRow, privileged: bool) -> str:
     """Chat messages, as JSON, that a model reads for a row of the problems table.
 
     Raises:

@@ -7,7 +7,6 @@ memory is bounded by problems x K, and what is computed is kept part by part: a 
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from paced.config import Model, Weights
+from paced.config.stages import DiagnoseConfig, WeightsConfig
 from paced.diagnosis.snr import bins_of, diagnosis
-from paced.distill.objectives import Learning, Objective, make_objective
+from paced.distill.objectives import Objective, make_objective
 from paced.distill.student import Student, coefficients, recompute_activations
 from paced.errors import DataError
 from paced.models import Tokenizer, device_of, load_model
@@ -24,21 +24,10 @@ from paced.sampling.sampler import model_folder
 from paced.stage import Job
 from paced.statistics import Array
 from paced.storage.tables import GRADIENTS
-from paced.weighting import Config as Weighting
 from paced.weighting import raw_weights
 
 CHUNK = 1 << 20  # coordinates whose cells exist at once
 MOST_BINS = 20
-
-
-class Config(Learning):
-    """Identity-relevant configuration of the stage; ``samples`` is the G behind the pass rates."""
-
-    reduction: Literal["sequence", "token"]
-    gradient_checkpointing: bool
-    samples: int
-    weights: Weights
-    dimensions: int = 2048
 
 
 class Sketch:
@@ -75,7 +64,7 @@ def diagnose(job: Job) -> None:
     Raises:
         DataError: no two problems of equal pass rate have a gradient.
     """
-    config = Config.model_validate(job.spec.config)
+    config = DiagnoseConfig.model_validate(job.spec.config)
     device = device_of(job.runtime)
     folder = model_folder(job.input("model"))
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
@@ -146,7 +135,7 @@ def weightings(settings: Weights, bins: int) -> dict[str, Array]:
     """The weights, before they are scaled, that each scheme gives the pass rates k / bins."""
     right = np.arange(bins + 1.0)
     schemes = ("uniform", "hard_filter", "beta")
-    return {s: raw_weights(right, bins - right, Weighting(scheme=s, weights=settings)) for s in schemes}
+    return {s: raw_weights(right, bins - right, WeightsConfig(scheme=s, weights=settings)) for s in schemes}
 
 
 def keep(path: Path, tensors: dict[str, Tensor]) -> None:

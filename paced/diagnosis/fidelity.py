@@ -24,6 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from paced.config import Recipe
+from paced.config.label import Label
 from paced.errors import ConfigError
 from paced.losses import bucketed, exact, forward_kl
 from paced.losses.targets import ENTRIES, Sparse, decode, joined, sparse
@@ -31,7 +32,7 @@ from paced.models import Tokenizer, device_of, load_model, projection, response_
 from paced.report import read
 from paced.storage.identity import model_identity
 from paced.storage.store import Collection, write_table
-from paced.storage.tables import TARGETS
+from paced.storage.tables import TARGETS, Row
 
 CHUNK = 64  # positions whose distributions exist at once
 
@@ -105,7 +106,7 @@ class Line(NamedTuple):
     bytes: int
 
 
-class Sample(NamedTuple):
+class StoredAnswer(NamedTuple):
     """An answer: what the student and the teacher read before it, its tokens, and what is stored of it."""
 
     prompt: Sequence[int]
@@ -116,7 +117,7 @@ class Sample(NamedTuple):
 
 @torch.inference_mode()
 def compare(
-    student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: int, samples: Sequence[Sample],
+    student: PreTrainedModel, teacher: PreTrainedModel, vocabulary: int, samples: Sequence[StoredAnswer],
     encodings: Mapping[str, Encoding],
 ) -> list[Line]:  # fmt: skip
     """Encode the teacher's distributions in several ways, and say what each loses and costs."""
@@ -191,15 +192,15 @@ def report(run: Path, tokens: int) -> Report:
     tokenizer = Tokenizer(Path(student.path), student.trust_remote_code, recipe.thinking)
     collection = Collection(run.absolute().parent.parent, "targets", about, TARGETS, tokenizer.token_map)
 
-    answers: list[dict[str, Any]] = pq.read_table(stage.file("answers.parquet")).to_pylist()
+    answers: list[Row] = pq.read_table(stage.file("answers.parquet")).to_pylist()
     shuffled = random.Random(0).sample(answers, len(answers))
     before = itertools.accumulate((answer["tokens"] for answer in shuffled), initial=0)
     some = [answer for answer, position in zip(shuffled, before, strict=False) if position < tokens]
     pairs = [(a["target_key"], a["part"]) for a in sorted(some, key=lambda a: (a["part"], a["target_key"]))]
-    problems = pq.read_table(made[f"{stage.entry.seed}/prepare"].file("problems.parquet"))
+    problems = pq.read_table(made[Label(seed=stage.entry.seed, step="prepare")].file("problems.parquet"))
     prompts: dict[str, str] = {row["problem_id"]: row["prompt"] for row in problems.to_pylist()}
     samples = [
-        Sample(
+        StoredAnswer(
             tokenizer.prompt(prompts[row["problem_id"]]), row["prompt_ids"], row["response_ids"],
             Sparse(*(np.asarray(row[name], kind) for name, kind in ENTRIES.items())),
         )
@@ -219,7 +220,7 @@ def report(run: Path, tokens: int) -> Report:
     return Report(collection.folder, len(answers), sum(a["tokens"] for a in answers), disk, len(samples), lines)
 
 
-def told(found: Report) -> str:
+def fidelity_table(found: Report) -> str:
     """The report as a table for people."""
     lines = [
         f"{found.answers:,} answers, {found.positions:,} positions, {found.bytes / found.positions:.1f} bytes a "

@@ -30,9 +30,9 @@ class State:
         result: dict[str, Tensor] = {"rng": torch.get_rng_state()}
 
         def keep(name: str, value: Tensor) -> None:
-            value = sharding.whole(value)
+            value = sharding.full_tensor(value)
             if sharding.rank() == 0:
-                result[name] = value.contiguous() if sharding.processes() == 1 else value.cpu()
+                result[name] = value.contiguous() if sharding.world_size() == 1 else value.cpu()
 
         for name, parameter in self.parameters.items():
             if weights:
@@ -50,7 +50,7 @@ class State:
                 result[plain] = buffer.cpu()
         for name, parameter in self.model.named_parameters():
             if plain := lora.plain(name):
-                value, own = sharding.whole(parameter.detach()), lora.added(self.model, name)
+                value, own = sharding.full_tensor(parameter.detach()), lora.added(self.model, name)
                 if sharding.rank() == 0:
                     result[plain] = (value if own is None else value.float() + own).to("cpu", dtype)
         return result
@@ -62,13 +62,13 @@ class State:
             torch.set_rng_state(stored.get_tensor("rng"))
             for name, parameter in self.parameters.items():
                 if f"weight.{name}" in names:
-                    parameter.data.copy_(sharding.like(stored.get_tensor(f"weight.{name}"), parameter.data))
+                    parameter.data.copy_(sharding.sharded_like(stored.get_tensor(f"weight.{name}"), parameter.data))
                 if f"step.{name}" not in names:  # it has never had a gradient
                     continue
                 self.optimizer.state[parameter] = {
                     "step": stored.get_tensor(f"step.{name}").clone(),  # else the file stays open
                     **{
-                        key: sharding.like(stored.get_tensor(f"{key}.{name}"), parameter.data)
+                        key: sharding.sharded_like(stored.get_tensor(f"{key}.{name}"), parameter.data)
                         for key in ("exp_avg", "exp_avg_sq")
                     },
                 }
@@ -89,7 +89,7 @@ def save_checkpoint(work: Path, state: State, step: int, lines: list[str]) -> No
         temporary.rename(final)
         for old in sorted(work.glob("checkpoint-*"))[:-1]:
             shutil.rmtree(old)
-    sharding.meet()
+    sharding.barrier()
 
 
 def save_model(model: PreTrainedModel, weights: dict[str, Tensor], source: Path, target: Path) -> None:

@@ -4,11 +4,11 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from paced.errors import ERRORS, ConfigError, EngineError, Stopped
+from paced.events import ErrorEvent
 from paced.stage import Job
 
 
@@ -46,7 +46,7 @@ def launch(job: Job, configuration: Path) -> None:
     done.unlink(missing_ok=True)
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(configuration)]
     command += ["--module", "paced.distill.worker", str(spec)]
-    first: dict[str, Any] = {}
+    first: ErrorEvent | None = None
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as launched:
         assert launched.stdout
         try:

@@ -8,7 +8,7 @@ import functools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,18 +16,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from paced.config import Loss as LossName
-from paced.config import Model, Precision
+from paced.config import Model
+from paced.config.stages import LearningConfig
 from paced.data.prompts import messages_of
 from paced.errors import DataError
 from paced.losses import LOSSES, Divergence, Loss, Projection, TeacherLogits, bucketed, exact, jsd
 from paced.losses.targets import FLAT, Packed, decode, pack
 from paced.models import Tokenizer, load_model, projection, response_hidden, same_tokens
-from paced.models.sharding import loading, meet, rank, shard
+from paced.models.sharding import barrier, loading_device, rank, shard
 from paced.sampling.rollouts import kept_problems
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
@@ -36,24 +35,7 @@ from paced.storage.store import Collection
 from paced.storage.tables import SAMPLES, TARGETS
 
 
-class Learning(BaseModel):
-    """What a training step minimises, identity-relevant: ``loss`` is formed at ``temperature``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    objective: Literal["forward", "reverse"]
-    loss: LossName
-    jsd_share: float | None
-    temperature: float
-    seed: int
-    dtype: Precision
-    teacher_dtype: Precision
-    privileged: bool = False
-    thinking: bool | None = None
-    trust_remote_code: bool = False
-    teacher_trust_remote_code: bool = False
-
-
-class Sample(NamedTuple):
+class TrainingSample(NamedTuple):
     """One sequence of a step: what the student reads, what it is trained on, what its problem weighs."""
 
     prompt: list[int]
@@ -76,9 +58,9 @@ class Objective(Protocol):
 
     def has(self, item: int) -> bool: ...
 
-    def sample(self, item: int, epoch: int) -> Sample: ...
+    def sample(self, item: int, epoch: int) -> TrainingSample: ...
 
-    def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence: ...
+    def divergence(self, samples: Sequence[TrainingSample], shift: int = 0) -> Divergence: ...
 
 
 class Forward:
@@ -96,7 +78,7 @@ class Forward:
         self._ids, items, numbers, pairs = answered(job)
         if rank() == 0:
             pack(scratch, targets(job, collection, tokenizer, pairs, self._ids[items], scratch))
-        meet()
+        barrier()
         self._packed = Packed(scratch)
         self.population = len(self._ids)
         # An item's answers, in their order, are _places[_ends[item] : _ends[item + 1]].
@@ -112,13 +94,13 @@ class Forward:
     def has(self, item: int) -> bool:
         return True
 
-    def sample(self, item: int, epoch: int) -> Sample:
+    def sample(self, item: int, epoch: int) -> TrainingSample:
         first, end = self._ends[item], self._ends[item + 1]
         place = int(self._places[first + epoch % (end - first)])
         prompt, response = (self._packed.ids(name, place) for name in ("prompt_ids", "response_ids"))
-        return Sample(prompt, response, float(self._weights[item]), place)
+        return TrainingSample(prompt, response, float(self._weights[item]), place)
 
-    def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
+    def divergence(self, samples: Sequence[TrainingSample], shift: int = 0) -> Divergence:
         ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)
         ids = (ids + shift) % self._size
         return lambda logits, rows: bucketed(self._loss, logits, ids[rows], logprobs[rows], tail[rows], self._floor)
@@ -209,7 +191,7 @@ def places(ids: NDArray[np.bytes_], among: NDArray[np.bytes_]) -> NDArray[np.int
     return found
 
 
-class Teacher(nn.Module):
+class ResidentTeacher(nn.Module):
     """The frozen teacher of the reverse objective."""
 
     def __init__(self, model: PreTrainedModel, size: int, temperature: float):
@@ -238,8 +220,8 @@ class Reverse:
     ):  # fmt: skip
         folder = Path(teacher.path)
         same_tokens(tokenizer, Tokenizer(folder, teacher.trust_remote_code))
-        model = load_model(folder, teacher, loading(device))
-        self._loss, self._teacher = loss, Teacher(model, tokenizer.size, temperature)
+        model = load_model(folder, teacher, loading_device(device))
+        self._loss, self._teacher = loss, ResidentTeacher(model, tokenizer.size, temperature)
         shard(self._teacher, model, device, gather_once=True)
         table = job.table("rollouts", "rollouts.parquet")
         table = table[(table["finish"] != "error") & ~table["problem_id"].duplicated()]
@@ -262,13 +244,13 @@ class Reverse:
     def has(self, item: int) -> bool:
         return self._responses[item] is not None
 
-    def sample(self, item: int, epoch: int) -> Sample:
+    def sample(self, item: int, epoch: int) -> TrainingSample:
         response = self._responses[item]
         if response is None:
             raise DataError("a drawn problem has no sample of the student: its sampler failed; run the stage again")
-        return Sample(self._prompts[item], response, self._weights[item], item)
+        return TrainingSample(self._prompts[item], response, self._weights[item], item)
 
-    def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
+    def divergence(self, samples: Sequence[TrainingSample], shift: int = 0) -> Divergence:
         hidden, head = self._teacher([self._contexts[s.place] for s in samples], [s.response for s in samples])
 
         teacher = TeacherLogits(hidden, head, shift)
@@ -276,7 +258,7 @@ class Reverse:
 
 
 def make_objective(
-    job: Job, config: Learning, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device
+    job: Job, config: LearningConfig, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device
 ) -> Forward | Reverse:
     """The objective that the configuration names, over the problems of positive weight."""
     loss = LOSSES[config.loss] if config.jsd_share is None else functools.partial(jsd, share=config.jsd_share)

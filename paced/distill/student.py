@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from paced.config import Precision
-from paced.distill.objectives import Objective, Sample
+from paced.distill.objectives import Objective, TrainingSample
 from paced.errors import EngineError
 from paced.losses import Divergence, fused_loss
 from paced.models import DTYPES, projection, response_hidden
@@ -24,7 +24,9 @@ class Student(nn.Module):
         super().__init__()
         self.model, self.size, self.dtype, self.temperature = model, size, DTYPES[precision], temperature
 
-    def forward(self, samples: Sequence[Sample], shares: Tensor, divergence: Divergence) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, samples: Sequence[TrainingSample], shares: Tensor, divergence: Divergence
+    ) -> tuple[Tensor, Tensor]:
         """The weighted sum of the divergence over response tokens, and its value at each (paced.losses.fused_loss)."""
         device = shares.device.type
         # Without its cache: each weight is used once, and a copy of each would live until the forward pass ends.
@@ -49,7 +51,7 @@ def recompute_activations(model: PreTrainedModel) -> None:
             module.attention_dropout = 0.0  # pyright: ignore[reportArgumentType]
 
 
-def coefficients(samples: Sequence[Sample], denominator: float, reduction: str) -> list[float]:
+def coefficients(samples: Sequence[TrainingSample], denominator: float, reduction: str) -> list[float]:
     """What each response token counts: w / denominator (token), or w / (length * denominator) (sequence). [N]."""
     return [
         s.weight / denominator / (len(s.response) if reduction == "sequence" else 1)
@@ -58,12 +60,12 @@ def coefficients(samples: Sequence[Sample], denominator: float, reduction: str) 
     ]
 
 
-def denominator(samples: Sequence[Sample], reduction: str) -> float:
+def denominator(samples: Sequence[TrainingSample], reduction: str) -> float:
     """One number for the whole optimizer step: the sequences in it, or the sum of w over its tokens."""
     return float(len(samples)) if reduction == "sequence" else sum(s.weight * len(s.response) for s in samples)
 
 
-def canary(student: Student, objective: Objective, samples: Sequence[Sample], device: torch.device) -> None:
+def canary(student: Student, objective: Objective, samples: Sequence[TrainingSample], device: torch.device) -> None:
     """Before the first step: other teacher distributions must give another loss, else nothing would be learnt.
 
     Raises:

@@ -5,12 +5,10 @@ with the student's tokenizer, whose token->id map must be the teacher's.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
-from paced.config import Answers, Model, Precision
+from paced.config.stages import TeacherConfig
 from paced.errors import DataError
 from paced.losses.targets import ENTRIES, Sparse, encode, joined
 from paced.models import Tokenizer, projection, same_tokens
@@ -19,20 +17,7 @@ from paced.sampling.rollouts import kept_problems
 from paced.sampling.sampler import Sampler, by_problem, model_folder
 from paced.stage import Job
 from paced.storage.store import Collection, Writer, sample_key
-from paced.storage.tables import ANSWERS, TARGETS
-
-
-class Config(BaseModel):
-    """Identity-relevant configuration of the stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    answers: Answers
-    seed: int
-    dtype: Precision
-    privileged: bool = False
-    thinking: bool | None = None
-    trust_remote_code: bool = False
-    student_trust_remote_code: bool = False
+from paced.storage.tables import ANSWERS, TARGETS, Row
 
 
 class Scorer:
@@ -42,7 +27,7 @@ class Scorer:
     is scored in a forward pass.
     """
 
-    def __init__(self, job: Job, sampler: Sampler, config: Config):
+    def __init__(self, job: Job, sampler: Sampler, config: TeacherConfig):
         self.job, self.sampler, self.answers = job, sampler, config.answers
         self.about = {
             "model": sampler.about["model"],
@@ -54,21 +39,18 @@ class Scorer:
             self.about["capture"] = sampler.config.engine.kind
             sampler.capture = self.capture
         self.collection = Collection(job.home, "targets", self.about, TARGETS, sampler.tokenizer.token_map)
-        self.writer, self.scored = Writer(self.collection), set[str]()
+        self.writer, self.scored = Writer(self.collection), 0
         job.resources.callback(self.writer.close)
 
-    def key(self, row: dict[str, Any]) -> str:
+    def key(self, row: Row) -> str:
         return sample_key(**self.about, prompt=row["prompt_ids"], response=row["response_ids"])
 
-    def ensure(self, rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+    def ensure(self, rows: Sequence[Row], keys: Sequence[str]) -> None:
         """Score what is not there; ``rows`` are graded samples with their token ids."""
-        index = self.collection.refresh()
-        missing = {k: r for k, r in zip(keys, rows, strict=True) if k not in index and k not in self.scored}
-        if missing:
-            self.writer.write(self._score(missing))
-            self.scored |= missing.keys()
+        wanted = {key: (key, row) for key, row in zip(keys, rows, strict=True)}
+        self.scored += self.collection.ensure(wanted, self._score, self.writer)
 
-    def capture(self, rows: list[dict[str, Any]], targets: list[Sparse | None]) -> None:
+    def capture(self, rows: list[Row], targets: list[Sparse | None]) -> None:
         """Commit what the engine told of samples that it has just drawn."""
         known = {self.key(r): (r, t) for r, t in zip(rows, targets, strict=True) if t is not None}
         if known:
@@ -80,14 +62,14 @@ class Scorer:
         return self.collection.refresh()
 
     @torch.inference_mode()
-    def _score(self, missing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    def _score(self, missing: Sequence[tuple[str, Row]]) -> list[Row]:
+        """Rows of the store for keys and graded samples."""
         model = self.sampler.model
         head = projection(model, self.sampler.tokenizer.size)
-        result: dict[str, dict[str, Any]] = {}
-        keys = list(missing)
-        sequences = [(missing[k]["prompt_ids"], missing[k]["response_ids"]) for k in keys]
+        result: dict[int, Row] = {}
+        sequences = [(row["prompt_ids"], row["response_ids"]) for _, row in missing]
         for batch, hidden in scored(model, sequences):
-            rows = [missing[keys[i]] for i in batch]
+            rows = [missing[i][1] for i in batch]
             taken = torch.tensor([t for r in rows for t in r["response_ids"]], device=hidden.device)
             flat = joined(
                 [
@@ -102,12 +84,12 @@ class Scorer:
                 entries = slice(entry, entry + int(count.sum()))
                 own = slice(position, position + n)
                 sparse = Sparse(count, flat.ids[entries], flat.logprobs[entries], flat.tail[own])
-                result[keys[i]] = row_of(keys[i], row, sparse)
+                result[i] = row_of(missing[i][0], row, sparse)
                 position, entry = position + n, entries.stop
-        return [result[key] for key in keys]
+        return [result[i] for i in range(len(missing))]
 
 
-def row_of(key: str, sample: dict[str, Any], sparse: Sparse) -> dict[str, Any]:
+def row_of(key: str, sample: Row, sparse: Sparse) -> Row:
     """The row of the target store for a sample."""
     names = ("problem_id", "sample_index", "prompt_ids", "response_ids", "response")
     return {"sample_key": key, **{name: sample[name] for name in names}, **dict(zip(ENTRIES, sparse, strict=True))}
@@ -120,12 +102,12 @@ def teacher(job: Job) -> None:
         ConfigError: the two models' token maps differ.
         DataError: no answer was kept.
     """
-    config = Config.model_validate(job.spec.config)
+    config = TeacherConfig.model_validate(job.spec.config)
     answers = config.answers
     ref = job.input("teacher")
     tokenizer = Tokenizer(model_folder(job.input("student")), config.student_trust_remote_code, config.thinking)
     same_tokens(tokenizer, Tokenizer(model_folder(ref), config.trust_remote_code))
-    model = Model(path=str(model_folder(ref)), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+    model = config.model(model_folder(ref))
     floor = answers.floor if answers.capture else None
     sampler = Sampler(job, ref, model, tokenizer, answers.sampling, config.seed, config.privileged, floor)
     scorer = Scorer(job, sampler, config)
@@ -133,7 +115,7 @@ def teacher(job: Job) -> None:
     wanted = sampler.wanted(kept_problems(job), answers.samples)
     places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
 
-    table: list[dict[str, Any]] = []
+    table: list[Row] = []
     generated = done = 0
     for part in by_problem(wanted, job.runtime.part_problems):
         graded = list(sampler.graded(part, [places[w.key] for w in part], ("prompt_ids", "response_ids")))
@@ -160,6 +142,6 @@ def teacher(job: Job) -> None:
         "teacher_tokens": generated,
         "tokens": positions,
         "wrong": len(wanted) - len(table),
-        "scored": len(scorer.scored),
+        "scored": scorer.scored,
     }
     job.log(f"{len(table)} of {len(wanted)} answers kept, {positions} target positions")

@@ -18,28 +18,15 @@ from torch import nn
 
 from paced.batching import draws, micro_batches
 from paced.config import Model, Training
+from paced.config.stages import TrainConfig
 from paced.distill import launch
 from paced.distill.checkpoints import State, save_checkpoint, save_model
-from paced.distill.objectives import Learning, make_objective
+from paced.distill.objectives import TrainingSample, make_objective
 from paced.distill.student import Student, canary, coefficients, denominator, recompute_activations
 from paced.errors import EngineError
 from paced.models import DTYPES, Tokenizer, device_of, layers, load_model, lora, sharding
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
-
-
-class Config(Learning):
-    """Identity-relevant configuration of the stage.
-
-    ``start`` is the first step under the arm's one schedule of ``training.steps``, ``draw_start`` the first draw of
-    this objective; ``more`` says that another training stage follows, which needs fp32 weights and the moments.
-    """
-
-    steps: int
-    start: int
-    draw_start: int
-    more: bool
-    training: Training
 
 
 def learning_rate(step: int, training: Training) -> float:
@@ -71,107 +58,166 @@ def train(job: Job) -> None:
     """
     if job.runtime.accelerate:
         return launch.launch(job, Path(job.runtime.accelerate))
-    config = Config.model_validate(job.spec.config)
+    trainer = Trainer(job, TrainConfig.model_validate(job.spec.config))
+    trainer.run()
+    trainer.store()
+
+
+class Trainer:
+    """One training stage in this process, alone or one of several.
+
+    Attributes:
+        lines: the metrics of each step done, as lines of JSON.
+    """
+
+    def __init__(self, job: Job, config: TrainConfig):
+        self.job, self.config = job, config
+        # The others wait while the first process packs targets and writes checkpoints, which may be long.
+        patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=6))
+        self.device = Accelerator(cpu=device_of(job.runtime).type == "cpu", kwargs_handlers=[patient]).device
+        torch.manual_seed(config.seed)
+        self.source = model_folder(job.input("model"))
+        tokenizer = Tokenizer(self.source, config.trust_remote_code, config.thinking)
+        self.earlier = job.input("state").folder / "state.safetensors" if "state" in job.spec.inputs else None
+        self.student = trainable_student(self.source, config, tokenizer.size, self.device, self.earlier)
+        self.parameters = [p for p in self.student.model.parameters() if p.requires_grad]
+        training = config.training
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
+        )
+        self.state = State(self.student.model, self.optimizer)
+        weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
+        self.objective = make_objective(job, config, tokenizer, weights, self.device)
+        self.lines: list[str] = []
+
+    def run(self) -> None:
+        """Every step that is not done yet, with a checkpoint now and then."""
+        job, config = self.job, self.config
+        for step in range(self._resume(), config.steps):
+            metrics = self._step(step)
+            number = config.start + step + 1
+            self.lines.append(json.dumps({"step": number, **metrics}) + "\n")
+            job.metric(number, metrics)
+            if (step + 1) % job.runtime.checkpoint_every == 0 and step + 1 < config.steps:
+                save_checkpoint(job.work, self.state, step + 1, self.lines)
+            job.progress(step + 1, config.steps, f"steps on {config.loss}")
+        tokens = sum(json.loads(line)["tokens"] for line in self.lines)
+        job.counts |= {"steps": config.steps, "tokens": tokens, "problems": self.objective.population}
+
+    def _resume(self) -> int:
+        """Restore the newest checkpoint, or else the state of the stage before; returns how many steps are done."""
+        checkpoints = sorted(self.job.work.glob("checkpoint-*"))
+        if not checkpoints:
+            if self.earlier:
+                self.state.restore(self.earlier)
+            return 0
+        done = int(checkpoints[-1].name.rpartition("-")[2])
+        self.state.restore(checkpoints[-1] / "state.safetensors")
+        self.lines = (checkpoints[-1] / "metrics.jsonl").read_text().splitlines(keepends=True)
+        self.job.log(f"resuming at step {done} of {self.config.steps}")
+        return done
+
+    def _samples(self, step: int) -> list[TrainingSample]:
+        """What a step learns from; it depends on the seed and the step alone."""
+        batch, start = self.config.training.batch, self.config.draw_start
+        items = draws(self.objective.population, self.config.seed, start + step * batch, batch)
+        return [self.objective.sample(item, epoch) for item, epoch in items]
+
+    def _step(self, step: int) -> dict[str, float]:
+        """One step of AdamW on the weighted divergence of its samples; returns its metrics."""
+        config, training, samples = self.config, self.config.training, self._samples(step)
+        loss, divergence = self._gradients(samples, first=step == 0)
+        norm = float(sharding.full_tensor(nn.utils.clip_grad_norm_(self.parameters, training.clip)))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise not_finite(self.job.work, loss, norm, config.start + step + 1)
+        rate = learning_rate(config.start + step, training)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        tokens = sum(len(s.response) for s in samples)
+        return {
+            "loss": loss,
+            "kl_per_token": divergence / tokens,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "mean_weight": sum(s.weight for s in samples) / len(samples),
+            "tokens": tokens,
+        }
+
+    def _gradients(self, samples: Sequence[TrainingSample], first: bool) -> tuple[float, float]:
+        """Gradients of a step's loss, micro-batch by micro-batch; returns loss and summed divergence of all processes.
+
+        Raises:
+            EngineError: at the ``first`` step, the loss does not depend on the teacher's distributions.
+        """
+        reduction = self.config.training.reduction
+        whole = denominator(samples, reduction)
+        lengths = [len(s.prompt) + len(s.response) for s in samples]
+        batches = list(micro_batches(lengths, self.config.training.micro_batch_tokens))
+        if first:
+            canary(self.student, self.objective, [samples[i] for i in batches[0]], self.device)
+        sums = {"loss": 0.0, "divergence": 0.0}
+        for batch, counts in shares(batches, sharding.rank(), sharding.world_size()):
+            chosen = [samples[i] for i in batch]
+            coefficient = torch.tensor(coefficients(chosen, whole, reduction), device=self.device) * counts
+            loss, values = self.student(chosen, coefficient, self.objective.divergence(chosen))
+            loss.backward()
+            sums["loss"] += loss.item()
+            sums["divergence"] += values.double().sum().item() * counts
+        sums = sharding.all_reduce_sum(sums, self.device)
+        return sums["loss"], sums["divergence"]
+
+    def store(self) -> None:
+        """Write the artifact's files; every process must call it, and the first one writes."""
+        job, more = self.job, self.config.more
+        kept = self.state.tensors(weights=self.config.training.lora_rank > 0) if more else {}
+        weights = self.state.weights(DTYPES["float32" if more else self.config.dtype])
+        if sharding.rank() != 0:
+            return
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / "metrics.jsonl").write_text("".join(self.lines))
+        job.add("metrics.jsonl")
+        if more:
+            save_file(kept, job.folder / "state.safetensors")
+            job.add("state.safetensors")
+        save_model(self.student.model, weights, self.source, job.folder / "model")
+        for file in sorted((job.folder / "model").iterdir()):
+            job.add(f"model/{file.name}")
+
+
+def trainable_student(
+    folder: Path, config: TrainConfig, vocabulary: int, device: torch.device, earlier: Path | None
+) -> Student:
+    """The student ready to be trained: adapted, checkpointed, compiled and sharded as the configuration says.
+
+    Args:
+        vocabulary: ids the tokenizer knows.
+        earlier: state of the training stage before; its adapters go on.
+    """
     training = config.training
-    # The others wait while the first process packs targets and writes checkpoints, which may be long.
-    patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=6))
-    device = Accelerator(cpu=device_of(job.runtime).type == "cpu", kwargs_handlers=[patient]).device
-    torch.manual_seed(config.seed)
-    folder = model_folder(job.input("model"))
-    tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
     # Weights are trained in fp32 whatever precision they are computed in: bf16 cannot hold a step of 1e-6.
     full = Model(path=str(folder), trust_remote_code=config.trust_remote_code)
-    before = job.input("state").folder / "state.safetensors" if "state" in job.spec.inputs else None
     if training.lora_rank:
         model = load_model(folder, full, torch.device("cpu"))
-        lora.adapt(model, training.lora_rank, training.adapter_alpha, DTYPES[config.dtype], before)
-        model.to(sharding.loading(device))  # pyright: ignore[reportArgumentType]
+        lora.adapt(model, training.lora_rank, training.adapter_alpha, DTYPES[config.dtype], earlier)
+        model.to(sharding.loading_device(device))  # pyright: ignore[reportArgumentType]
     else:
-        model = load_model(folder, full, sharding.loading(device))
+        model = load_model(folder, full, sharding.loading_device(device))
     if training.gradient_checkpointing:
         recompute_activations(model)
     if training.compile:
         for layer in layers(model):
             layer.compile(dynamic=True)  # for every length at once: what a run computes does not depend on a resume
-    student = Student(model, tokenizer.size, config.dtype, config.temperature)
+    student = Student(model, vocabulary, config.dtype, config.temperature)
     sharding.shard(student, model, device, gather_once=False)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        trained, training.learning_rate, betas=training.betas, weight_decay=training.weight_decay
+    return student
+
+
+def not_finite(work: Path, loss: float, norm: float, step: int) -> EngineError:
+    """The error of a step whose loss or gradient norm is not finite; says which checkpoint is kept."""
+    good = max([0, *(int(c.name.rpartition("-")[2]) for c in work.glob("checkpoint-*"))])
+    kept = f"the checkpoint after {good} steps of this stage is kept" if good else "no checkpoint was made yet"
+    return EngineError(
+        f"loss {loss} and gradient norm {norm} at step {step}: training stopped, {kept}; lower training.learning_rate"
     )
-    state = State(model, optimizer)
-    weighed = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
-    objective = make_objective(job, config, tokenizer, weighed, device)
-
-    first, lines, tokens = 0, list[str](), 0
-    checkpoints = sorted(job.work.glob("checkpoint-*"))
-    if checkpoints:
-        first = int(checkpoints[-1].name.rpartition("-")[2])
-        state.restore(checkpoints[-1] / "state.safetensors")
-        lines = (checkpoints[-1] / "metrics.jsonl").read_text().splitlines(keepends=True)
-        tokens = sum(json.loads(line)["tokens"] for line in lines)
-        job.log(f"resuming at step {first} of {config.steps}")
-    elif before:
-        state.restore(before)
-
-    for step in range(first, config.steps):
-        drawn = draws(objective.population, config.seed, config.draw_start + step * training.batch, training.batch)
-        samples = [objective.sample(item, epoch) for item, epoch in drawn]
-        whole = denominator(samples, training.reduction)
-        sums = {"loss": 0.0, "divergence": 0.0}
-        batches = list(micro_batches([len(s.prompt) + len(s.response) for s in samples], training.micro_batch_tokens))
-        if step == 0:
-            canary(student, objective, [samples[i] for i in batches[0]], device)
-        for batch, counts in shares(batches, sharding.rank(), sharding.processes()):
-            chosen = [samples[i] for i in batch]
-            coefficient = torch.tensor(coefficients(chosen, whole, training.reduction), device=device) * counts
-            loss, values = student(chosen, coefficient, objective.divergence(chosen))
-            loss.backward()
-            sums["loss"] += loss.item()
-            sums["divergence"] += values.double().sum().item() * counts
-        sums = sharding.total(sums, device)
-        norm = float(sharding.whole(nn.utils.clip_grad_norm_(trained, training.clip)))
-        if not (math.isfinite(sums["loss"]) and math.isfinite(norm)):
-            good = max([0, *(int(c.name.rpartition("-")[2]) for c in job.work.glob("checkpoint-*"))])
-            kept = f"the checkpoint after {good} steps of this stage is kept" if good else "no checkpoint was made yet"
-            raise EngineError(
-                f"loss {sums['loss']} and gradient norm {norm} at step {config.start + step + 1}: training stopped, "
-                f"{kept}; lower training.learning_rate"
-            )
-        rate = learning_rate(config.start + step, training)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-        optimizer.zero_grad()
-
-        count = sum(len(s.response) for s in samples)
-        tokens += count
-        metrics = {
-            "loss": sums["loss"],
-            "kl_per_token": sums["divergence"] / count,
-            "gradient_norm": norm,
-            "learning_rate": rate,
-            "mean_weight": sum(s.weight for s in samples) / len(samples),
-            "tokens": count,
-        }
-        lines.append(json.dumps({"step": config.start + step + 1, **metrics}) + "\n")
-        job.metric(config.start + step + 1, metrics)
-        if (step + 1) % job.runtime.checkpoint_every == 0 and step + 1 < config.steps:
-            save_checkpoint(job.work, state, step + 1, lines)
-        job.progress(step + 1, config.steps, f"steps on {config.loss}")
-
-    kept = state.tensors(weights=training.lora_rank > 0) if config.more else {}
-    weights = state.weights(DTYPES["float32" if config.more else config.dtype])
-    if sharding.rank() == 0:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        (job.folder / "metrics.jsonl").write_text("".join(lines))
-        job.add("metrics.jsonl")
-        if config.more:
-            save_file(kept, job.folder / "state.safetensors")
-            job.add("state.safetensors")
-        save_model(model, weights, folder, job.folder / "model")
-        for file in sorted((job.folder / "model").iterdir()):
-            job.add(f"model/{file.name}")
-    job.counts |= {"steps": config.steps, "tokens": tokens, "problems": objective.population}
-
-

@@ -5,10 +5,10 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from paced.__main__ import guarded
 from paced.distill.train import train
+from paced.events import StageEvent
 from paced.models.sharding import rank
 from paced.stage import Job, Spec, emit, peak_memory
 from paced.storage.artifacts import write_json
@@ -26,7 +26,7 @@ def work(path: Path) -> int:
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     first = rank() == 0
 
-    def tell(event: dict[str, Any]) -> None:
+    def tell(event: StageEvent) -> None:
         if first or event["event"] == "error":
             emit(event)
 

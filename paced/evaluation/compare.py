@@ -12,40 +12,28 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from paced.config import Recipe
+from paced.config.label import BASE, Label
+from paced.config.stages import CompareConfig, ComparedBenchmark
 from paced.errors import ConfigError, DataError
 from paced.stage import Job
 from paced.statistics import Array, bootstrap, pass_at_k
 
 Mask = NDArray[np.bool_]
-BASE = "base"  # scored once: its one row stands beside every seed of another arm
 KEY = ["benchmark", "problem_id"]
 DECIMALS = 9  # the last bits of a matrix product depend on the number of threads
 
 
 def is_base(arm: str) -> bool:
-    """Whether an arm is the base student, of one run (``base``) or among those of several (``RUN:base``)."""
+    """Whether an arm is the base student, of one run (``base``) or among those of several (``RUN:base``).
+
+    It is scored once: its one row stands beside every seed of another arm.
+    """
     return arm.rpartition(":")[2] == BASE
 
 
-class Benchmark(BaseModel):
-    """A benchmark's name, and whether it measures forgetting rather than the skill trained for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    name: str
-    retention: bool = False
-
-
-class Config(BaseModel):
-    """Identity-relevant configuration of the stage; ``pairs`` are arm names (a, b), compared as a - b."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    benchmarks: tuple[Benchmark, ...]
-    pairs: tuple[tuple[str, str], ...] = ()
-
-
-class Arm(NamedTuple):
+class ArmScores(NamedTuple):
     """The scores of one arm: [S, N] counts of samples, by problem."""
 
     name: str
@@ -71,6 +59,12 @@ class Arm(NamedTuple):
         return is_base(self.name) and len(self.seeds) == 1
 
 
+def compare_config(recipe: Recipe, pairs: Iterable[tuple[str, str]]) -> CompareConfig:
+    """The comparison of these arms on the benchmarks of a recipe."""
+    benchmarks = (ComparedBenchmark(name=b.name, retention=b.retention) for b in recipe.evaluation.benchmarks)
+    return CompareConfig(benchmarks=tuple(benchmarks), pairs=tuple(pairs))
+
+
 def compare(job: Job) -> None:
     """Inputs: an ``evaluate`` artifact for each ``ARM/SEED``. Files: comparison.json.
 
@@ -78,7 +72,7 @@ def compare(job: Job) -> None:
         ConfigError: a pair names an arm that is no input, or an input's name is not ``ARM/SEED``.
         DataError: arms were scored on different problems, or an arm has no known verdict on a benchmark.
     """
-    config = Config.model_validate(job.spec.config)
+    config = CompareConfig.model_validate(job.spec.config)
     problems, arms = load(job, config)
     retention = problems["benchmark"].isin([b.name for b in config.benchmarks if b.retention]).to_numpy(bool)
     entries: dict[str, dict[str, Any]] = {name: generation(arm, ~retention, arms) for name, arm in arms.items()}
@@ -127,32 +121,35 @@ def intervals(values: dict[tuple[str, ...], Array]) -> dict[tuple[str, ...], dic
     }
 
 
-def load(job: Job, config: Config) -> tuple[pd.DataFrame, dict[str, Arm]]:
+def load(job: Job, config: CompareConfig) -> tuple[pd.DataFrame, dict[str, ArmScores]]:
     """The problems (benchmark, problem_id, level or -1) in their one order, and the arms by name."""
     tables: dict[str, dict[int, pd.DataFrame]] = {}
     first: tuple[str, pd.DataFrame] | None = None
     for name in job.spec.inputs:
-        arm, _, seed = name.rpartition("/")
-        if not arm or not seed.lstrip("-").isdigit():
+        try:
+            label = Label.parse(name)
+        except ValueError:
+            label = Label()
+        if not label.arm or label.seed is None or label.step:
             raise ConfigError(f"input {name} is not named ARM/SEED")
         table = by_problem(job.table(name, "scores.parquet", [*KEY, "level", "tokens", "finish", "verdict"]))
         first = first or (name, table)
         same_problems(*first, name, table)
-        tables.setdefault(arm, {})[int(seed)] = table
+        tables.setdefault(label.arm, {})[label.seed] = table
     if first is None:
         raise ConfigError("compare needs at least one input named ARM/SEED")
     problems = pd.DataFrame(first[1][[*KEY, "level"]])
     scored, listed = set(problems["benchmark"]), {b.name for b in config.benchmarks}
     if scored != listed:
         raise DataError(f"the arms were scored on benchmarks {sorted(scored)}, the comparison lists {sorted(listed)}")
-    arms: dict[str, Arm] = {}
+    arms: dict[str, ArmScores] = {}
     for name in sorted(tables, key=lambda n: (n != BASE, n)):
         seeds = sorted(tables[name])
         counts = {
             column: np.stack([tables[name][seed][column].to_numpy(float) for seed in seeds])
             for column in ("samples", "known", "correct", "truncated", "tokens", "written")
         }
-        arms[name] = Arm(name, seeds, **counts)
+        arms[name] = ArmScores(name, seeds, **counts)
         for benchmark in config.benchmarks:
             if not counts["known"][:, problems["benchmark"] == benchmark.name].any():
                 raise DataError(f"no sample of arm {name} on {benchmark.name} has a known verdict")
@@ -194,7 +191,7 @@ def same_problems(a: str, left: pd.DataFrame, b: str, right: pd.DataFrame) -> No
     )
 
 
-def difference(a: Arm, b: Arm) -> Array:
+def difference(a: ArmScores, b: ArmScores) -> Array:
     """Accuracy of ``a`` minus that of ``b``, [S, N], on the seeds both have; NaN where either has no known verdict.
 
     Raises:
@@ -206,18 +203,18 @@ def difference(a: Arm, b: Arm) -> Array:
     return a.rows(seeds) - b.rows(seeds)
 
 
-def shortest(arms: Iterable[Arm], chosen: Mask) -> int:
+def shortest(arms: Iterable[ArmScores], chosen: Mask) -> int:
     """The k of pass@k: known verdicts that each of the chosen problems with any has in every arm."""
     known = (arm.known[:, chosen] for arm in arms)
     return int(min(k[k > 0].min(initial=np.inf) for k in known))
 
 
-def generation(arm: Arm, chosen: Mask, arms: dict[str, Arm]) -> dict[str, Any]:
+def generation(arm: ArmScores, chosen: Mask, arms: dict[str, ArmScores]) -> dict[str, float]:
     """pass@k, truncated share and mean response length of an arm on the chosen problems; how many verdicts lack."""
     known, correct = arm.known[:, chosen], arm.correct[:, chosen]
     k = shortest(arms.values(), chosen)
     pairs = zip(known[known > 0].astype(int).tolist(), correct[known > 0].astype(int).tolist(), strict=True)
-    found: dict[str, Any] = {
+    found: dict[str, float] = {
         "k": k,
         "pass_at_k": round(float(np.mean([pass_at_k(n, c, k) for n, c in pairs])), DECIMALS),
     }

@@ -13,27 +13,30 @@ from typing import Any, NamedTuple
 import yaml
 
 from paced.config import Recipe
+from paced.config.label import BASE, Label
 from paced.errors import ConfigError, DataError
-from paced.evaluation.compare import BASE
-from paced.stage import Spec
+from paced.evaluation.compare import compare_config
+from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Manifest, Ref, read_manifest, reference
+from paced.storage.runs import ComparisonSummary, RunSummary
+from paced.storage.tables import Row
 
 SETTINGS = ("samples", "sampling", "seed", "thinking", "engine")  # of the stage 'evaluate', for all runs alike
 
 
 class Judged(NamedTuple):
-    """A finished run: its recipe, and by ARM/SEED and of the base the artifact that a student was judged in."""
+    """A finished run: its recipe, and of each student and of the base the artifact that a student was judged in."""
 
     name: str
     recipe: Recipe
-    summary: dict[str, Any]
-    students: dict[str, Ref]
+    summary: RunSummary
+    students: dict[Label, Ref]
     base: Ref
 
     @property
     def arms(self) -> list[str]:
         """Names of what was judged beside the base."""
-        return list(dict.fromkeys(label.partition("/")[0] for label in self.students))
+        return list(dict.fromkeys(label.arm for label in self.students))
 
     @property
     def evaluation(self) -> Manifest:
@@ -53,21 +56,21 @@ def judged(folder: Path) -> Judged:
         ConfigError: the run has not ended well, or a student's scores are gone.
     """
     path = folder / "run.json"
-    record: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"status": "not finished"}
+    record: Row = json.loads(path.read_text()) if path.exists() else {"status": "not finished"}
     if record["status"] != "completed":
         raise ConfigError(f"run {folder.name}: it is {record['status']}; finish it with 'paced run' before comparing")
     recipe = Recipe.model_validate(yaml.safe_load((folder / "recipe.yaml").read_text()))
-    scored: dict[str, Ref] = {}
+    scored: dict[Label, Ref] = {}
     for stage in record["stages"]:
         if stage["stage"] == "evaluate":
             path = Path(stage["path"])
             if not (path / "manifest.json").exists():
                 raise ConfigError(f"run {folder.name}: {path} is gone; 'paced run' with its recipe makes it anew")
-            scored[stage["label"].removesuffix("/evaluate")] = reference(path)
-    if BASE not in scored:
+            scored[Label.parse(stage["label"]).student] = reference(path)
+    if Label(BASE) not in scored:
         raise ConfigError(f"run {folder.name}: no student was judged in it, as in no diagnosis: leave it out")
     summary = json.loads((folder / "summary.json").read_text())
-    return Judged(record["name"], recipe, summary, scored, scored.pop(BASE))
+    return Judged(record["name"], recipe, summary, scored, scored.pop(Label(BASE)))
 
 
 def same_conditions(a: Judged, b: Judged) -> None:
@@ -82,7 +85,10 @@ def same_conditions(a: Judged, b: Judged) -> None:
     for name in sorted((a.benchmarks.keys() | b.benchmarks.keys()) - {"model"}):
         one, other = a.benchmarks.get(name), b.benchmarks.get(name)
         if one != other:
-            found[name] = (told(a, name, b) if one else "missing", told(b, name, a) if other else "missing")
+            found[name] = (
+                benchmark_difference(a, name, b) if one else "missing",
+                benchmark_difference(b, name, a) if other else "missing",
+            )
     found |= {f"evaluation.{f}": (mine.get(f), yours.get(f)) for f in apart}
     kept = [{x.name for x in run.recipe.evaluation.benchmarks if x.retention} for run in (a, b)]
     if kept[0] != kept[1]:
@@ -104,7 +110,7 @@ def settings(evaluation: Manifest) -> dict[str, Any]:
     return found
 
 
-def told(run: Judged, benchmark: str, other: Judged) -> str:
+def benchmark_difference(run: Judged, benchmark: str, other: Judged) -> str:
     """What sets a run's benchmark apart from another's: the recipe's fields, else the problems themselves."""
     found = {
         r.name: next(b.data.model_dump() for b in r.recipe.evaluation.benchmarks if f"benchmark/{b.name}" == benchmark)
@@ -151,18 +157,16 @@ def comparison(folders: Sequence[Path], home: Path) -> tuple[Spec, list[Judged],
         same_conditions(runs[0], other)
     one_base = all([same_base(runs[0], other) for other in runs[1:]])
     paired = all(set(a.recipe.seeds) & set(b.recipe.seeds) for a, b in combinations(runs, 2))
-    inputs: dict[str, Ref] = {f"{BASE}/0": runs[0].base} if one_base else {}
+    inputs: dict[str, Ref] = {str(Label(BASE, 0)): runs[0].base} if one_base else {}
     for run in runs:
         if not one_base:
-            inputs[f"{run.name}:{BASE}/0"] = run.base
-        for label, ref in run.students.items():
-            arm, _, seed = label.partition("/")
-            inputs[f"{run.name}:{arm}/{seed if paired else run.recipe.seeds.index(int(seed))}"] = ref
-    config = {
-        "benchmarks": [{"name": b.name, "retention": b.retention} for b in runs[0].recipe.evaluation.benchmarks],
-        "pairs": [list(pair) for pair in pairs(runs, one_base)],
-    }
-    return Spec(stage="compare", home=str(home), config=config, inputs=inputs), runs, paired
+            inputs[str(Label(f"{run.name}:{BASE}", 0))] = run.base
+        for student, ref in run.students.items():
+            assert student.seed is not None
+            seed = student.seed if paired else run.recipe.seeds.index(student.seed)
+            inputs[str(Label(f"{run.name}:{student.arm}", seed))] = ref
+    config = compare_config(runs[0].recipe, pairs(runs, one_base))
+    return spec_of(config, home=str(home), inputs=inputs), runs, paired
 
 
 def pairs(runs: Sequence[Judged], one_base: bool) -> Iterator[tuple[str, str]]:
@@ -176,12 +180,20 @@ def pairs(runs: Sequence[Judged], one_base: bool) -> Iterator[tuple[str, str]]:
                 yield f"{run.name}:{arm}", f"{before.name}:{other}"
 
 
-def summary_of(name: str, result: dict[str, Any], runs: Sequence[Judged]) -> dict[str, Any]:
+def summary_of(name: str, result: Row, runs: Sequence[Judged]) -> ComparisonSummary:
     """comparison.json as a run's summary is: with what each arm cost in its own run."""
     costs = ("scheme", "schedule", "teacher_tokens", "sampled_tokens", "train_tokens", "steps", "seconds")
-    arms: dict[str, Any] = {}
+    arms: dict[str, Row] = {}
     for arm, scores in result["arms"].items():
         run, _, own = arm.rpartition(":")
         source = next((r for r in runs if r.name == run), runs[0]).summary["arms"][own]
         arms[arm] = scores | {k: source[k] for k in costs if k in source}
-    return {"name": name, "status": "completed", "warnings": [], **result, "arms": arms}
+    benchmarks, comparisons = result["benchmarks"], result["comparisons"]
+    return {
+        "name": name,
+        "status": "completed",
+        "warnings": [],
+        "benchmarks": benchmarks,
+        "arms": arms,
+        "comparisons": comparisons,
+    }

@@ -3,49 +3,28 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-from paced.config import Model, Precision, Sampling
+from paced.config.stages import EvaluateConfig
 from paced.data.problems import problems_of
 from paced.models import Tokenizer
 from paced.sampling.likelihoods import Chooser
 from paced.sampling.sampler import Sampler, model_folder
 from paced.stage import Job
 from paced.statistics import summary
-from paced.storage.tables import SCORES
-
-Row = dict[str, Any]
-
-
-class Config(BaseModel):
-    """Identity-relevant configuration of the stage; ``samples`` by benchmark, where its problems are sampled."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    samples: dict[str, int]
-    sampling: Sampling
-    seed: int
-    dtype: Precision
-    thinking: bool | None = None
-    trust_remote_code: bool = False
+from paced.storage.tables import SCORES, ProblemRow, Row
 
 
 def evaluate(job: Job) -> None:
     """Inputs: model, ``benchmark/NAME`` problem sets. Files: scores.parquet, evaluation.json."""
-    config = Config.model_validate(job.spec.config)
+    config = EvaluateConfig.model_validate(job.spec.config)
     ref = job.input("model")
     folder = model_folder(ref)
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
-    model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
-    sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
+    sampler = Sampler(job, ref, config.model(folder), tokenizer, config.sampling, config.seed)
     about = {key: sampler.about[key] for key in ("model", "dtype", "tokens")}
     chooser = Chooser(job, about, tokenizer, lambda: sampler.model)
     table: list[Row] = []
     result: dict[str, Any] = {}
-    benchmarks = {
-        name.partition("/")[2]: problems_of(job.input(name))
-        for name in sorted(job.spec.inputs)
-        if name.startswith("benchmark/")
-    }
+    benchmarks = {name: problems_of(ref) for name, ref in sorted(job.inputs("benchmark").items())}
     # Sampling first: an engine with memory of its own gives it back before likelihoods need the model here.
     for benchmark in sorted(benchmarks, key=lambda b: (bool(benchmarks[b][0]["choices"]), b)):
         problems = benchmarks[benchmark]
@@ -65,7 +44,7 @@ def evaluate(job: Job) -> None:
     job.counts |= {"samples": len(table), "tokens": sum(r["tokens"] for r in table)}
 
 
-def sampled(sampler: Sampler, problems: Sequence[Row], samples: int, what: str) -> list[Row]:
+def sampled(sampler: Sampler, problems: Sequence[ProblemRow], samples: int, what: str) -> list[Row]:
     """``samples`` graded responses to each problem, with the problem's level and subject."""
     wanted = sampler.wanted(problems, samples)
     graded = sampler.graded(wanted, sampler.ensure(wanted, what))
@@ -75,7 +54,7 @@ def sampled(sampler: Sampler, problems: Sequence[Row], samples: int, what: str) 
     ]
 
 
-def summaries(rows: Sequence[Row], kind: str) -> dict[str, Any]:
+def summaries(rows: Sequence[Row], kind: str) -> dict[str, dict[str, float]]:
     """The summary of each level, or subject, that rows have."""
     values = sorted({r[kind] for r in rows if r[kind] is not None})
     return {str(value): summary([r for r in rows if r[kind] == value]) for value in values}

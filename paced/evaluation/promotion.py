@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
-class Decision(NamedTuple):
+class PromotionDecision(NamedTuple):
     """``figures`` holds difference, low and high of the gain and of retention, as shares."""
 
     promote: bool
@@ -12,7 +12,7 @@ class Decision(NamedTuple):
     figures: dict[str, dict[str, float]]
 
 
-def decide(summary: Mapping[str, Any], arm: str, limit: float | None) -> Decision:
+def decide(summary: Mapping[str, Any], arm: str, limit: float | None) -> PromotionDecision:
     """Promote only if the challenger is better for sure, and for sure forgets no more than it may.
 
     The 95% interval of the gain on the main benchmark, the recipe's first that does not measure retention, must lie
@@ -36,13 +36,13 @@ def decide(summary: Mapping[str, Any], arm: str, limit: float | None) -> Decisio
     told = ", ".join(f"{name} {points(figure)}" for name, figure in figures.items())
     if gain is None or (limit is not None and retention is None):
         missing = main[0] if gain is None else "retention"
-        return Decision(False, f"not to be judged: no paired difference on {missing}; {told}", figures)
+        return PromotionDecision(False, f"not to be judged: no paired difference on {missing}; {told}", figures)
     if not gain["low"] > 0:
         why = "worse" if gain["high"] < 0 else "not better for sure"
-        return Decision(False, f"{why}: {told}", figures)
+        return PromotionDecision(False, f"{why}: {told}", figures)
     if limit is not None and retention is not None and 100 * retention["low"] < -limit:
-        return Decision(False, f"may forget more than the limit of {limit:g} points: {told}", figures)
-    return Decision(True, told, figures)
+        return PromotionDecision(False, f"may forget more than the limit of {limit:g} points: {told}", figures)
+    return PromotionDecision(True, told, figures)
 
 
 def points(figure: Mapping[str, float]) -> str:

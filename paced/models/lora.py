@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from paced.models.sharding import whole
+from paced.models.sharding import full_tensor
 
 INSIDE, NAME = ".base_layer.", "default"  # peft's names of a layer that it wraps, and of the one adapter
 
@@ -54,5 +54,5 @@ def added(model: PreTrainedModel, name: str) -> Tensor | None:
     if not name.endswith(f"{INSIDE}weight"):
         return None
     layer: Any = model.get_submodule(name.removesuffix(f"{INSIDE}weight"))
-    a, b = (whole(part[NAME].weight) for part in (layer.lora_A, layer.lora_B))
+    a, b = (full_tensor(part[NAME].weight) for part in (layer.lora_A, layer.lora_B))
     return b @ a * layer.scaling[NAME]

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from paced.models import layers
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many training processes there are; 1 outside of a launch."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -34,9 +34,9 @@ def shard(module: nn.Module, model: PreTrainedModel, device: torch.device, gathe
         device: where they are computed with. They may lie on the host, and need not fit on one device.
         gather_once: for a frozen model: what is outside the layers stays gathered after a forward pass.
     """
-    if processes() == 1:
+    if world_size() == 1:
         return
-    mesh = init_device_mesh(device.type, (processes(),))
+    mesh = init_device_mesh(device.type, (world_size(),))
     for layer in layers(model):
         fully_shard(layer, mesh=mesh)
     fully_shard(module, mesh=mesh, reshard_after_forward=False if gather_once else None)
@@ -46,17 +46,17 @@ def shard(module: nn.Module, model: PreTrainedModel, device: torch.device, gathe
             child.set_force_sum_reduction_for_comms(True)  # gloo knows no other
 
 
-def loading(device: torch.device) -> torch.device:
+def loading_device(device: torch.device) -> torch.device:
     """Where a model is loaded that is trained or scored on ``device``: on the host, if it is then to be spread."""
-    return device if processes() == 1 else torch.device("cpu")
+    return device if world_size() == 1 else torch.device("cpu")
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, on every process; every process must ask for it."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(value: Tensor, model: Tensor) -> Tensor:
+def sharded_like(value: Tensor, model: Tensor) -> Tensor:
     """A copy of a whole tensor laid out as ``model`` is: this process's shard of it, or all of it."""
     value = value.to(model.device, copy=True)
     if isinstance(model, DTensor):
@@ -64,9 +64,9 @@ def like(value: Tensor, model: Tensor) -> Tensor:
     return value
 
 
-def total(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
+def all_reduce_sum(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
     """Sums over the processes, in float64 on the way."""
-    if processes() == 1:
+    if world_size() == 1:
         return dict(values)
     kind = torch.float32 if device.type == "mps" else torch.float64
     tensor = torch.tensor(list(values.values()), dtype=kind, device=device)
@@ -74,9 +74,9 @@ def total(values: Mapping[str, float], device: torch.device) -> dict[str, float]
     return dict(zip(values, tensor.tolist(), strict=True))
 
 
-def meet() -> None:
+def barrier() -> None:
     """Wait for every process."""
-    if processes() > 1:
+    if world_size() > 1:
         torch.distributed.barrier()
 
 

@@ -281,7 +281,7 @@ def amount(value: float, unit: str) -> str:
     raise AssertionError
 
 
-def told(planned: Plan) -> str:
+def plan_table(planned: Plan) -> str:
     """The plan as a table for people."""
     device, a = GPUS[planned.gpu], planned.assumptions
     lines = [

@@ -13,6 +13,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from paced.config import Recipe
+from paced.config.stages import PreflightConfig
 from paced.data.problems import problems_of
 from paced.data.prompts import messages_of
 from paced.distill.launch import check_configuration
@@ -20,9 +21,11 @@ from paced.errors import ConfigError, DataError, EngineError
 from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
 from paced.planning.plan import drawn
+from paced.sampling.engines import vllm
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
 from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
+from paced.storage.tables import ProblemRow
 
 PROBE = json.dumps([{"role": "user", "content": "What is 1 + 1?"}])
 SWITCH = "enable_thinking"  # what chat templates call it
@@ -169,13 +172,25 @@ def check_compiler() -> None:
         raise EngineError("training.compile needs a C++ compiler and none is on PATH: install g++, or set CXX")
 
 
+def check_engines(job: Job) -> None:
+    """That vLLM can be started wherever it is to sample; what was found is logged.
+
+    Raises:
+        ConfigError: with what to install or to set.
+    """
+    samples = [engine for engine in job.spec.engines.values() if engine.kind == "vllm"]
+    for found in dict.fromkeys(vllm.check(engine, job.runtime.device) for engine in dict.fromkeys(samples)):
+        job.log(found)
+
+
 def preflight(job: Job) -> None:
     """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
-    recipe = Recipe.model_validate(job.spec.config["recipe"] | {"runtime": job.runtime.model_dump()})
+    recipe = PreflightConfig.model_validate(job.spec.config).recipe.model_copy(update={"runtime": job.runtime})
     if recipe.training.compile:
         check_compiler()
     if job.runtime.accelerate:
         check_configuration(Path(job.runtime.accelerate))
+    check_engines(job)
     folders = {role: model_folder(job.input(role)) for role in ("student", "teacher")}
     trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
     tokenizers: dict[str, Tokenizer] = {}
@@ -194,15 +209,14 @@ def preflight(job: Job) -> None:
         }  # fmt: skip
     check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])
 
-    for name in job.spec.inputs:
-        kind, _, which = name.partition("/")
-        if kind in ("problems", "benchmark"):
-            problems = problems_of(job.input(name))
+    for kind in ("problems", "benchmark"):
+        for name, ref in job.inputs(kind).items():
+            problems = problems_of(ref)
             longest = check_prompts(problems, recipe, folders, tokenizers["student"], kind == "problems")
-            found[name] = {"problems": len(problems), "longest_prompt": longest}
+            found[f"{kind}/{name}"] = {"problems": len(problems), "longest_prompt": longest}
             if kind == "problems" and len(problems) < recipe.training.batch:
                 job.log(
-                    f"seed {which}: {len(problems)} problems, fewer than training.batch ({recipe.training.batch}): "
+                    f"seed {name}: {len(problems)} problems, fewer than training.batch ({recipe.training.batch}): "
                     "a step draws some of them more than once"
                 )
     problems = max(found[name]["problems"] for name in found if name.startswith("problems/"))
@@ -213,7 +227,7 @@ def preflight(job: Job) -> None:
 
 
 def check_prompts(
-    problems: list[dict[str, Any]], recipe: Recipe, folders: dict[str, Path], tokenizer: Tokenizer, training: bool
+    problems: list[ProblemRow], recipe: Recipe, folders: dict[str, Path], tokenizer: Tokenizer, training: bool
 ) -> int:
     """That every prompt leaves room for its response, in the student's context and the teacher's; the longest one.
 

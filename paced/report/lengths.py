@@ -38,15 +38,16 @@ def alarms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if arm.get("schedule") not in ("reverse", "two_stage"):
             continue
         rounds = [stage for stage in arm["lengths"] if stage["stage"].startswith("sample")]
-        found = [told(rounds[0], later) for later in rounds[1:]]
+        found = [length_warning(rounds[0], later) for later in rounds[1:]]
         scored = [[s for s in a["lengths"] if s["stage"] == EVALUATION] for a in (arms["base"], arm)]
         if all(scored):
-            found.append(told(scored[0][0], scored[1][0], grown=arm["schedule"] == "reverse", of="the base student's"))
+            grown = arm["schedule"] == "reverse"
+            found.append(length_warning(scored[0][0], scored[1][0], grown, "the base student's"))
         lines += [f"{name}: {line}" for line in found if line]
     return lines
 
 
-def told(before: Length, after: Length, grown: bool = True, of: str = "the first round's") -> str:
+def length_warning(before: Length, after: Length, grown: bool = True, of: str = "the first round's") -> str:
     """What is wrong with ``after``, or nothing."""
     stage = after["stage"].replace("_", " ")
     error = math.sqrt(sum(s["truncated"] * (1 - s["truncated"]) / s["samples"] for s in (before, after)))

@@ -6,34 +6,13 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paced.config import Loss, Schedule, Scheme, Weights
+from paced.config.label import Label
 from paced.errors import DataError
 from paced.storage.artifacts import Manifest, Ref, open_file, read_manifest
+from paced.storage.runs import Entry
 
 
-class Entry(BaseModel):
-    """One stage of a run; its label is ARM/SEED/STEP, or SEED/STEP, benchmark/NAME, base/evaluate, compare."""
-
-    model_config = ConfigDict(frozen=True)
-    label: str
-    stage: str
-    arm: str | None = None
-    seed: int | None = None
-    path: str
-    identity: str
-    cached: bool = False
-    seconds: float = 0.0
-    counts: dict[str, float] = {}
-
-    @property
-    def step(self) -> str:
-        """What the stage is for, without its round: ``sample`` of ``sample_1``."""
-        if self.stage in ("prepare", "compare"):
-            return self.stage
-        name, _, number = self.label.rpartition("/")[2].rpartition("_")
-        return name if number.isdigit() else self.label.rpartition("/")[2]
-
-
-class Arm(BaseModel):
+class RunArm(BaseModel):
     """One student that the run trains, or a model that it only judges, which has neither scheme nor schedule."""
 
     model_config = ConfigDict(frozen=True)
@@ -49,14 +28,14 @@ class Arm(BaseModel):
         return " ".join([self.scheme or "", *(f"{x:g}" for x in self.exponents or ())])
 
 
-class Run(BaseModel):
+class RunRecord(BaseModel):
     """``run.json``."""
 
     model_config = ConfigDict(frozen=True)
     name: str
     status: str
     seeds: list[int]
-    arms: list[Arm]
+    arms: list[RunArm]
     weights: Weights
     stages: list[Entry]
 
@@ -76,7 +55,7 @@ class Made(NamedTuple):
         return int(self.manifest.counts.get(name, 0))
 
 
-def read(folder: Path) -> tuple[Run, dict[str, Made]]:
+def read(folder: Path) -> tuple[RunRecord, dict[Label, Made]]:
     """A run and, by label, those of its stages whose artifact is there.
 
     Raises:
@@ -85,7 +64,7 @@ def read(folder: Path) -> tuple[Run, dict[str, Made]]:
     """
     path = folder / "run.json"
     try:
-        run = Run.model_validate_json(path.read_text())
+        run = RunRecord.model_validate_json(path.read_text())
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): {folder} is no run folder") from None
     except ValidationError as error:

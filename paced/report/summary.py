@@ -14,25 +14,29 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from paced import weighting
+from paced.config.label import BASE, Label
+from paced.config.stages import WeightsConfig
 from paced.evaluation.compare import by_problem
 from paced.report import lengths, plots
 from paced.report.page import page
-from paced.report.record import Arm, Made, Run, read
+from paced.report.record import Made, RunArm, RunRecord, read
 from paced.statistics import Array, bootstrap_mean
 from paced.storage.artifacts import replacing, write_json
+from paced.storage.runs import RunSummary, StageSummary
+from paced.storage.tables import Row
 
-BASE = "base"
+COMPARE = Label(step="compare")
 METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
 
 
-def write_summary(run: Path) -> dict[str, Any]:
+def write_summary(run: Path) -> RunSummary:
     """Write ``summary.json`` into a run folder; returns what it says."""
     summary = summarise(*read(run))
     write_json(run / "summary.json", summary)
     return summary
 
 
-def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
+def build(run: Path) -> tuple[RunSummary, dict[str, Figure]]:
     """Write ``summary.json`` and ``report.html`` into a run folder; returns the summary and the pictures by name."""
     summary = write_summary(run)
     pictures = draw(*read(run), summary)
@@ -43,12 +47,12 @@ def build(run: Path) -> tuple[dict[str, Any], dict[str, Figure]]:
     return summary, pictures
 
 
-def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
+def summarise(run: RunRecord, made: Mapping[Label, Made]) -> RunSummary:
     """The contents of summary.json; only ``cached`` and ``seconds`` differ between two runs of one recipe."""
-    comparison: dict[str, Any] = {"benchmarks": [], "arms": {}, "comparisons": []}
-    if "compare" in made:
-        comparison = json.loads(made["compare"].file("comparison.json").read_text())
-    arms: dict[str, dict[str, Any]] = {}
+    comparison: Row = {"benchmarks": [], "arms": {}, "comparisons": []}
+    if COMPARE in made:
+        comparison = json.loads(made[COMPARE].file("comparison.json").read_text())
+    arms: dict[str, Row] = {}
     for name, arm in ({BASE: None, **{a.name: a for a in run.arms}} if run.arms else {}).items():
         scores = comparison["arms"].get(name, {})
         settings = {"scheme": arm.scheme, "schedule": arm.schedule} if arm and arm.scheme else {}
@@ -56,9 +60,9 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         arms[name]["lengths"] = watched(run, made, arm, scores)
     for name, share in saved(run, arms).items():
         arms[name]["teacher_tokens_saved"] = share
-    stages = [
+    stages: list[StageSummary] = [
         {
-            "name": e.label,
+            "name": str(e.label),
             "identity": e.identity,
             "cached": e.cached,
             "reused": int(counts.get("reused", 0)),
@@ -68,7 +72,7 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         for e in run.stages
         for counts in [made[e.label].manifest.counts if e.label in made else e.counts]
     ]
-    return {
+    summary: RunSummary = {
         "name": run.name,
         "status": run.status,
         "seeds": run.seeds,
@@ -78,17 +82,13 @@ def summarise(run: Run, made: Mapping[str, Made]) -> dict[str, Any]:
         "comparisons": comparison["comparisons"],
         "warnings": lengths.alarms(arms),
         "stages": stages,
-        **measured(made),
     }
+    if measured := next((m for m in made.values() if m.entry.stage == "diagnose"), None):
+        summary["diagnosis"] = json.loads(measured.file("diagnosis.json").read_text())
+    return summary
 
 
-def measured(made: Mapping[str, Made]) -> dict[str, Any]:
-    """What a diagnosis found, under ``diagnosis``; nothing in other runs."""
-    found = next((m for m in made.values() if m.entry.stage == "diagnose"), None)
-    return {"diagnosis": json.loads(found.file("diagnosis.json").read_text())} if found else {}
-
-
-def data(made: Mapping[str, Made]) -> dict[str, Any]:
+def data(made: Mapping[Label, Made]) -> dict[str, Row]:
     """What was left out of each data set, by name: the training data's by seed, and the benchmarks'."""
     found = {
         m.entry.label: json.loads(m.file("cleaning.json").read_text())
@@ -96,25 +96,25 @@ def data(made: Mapping[str, Made]) -> dict[str, Any]:
         if "cleaning.json" in [f.name for f in m.manifest.files]  # an older version of the stage wrote none
     }
     return {
-        label.removeprefix("benchmark/").replace("/prepare", "/train"): {
+        label.benchmark or f"{label.seed}/train": {
             key: len(value) if isinstance(value, list) else value for key, value in report.items()
         }
         for label, report in found.items()
     }
 
 
-def of_seed(made: Mapping[str, Made], arm: str, seed: int) -> list[Made]:
+def of_seed(made: Mapping[Label, Made], arm: str, seed: int) -> list[Made]:
     """The stages of one arm and seed that have left an artifact."""
     return [m for m in made.values() if m.entry.arm == arm and m.entry.seed == seed]
 
 
-def counted_seeds(run: Run, made: Mapping[str, Made], arm: str) -> list[int]:
+def counted_seeds(run: RunRecord, made: Mapping[Label, Made], arm: str) -> list[int]:
     """The seeds an arm's costs are averaged over: those it finished, or, if it finished none, those it began."""
-    finished = [seed for seed in run.seeds if f"{arm}/{seed}/evaluate" in made]
+    finished = [seed for seed in run.seeds if Label(arm, seed, "evaluate") in made]
     return finished or [seed for seed in run.seeds if of_seed(made, arm, seed)]
 
 
-def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
+def cost(run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None) -> dict[str, float]:
     """What making a student took, mean a seed; evaluation is not counted, and the base student costs nothing.
 
     Shared stages count in full for each arm that uses them, as if it were the only one: the rollouts behind its first
@@ -126,13 +126,13 @@ def cost(run: Run, made: Mapping[str, Made], arm: Arm | None) -> dict[str, Any]:
     return {key: sum(t[key] for t in totals) / len(totals) for key in totals[0]} if totals else {}
 
 
-def spent(made: Mapping[str, Made], arm: Arm, seed: int) -> dict[str, float]:
+def spent(made: Mapping[Label, Made], arm: RunArm, seed: int) -> dict[str, float]:
     """What making the student of one arm and seed took; of a model made elsewhere nothing is known."""
     if arm.schedule is None:
         return {}
     stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
-    if arm.scheme != "uniform" and f"{seed}/rollouts" in made:
-        stages.append(made[f"{seed}/rollouts"])
+    if arm.scheme != "uniform" and (shared := Label(seed=seed, step="rollouts")) in made:
+        stages.append(made[shared])
     return {
         "teacher_tokens": sum(m.count("teacher_tokens") for m in stages if m.entry.stage == "teacher"),
         "sampled_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "rollouts"),
@@ -142,16 +142,19 @@ def spent(made: Mapping[str, Made], arm: Arm, seed: int) -> dict[str, float]:
     }
 
 
-def watched(run: Run, made: Mapping[str, Made], arm: Arm | None, scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+def watched(
+    run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None, scores: Mapping[str, Any]
+) -> list[Row]:
     """Mean length and share cut off wherever a student answered: rollouts, each round of stage 2, the benchmarks."""
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     if arm:
         sampled: dict[str, list[Mapping[str, float]]] = {}
         for seed in run.seeds:
-            stages = [made[f"{seed}/rollouts"]] if f"{seed}/rollouts" in made else []
+            shared = made.get(Label(seed=seed, step="rollouts"))
+            stages = [shared] if shared else []
             stages += [m for m in of_seed(made, arm.name, seed) if m.entry.stage == "rollouts"]
             for m in stages:
-                sampled.setdefault(m.entry.label.rpartition("/")[2], []).append(m.manifest.counts)
+                sampled.setdefault(m.entry.label.step, []).append(m.manifest.counts)
         found = [lengths.length(stage, counts) for stage, counts in sampled.items()]
     if "mean_tokens" in scores:
         written = {key: scores[key] for key in ("mean_tokens", "truncated")}
@@ -159,17 +162,17 @@ def watched(run: Run, made: Mapping[str, Made], arm: Arm | None, scores: Mapping
     return found
 
 
-def students(folder: Path) -> list[dict[str, Any]]:
+def students(folder: Path) -> list[Row]:
     """Every student that was judged, the base first: ``label`` (BASE or ARM/SEED), identity and path, costs, and
     accuracy, retention and each benchmark's accuracy as {mean, low, high}, 95% intervals by bootstrap over problems.
     """
     run, made = read(folder)
-    benchmarks = json.loads(made["compare"].file("comparison.json").read_text())["benchmarks"]
+    benchmarks = json.loads(made[COMPARE].file("comparison.json").read_text())["benchmarks"]
     retention = [b["name"] for b in benchmarks if b["retention"]]
-    found: list[dict[str, Any]] = []
+    found: list[Row] = []
     for arm, seed in [(None, 0), *((arm, seed) for arm in run.arms for seed in run.seeds)]:
-        label = BASE if arm is None else f"{arm.name}/{seed}"
-        scores = made[f"{label}/evaluate"]
+        label = Label(BASE) if arm is None else Label(arm.name, seed)
+        scores = made[label.at("evaluate")]
         table = by_problem(pd.read_parquet(scores.file("scores.parquet"), dtype_backend="pyarrow"))
         table = pd.DataFrame(table[table["known"] > 0])
         rate, of = table["correct"].to_numpy(float) / table["known"].to_numpy(float), table["benchmark"].to_numpy(str)
@@ -186,7 +189,7 @@ def students(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def saved(run: Run, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def saved(run: RunRecord, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Share of teacher tokens an arm does not need, against the arm of scheme ``uniform`` if there is one.
 
     Arms that only train on their own samples (schedule ``reverse``) ask the teacher for no answers under any scheme,
@@ -197,9 +200,9 @@ def saved(run: Run, arms: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {a.name: 1 - arms[a.name]["teacher_tokens"] / uniform for a in answered} if uniform else {}
 
 
-def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
+def draw(run: RunRecord, made: Mapping[Label, Made], summary: Mapping[str, Any]) -> dict[str, Figure]:
     """Every picture that there is data for, by the names in paced.report.page.PICTURES."""
-    arms: dict[str, dict[str, Any]] = summary["arms"]
+    arms: dict[str, Row] = summary["arms"]
     paint = plots.colours(list(arms))
     drawn: dict[str, Figure] = {}
     tables = first_weights(run, made)
@@ -210,7 +213,7 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
         curves: dict[str, tuple[Array, Array]] = {}
         for arm in run.arms:
             if arm.scheme and arm.weighting in tables:
-                config = weighting.Config(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
+                config = WeightsConfig(scheme=arm.scheme, weights=run.weights.with_exponents(arm.exponents))
                 curves[arm.weighting] = share, weighting.raw_weights(bins * share, bins * (1 - share), config)
         problems = np.mean([by_rate(t, bins) for t in everyone], axis=0)
         drawn["pass_rates"] = plots.pass_rates(problems, len(everyone), curves)
@@ -242,12 +245,12 @@ def draw(run: Run, made: Mapping[str, Made], summary: Mapping[str, Any]) -> dict
     return drawn
 
 
-def first_weights(run: Run, made: Mapping[str, Made]) -> dict[str, list[pd.DataFrame]]:
+def first_weights(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, list[pd.DataFrame]]:
     """Pass rates and weights of the first stage: weighting to one table a seed."""
     tables: dict[str, list[pd.DataFrame]] = {}
     for scheme in dict.fromkeys(a.weighting for a in run.arms):
         names = [a.name for a in run.arms if a.weighting == scheme]
-        found = [next((made[k] for n in names if (k := f"{n}/{seed}/weights") in made), None) for seed in run.seeds]
+        found = [next((made[k] for n in names if (k := Label(n, seed, "weights")) in made), None) for seed in run.seeds]
         if any(found):
             tables[scheme] = [pd.read_parquet(m.file("pass_rates.parquet")) for m in found if m]
     return tables
@@ -261,7 +264,7 @@ def by_rate(table: pd.DataFrame, bins: int, column: str | None = None) -> Array:
     return np.bincount(np.rint(rate[known] * bins).astype(int), values[known], bins + 1).astype(np.float64)
 
 
-def trained(made: Mapping[str, Made], arm: str, seed: int) -> list[Made]:
+def trained(made: Mapping[Label, Made], arm: str, seed: int) -> list[Made]:
     return [m for m in of_seed(made, arm, seed) if m.entry.stage == "train"]
 
 
@@ -275,7 +278,7 @@ def loss_curves(stages: Sequence[Made]) -> plots.Curves:
     return curves
 
 
-def seconds(run: Run, made: Mapping[str, Made]) -> dict[str, dict[str, float]]:
+def seconds(run: RunRecord, made: Mapping[Label, Made]) -> dict[str, dict[str, float]]:
     """Seconds by row (what all arms share, the base student, each arm) and step, mean over the row's seeds."""
     rows: dict[str, dict[str, float]] = {}
     for name, arm in {"shared by all": None, BASE: BASE, **{a.name: a.name for a in run.arms}}.items():

@@ -20,7 +20,7 @@ from paced.models import Tokenizer, check_length, projection
 from paced.models.scoring import chunks, scored
 from paced.stage import Job
 from paced.storage.store import Collection, sample_key
-from paced.storage.tables import LIKELIHOODS
+from paced.storage.tables import LIKELIHOODS, ProblemRow, Row
 
 COLUMNS = 16_384  # rows of the output matrix held in float32 at once
 
@@ -63,41 +63,34 @@ class Chooser:
     def model(self) -> PreTrainedModel:
         return self._load()
 
-    def answers(self, problems: Sequence[dict[str, Any]], what: str) -> list[dict[str, Any]]:
+    def answers(self, problems: Sequence[ProblemRow], what: str) -> list[Row]:
         """One row of scores a problem: the letter it answers, its verdict, the likelihoods, in order."""
         # Keys only: the prompts of all choices would be most of the memory, so they are encoded again to be scored.
-        keys = [[self._choice(p, text).key for text in p["choices"]] for p in problems]
+        keys = [[self._choice(p, text).key for text in p["choices"] or ()] for p in problems]
         size = self.job.runtime.part_problems
-        done = computed = 0
+        computed = 0
         for start in range(0, len(problems), size):
-            part = list(zip(problems[start : start + size], keys[start : start + size], strict=True))
-            index = self.collection.refresh()
-            missing = {
-                key: self._choice(p, text)
-                for p, own in part
-                for text, key in zip(p["choices"], own, strict=True)
-                if key not in index
+            part = {
+                key: (p, text)
+                for p, own in zip(problems[start : start + size], keys[start : start + size], strict=True)
+                for text, key in zip(p["choices"] or (), own, strict=True)
             }
-            if missing:
-                self.collection.write(self._score(list(missing.values())))
-                computed += len(missing)
-            done += len(part)
-            self.job.progress(done, len(problems), what)
+            computed += self.collection.ensure(part, self._scored)
+            self.job.progress(min(start + size, len(problems)), len(problems), what)
         flat = [key for own in keys for key in own]
-        self.job.counts["computed"] = self.job.counts.get("computed", 0) + computed
-        self.job.counts["reused"] = self.job.counts.get("reused", 0) + len(flat) - computed
+        self.job.count_reused(len(flat), computed)
         places = self.collection.refresh()
         found = self.collection.rows([(key, places[key]) for key in flat], ["logprob"])
         logprobs = iter([row["logprob"] for row in found])
-        rows: list[dict[str, Any]] = []
+        rows: list[Row] = []
         for problem in problems:
-            scores = [next(logprobs) for _ in problem["choices"]]
+            scores = [next(logprobs) for _ in problem["choices"] or ()]
             letter = LETTERS[scores.index(max(scores))]
             verdict = "correct" if letter == problem["gold"] else "wrong"
             rows.append({"response": letter, "tokens": 0, "finish": "scored", "verdict": verdict, "logprobs": scores})
         return rows
 
-    def _choice(self, problem: dict[str, Any], continuation: str) -> Choice:
+    def _choice(self, problem: ProblemRow, continuation: str) -> Choice:
         prompt, response = split_ids(self.tokenizer.encode, self.tokenizer.text_of(problem["prompt"]), continuation)
         if not prompt or not response:
             raise DataError(f"question {problem['question'][:60]!r}: prompt and choices must not be empty")
@@ -105,8 +98,12 @@ class Chooser:
         key = sample_key(**self.about, prompt=prompt, response=response)
         return Choice(problem["problem_id"], prompt, response, key)
 
+    def _scored(self, pairs: Sequence[tuple[ProblemRow, str]]) -> list[Row]:
+        """Rows of the store, of problems and continuations."""
+        return self._score([self._choice(problem, continuation) for problem, continuation in pairs])
+
     @torch.inference_mode()
-    def _score(self, choices: Sequence[Choice]) -> list[dict[str, Any]]:
+    def _score(self, choices: Sequence[Choice]) -> list[Row]:
         """Rows of the store. Continuations of one token share their prompt's forward pass."""
         head = projection(self.model, self.tokenizer.size)
         passes: dict[tuple[tuple[int, ...], int], list[int]] = {}  # (ids read, of them scored) -> choices

@@ -5,43 +5,17 @@ next steps will draw), and nothing else knows the difference.
 """
 
 from collections.abc import Iterator
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict
 
 from paced.batching import draws
-from paced.config import Model, Precision, Sampling
+from paced.config.stages import RolloutsConfig
 from paced.data.problems import problems_of
 from paced.models import Tokenizer
 from paced.sampling.sampler import Sampler, model_folder
 from paced.stage import Job
-from paced.storage.tables import ROLLOUTS
+from paced.storage.tables import ROLLOUTS, ProblemRow, Row
 
 
-class Draw(BaseModel):
-    """The problems that ``number`` draws from draw ``start`` on will touch (paced.batching.draws)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    seed: int
-    start: int
-    number: int
-
-
-class Config(BaseModel):
-    """Identity-relevant configuration of the stage."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    samples: int
-    sampling: Sampling
-    seed: int
-    dtype: Precision
-    thinking: bool | None = None
-    trust_remote_code: bool = False
-    first: int | None = None  # only so many problems from the start
-    draw: Draw | None = None
-
-
-def kept_problems(job: Job) -> list[dict[str, Any]]:
+def kept_problems(job: Job) -> list[ProblemRow]:
     """The problems of positive weight, in the order of the weights table; the population that draws are made from."""
     by_id = {p["problem_id"]: p for p in problems_of(job.input("problems"))}
     weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
@@ -50,7 +24,7 @@ def kept_problems(job: Job) -> list[dict[str, Any]]:
 
 def rollouts(job: Job) -> None:
     """Inputs: problems, model and, with ``draw``, weights. Files: rollouts.parquet, samples.json."""
-    config = Config.model_validate(job.spec.config)
+    config = RolloutsConfig.model_validate(job.spec.config)
     if config.draw:
         population = kept_problems(job)
         drawn = draws(len(population), config.draw.seed, config.draw.start, config.draw.number)
@@ -60,8 +34,7 @@ def rollouts(job: Job) -> None:
     ref = job.input("model")
     folder = model_folder(ref)
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
-    model = Model(path=str(folder), dtype=config.dtype, trust_remote_code=config.trust_remote_code)
-    sampler = Sampler(job, ref, model, tokenizer, config.sampling, config.seed)
+    sampler = Sampler(job, ref, config.model(folder), tokenizer, config.sampling, config.seed)
     wanted = sampler.wanted(problems, config.samples)
     parts = sampler.ensure(wanted, "rollouts")
     counts = {
@@ -70,7 +43,7 @@ def rollouts(job: Job) -> None:
         **dict.fromkeys(("tokens", "truncated", "correct", "unknown"), 0),
     }
 
-    def rows() -> Iterator[dict[str, Any]]:
+    def rows() -> Iterator[Row]:
         for row in sampler.graded(wanted, parts):
             counts["tokens"] += row["tokens"]
             counts["truncated"] += row["finish"] == "length"

@@ -21,24 +21,24 @@ from paced.models import (
     stop_ids,
     vocabulary,
 )
-from paced.sampling.engines.base import Engine, Limits, Request
+from paced.sampling.engines.base import Limits, Request, SamplingEngine
 from paced.sampling.engines.transformers import TransformersEngine
 from paced.stage import Job
 from paced.storage.artifacts import Ref
 from paced.storage.identity import model_identity
 from paced.storage.store import Collection, sample_key
-from paced.storage.tables import SAMPLES
+from paced.storage.tables import SAMPLES, ProblemRow, Row
 from paced.verify import Sample, Verifier
 
 GRADED_TOGETHER = 512  # responses in memory while their verdicts are awaited
 # Rows of samples about to be committed, and what is known of each one's distributions.
-Capture = Callable[[list[dict[str, Any]], list[Sparse | None]], None]
+Capture = Callable[[list[Row], list[Sparse | None]], None]
 
 
 class Wanted(NamedTuple):
     """One response to have. Its prompt is encoded anew when it is drawn: most of the memory would be prompts."""
 
-    problem: dict[str, Any]
+    problem: ProblemRow
     number: int  # the sample index
     key: str
 
@@ -72,7 +72,7 @@ class Sampler:
         if floor is not None:
             self.about["capture"] = floor
         self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
-        self._engine: Engine | None = None
+        self._engine: SamplingEngine | None = None
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
@@ -84,7 +84,7 @@ class Sampler:
             self._engine.close()
         return load_model(self.folder, self.config, device_of(self.job.runtime))
 
-    def wanted(self, problems: Iterable[dict[str, Any]], samples: int) -> list[Wanted]:
+    def wanted(self, problems: Iterable[ProblemRow], samples: int) -> list[Wanted]:
         """So many responses to each problem.
 
         Raises:
@@ -99,7 +99,7 @@ class Sampler:
                 result.append(Wanted(problem, number, key))
         return result
 
-    def _prompt(self, problem: dict[str, Any]) -> list[int]:
+    def _prompt(self, problem: ProblemRow) -> list[int]:
         return self.tokenizer.prompt(messages_of(problem, self._privileged))
 
     def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
@@ -113,20 +113,17 @@ class Sampler:
         job.log(f"{what}: {len(wanted) - len(missing)} of {len(wanted)} samples reused, {len(missing)} missing")
         done, computed = 0, 0
         for part in by_problem(missing, job.runtime.part_problems):
-            index = self.collection.refresh()
-            if not all(w.key in index for w in part):
-                computed += len(part)
-                self._compute(part, lambda n, base=done: job.progress(base + n, len(missing), what))
+            draw = functools.partial(self._draw, lambda n, base=done: job.progress(base + n, len(missing), what))
+            computed += self.collection.ensure({w.key: w for w in part}, draw)
             done += len(part)
             job.progress(done, len(missing), what)
-        job.counts["computed"] = job.counts.get("computed", 0) + computed
-        job.counts["reused"] = job.counts.get("reused", 0) + len(wanted) - computed
+        job.count_reused(len(wanted), computed)
         index = self.collection.refresh()
         return [index[w.key] for w in wanted]
 
     def graded(
         self, wanted: Sequence[Wanted], parts: Sequence[str], columns: Sequence[str] = ()
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Row]:
         """The wanted samples with ``verdict`` and ``extracted`` added, in order."""
         need = ["response", "tokens", "finish", *columns]
         rows = self.collection.rows([(w.key, p) for w, p in zip(wanted, parts, strict=True)], need)
@@ -147,14 +144,14 @@ class Sampler:
                         "extracted": verdict.extracted,
                     }
 
-    def _compute(self, part: Sequence[Wanted], tick: Any) -> None:
+    def _draw(self, tick: Callable[[int], None], part: Sequence[Wanted]) -> list[Row]:
         if self._engine is None:
             self._engine = ENGINES[self.config.engine.kind](self)
             self.job.resources.callback(self._engine.close)
         prompts = {name: self._prompt(p) for name, p in {w.problem["problem_id"]: w.problem for w in part}.items()}
         requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16)) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
-        rows = [
+        rows: list[Row] = [
             {
                 "sample_key": w.key,
                 "problem_id": w.problem["problem_id"],
@@ -169,10 +166,10 @@ class Sampler:
             for w, request, r in zip(part, requests, responses, strict=True)
         ]
         self.capture(rows, [r.targets for r in responses])
-        self.collection.write(rows)
+        return rows
 
 
-def _transformers(sampler: Sampler) -> Engine:
+def _transformers(sampler: Sampler) -> SamplingEngine:
     return TransformersEngine(sampler.model, sampler.tokenizer, sampler.job.runtime.sample_rows)
 
 
@@ -182,21 +179,25 @@ def _limits(sampler: Sampler) -> Limits:
     return Limits(tokenizer.size, vocabulary(folder), stops, context_length(folder))
 
 
-def _vllm(sampler: Sampler) -> Engine:
+def _vllm(sampler: Sampler) -> SamplingEngine:
     from paced.sampling.engines.vllm import VllmEngine
 
     job = sampler.job
     return VllmEngine(sampler.folder, sampler.config, _limits(sampler), job.runtime, job.log, sampler.floor)
 
 
-def _server(sampler: Sampler) -> Engine:
+def _server(sampler: Sampler) -> SamplingEngine:
     from paced.sampling.engines.server import ServerEngine
 
     return ServerEngine(sampler.folder, sampler.config, sampler.tokenizer, _limits(sampler), sampler.job.runtime)
 
 
 # Each is imported only where it is used; only the transformers engine loads the model into this process.
-ENGINES: dict[str, Callable[[Sampler], Engine]] = {"transformers": _transformers, "vllm": _vllm, "server": _server}
+ENGINES: dict[str, Callable[[Sampler], SamplingEngine]] = {
+    "transformers": _transformers,
+    "vllm": _vllm,
+    "server": _server,
+}
 
 
 def by_problem(wanted: Sequence[Wanted], problems: int) -> Iterator[list[Wanted]]:

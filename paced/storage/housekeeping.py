@@ -38,7 +38,7 @@ def listing(home: Path) -> str:
         rows = [n for p in notes if (n := noted_rows(p)) is not None]
         lines.append(
             f"{folder.parent.name:<10} {sum(rows):>9,} rows {len(notes):>5} parts {size(folder) / 1e6:>9.1f} MB  "
-            + told(folder, len(notes) - len(rows))
+            + folder_line(folder, len(notes) - len(rows))
         )
     for folder in artifacts(home):
         try:
@@ -46,7 +46,7 @@ def listing(home: Path) -> str:
         except CacheError:
             seconds, damaged = "?", 1
         lines.append(
-            f"{folder.parent.name:<10} {seconds:>9} s {size(folder) / 1e6:>20.1f} MB  " + told(folder, damaged)
+            f"{folder.parent.name:<10} {seconds:>9} s {size(folder) / 1e6:>20.1f} MB  " + folder_line(folder, damaged)
         )
     return "\n".join([*lines, f"{'total':<10} {size(home) / 1e6:>32.1f} MB  {home}"])
 
@@ -59,7 +59,7 @@ def noted_rows(note: Path) -> int | None:
         return None
 
 
-def told(folder: Path, damaged: int) -> str:
+def folder_line(folder: Path, damaged: int) -> str:
     """A folder, and how many of its notes and manifests cannot be read."""
     return f"{folder}" + (f"  {damaged} damaged: run 'paced cache verify --delete'" if damaged else "")
 

@@ -11,10 +11,10 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,9 @@ from paced.batching import batched
 from paced.errors import CacheError
 from paced.storage.artifacts import SCHEMA, check_file, replacing, write_json
 from paced.storage.identity import digest, short
+from paced.storage.tables import Row
+
+T = TypeVar("T")
 
 KEY = "sample_key"
 ROW_GROUP = 8192  # rows of a table that are written, and can be read, at once
@@ -48,7 +51,7 @@ class Collection:
     on opening.
     """
 
-    def __init__(self, root: Path, kind: str, about: dict[str, Any], schema: pa.Schema, tokens: str):
+    def __init__(self, root: Path, kind: str, about: Mapping[str, Any], schema: pa.Schema, tokens: str):
         self.folder = root / "store" / kind / short(digest(about))
         self.tokens = tokens
         notes = {"paced.tokens": tokens, "paced.schema": str(SCHEMA), "paced.about": digest(about)}
@@ -79,7 +82,7 @@ class Collection:
             self._seen |= {note, f"{name}.parquet"}
         return self._index
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> str:
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Commit one part; returns its name."""
         keys = [row[KEY] for row in rows]
         buffer = pa.BufferOutputStream()
@@ -104,6 +107,27 @@ class Collection:
             self._index.setdefault(key, name)
         return name
 
+    def ensure(
+        self,
+        wanted: Mapping[str, T],
+        compute: Callable[[list[T]], Sequence[Mapping[str, Any]]],
+        writer: "Writer | None" = None,
+    ) -> int:
+        """Compute the rows that are missing and commit them as one part; returns how many were computed.
+
+        What another process has committed meanwhile is not computed again.
+
+        Args:
+            wanted: by key, what each row is computed from.
+            compute: gives the rows of those whose keys are missing, in their order.
+            writer: commits the part while the caller goes on; what it was given before is not missing either.
+        """
+        index, given = self.refresh(), writer.given if writer else ()
+        missing = [item for key, item in wanted.items() if key not in index and key not in given]
+        if missing:
+            (writer or self).write(compute(missing))
+        return len(missing)
+
     def part(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """One part's table.
 
@@ -112,7 +136,7 @@ class Collection:
         """
         return self._open(name).read(columns)
 
-    def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[dict[str, Any]]:
+    def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[Row]:
         """The rows of ``(key, part)`` pairs in their order, few of them as objects at a time.
 
         A part is read once for all of WINDOW pairs that are in it: on-policy samples are asked for in the order of
@@ -171,10 +195,12 @@ class Writer:
     def __init__(self, collection: Collection):
         self._collection, self._thread = collection, ThreadPoolExecutor(1)
         self._pending: Future[str] | None = None
+        self.given = set[str]()  # keys of all rows so far, committed or not
 
-    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Take a part; returns when the one before is committed, or raises what went wrong with it."""
         self.wait()
+        self.given |= {row[KEY] for row in rows}
         self._pending = self._thread.submit(self._collection.write, rows)
 
     def wait(self) -> None:
@@ -192,7 +218,7 @@ def write_table(path: Path | pa.NativeFile, table: pa.Table) -> None:
         writer.write_table(table)
 
 
-def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema) -> int:
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> int:
     """The same of rows that come one by one, of which ROW_GROUP are in memory; returns how many came."""
     count = 0
     with _writer(path, schema) as writer:

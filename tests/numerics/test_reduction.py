@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from paced.batching import micro_batches
 from paced.config import Model
-from paced.distill.objectives import Sample
+from paced.distill.objectives import TrainingSample
 from paced.distill.student import Student, coefficients, denominator
 from paced.distill.train import shares
 from paced.losses import LOSSES, Divergence, bucketed, exact, fused_loss
@@ -22,17 +22,17 @@ from paced.models import Tokenizer, head, hidden_states, load_model, projection,
 from paced.tiny.checkpoints import EOS, PAD, VOCABULARY
 
 
-def step() -> list[Sample]:
+def step() -> list[TrainingSample]:
     """Six sequences of all lengths; some responses hold the padding id, inside and at the end, where it is eos."""
     make = torch.Generator().manual_seed(1)
-    result: list[Sample] = []
+    result: list[TrainingSample] = []
     for index in range(6):
         prompt, response = (
             torch.randint(2, 27, (int(torch.randint(1, high, (), generator=make)),), generator=make).tolist()
             for high in (8, 20)
         )
         ending = [[], [EOS], [PAD], [PAD, 5, PAD]][index % 4]
-        result.append(Sample(prompt, [*response, *ending], 0.25 * (index + 1), index))
+        result.append(TrainingSample(prompt, [*response, *ending], 0.25 * (index + 1), index))
     return result
 
 
@@ -42,14 +42,14 @@ SIZE = 27
 class Teacher:
     """Random logits at each sample's positions, and the divergences from them."""
 
-    def __init__(self, samples: Sequence[Sample], dtype: torch.dtype = torch.float64):
+    def __init__(self, samples: Sequence[TrainingSample], dtype: torch.dtype = torch.float64):
         make = torch.Generator().manual_seed(2)
         self.logits = [
             torch.randn(len(s.response), SIZE, generator=make, dtype=torch.float64).to(dtype) for s in samples
         ]
         self.taken = [torch.tensor(s.response) for s in samples]
 
-    def divergence(self, name: str, samples: Sequence[Sample]) -> Divergence:
+    def divergence(self, name: str, samples: Sequence[TrainingSample]) -> Divergence:
         logits = torch.cat([self.logits[s.place] for s in samples])
         kind, loss = name.split()
         if kind == "exact":
@@ -64,7 +64,7 @@ NAMES = [f"{kind} {loss}" for kind in ("exact", "bucketed", "bounded") for loss 
 
 
 def gradient(model: PreTrainedModel) -> Tensor:
-    grad = torch.cat([sharding.whole(p.grad).flatten() for p in model.parameters() if p.grad is not None])
+    grad = torch.cat([sharding.full_tensor(p.grad).flatten() for p in model.parameters() if p.grad is not None])
     model.zero_grad()
     return grad
 
@@ -132,7 +132,7 @@ def gradients(folder: Path, names: Sequence[str]) -> list[Tensor]:
     for name in names:
         for budget in (1, 60, 10_000):
             batches = list(micro_batches(lengths, budget))
-            for batch, counts in shares(batches, sharding.rank(), sharding.processes()):
+            for batch, counts in shares(batches, sharding.rank(), sharding.world_size()):
                 chosen = [samples[i] for i in batch]
                 each = torch.tensor(coefficients(chosen, total, "token")) * counts
                 student(chosen, each, teacher.divergence(name, chosen))[0].backward()
@@ -185,7 +185,7 @@ def test_filling_is_never_looked_at(model: PreTrainedModel, monkeypatch: pytest.
 
 def test_a_step_counts_its_weights_once() -> None:
     # Weights 1 and 3, lengths 4 and 2. token: 1*4 + 3*2 = 10, shares 1/10 and 3/10. sequence: 2; 1/4/2 and 3/2/2.
-    samples = [Sample([1], [2] * 4, 1.0, 0), Sample([1], [2] * 2, 3.0, 1)]
+    samples = [TrainingSample([1], [2] * 4, 1.0, 0), TrainingSample([1], [2] * 2, 3.0, 1)]
     assert coefficients(samples, denominator(samples, "token"), "token") == [0.1] * 4 + [pytest.approx(0.3)] * 2
     assert coefficients(samples, denominator(samples, "sequence"), "sequence") == [0.125] * 4 + [0.75] * 2
 

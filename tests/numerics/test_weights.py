@@ -11,18 +11,19 @@ import pytest
 
 from paced import stage
 from paced.config import Weights
+from paced.config.stages import WeightsConfig
 from paced.errors import DataError
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref, commit, describe
 from paced.storage.store import write_table
 from paced.storage.tables import ROLLOUTS
-from paced.weighting import Config, beta_kernel, effective_sample_size, normalised, raw_weights, shrunk_kernel, wilson
+from paced.weighting import beta_kernel, effective_sample_size, normalised, raw_weights, shrunk_kernel, wilson
 
 RATES = np.arange(9) / 8
 
 
-def config(scheme: str = "beta", **weights: Any) -> Config:
-    return Config.model_validate({"scheme": scheme, "weights": weights})
+def config(scheme: str = "beta", **weights: Any) -> WeightsConfig:
+    return WeightsConfig.model_validate({"scheme": scheme, "weights": weights})
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (2, 1), (0.5, 3), (1, 0), (0, 1), (0, 0)])
@@ -86,7 +87,7 @@ def test_hard_filter_keeps_its_ends() -> None:
     assert raw_weights(correct, 5 - correct, config("uniform")).tolist() == [1] * 5
 
 
-def run(home: Path, verdicts: dict[str, str], config: Config) -> tuple[pd.DataFrame, dict[str, Any]]:
+def run(home: Path, verdicts: dict[str, str], config: WeightsConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Run the stage on a hand-made rollouts artifact: problem -> verdicts, c, w, u, or t (cut by the limit)."""
     import pyarrow as pa
 

@@ -128,6 +128,7 @@ def test_the_teacher_is_the_student_if_it_names_no_folder(tmp_path: Path) -> Non
         ("student.engine.tensor_parallel=2", "student.engine: tensor_parallel has no effect with kind 'transformers'"),
         ("student.engine={kind: vllm, memory_share: 1}", "student.engine.memory_share: "),
         ("student.engine={kind: vllm, url: http://x/v1}", "student.engine: url has no effect with kind 'vllm'"),
+        ("student.engine.python=/x", "student.engine: python has no effect with kind 'transformers'"),
         ("student.engine={kind: server, url: http://x/v1}", "recipe: student.engine.kind: a server goes on serving"),
         ("teacher={path: t, engine: {kind: server}}", "teacher.engine: kind 'server' needs url"),
         ("seeds=[1, 2, 1]", "recipe: seeds repeat"),

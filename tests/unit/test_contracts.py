@@ -99,6 +99,29 @@ def test_light_modules_import_no_torch(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_one_file_of_tests_starts_fast() -> None:
+    """What every test imports loads neither Prefect nor torch, so that a small test takes no longer than it must."""
+    script = "import sys, conftest, harness; print({'prefect', 'torch'} & {*sys.modules})"
+    path = os.pathsep.join(str(ROOT / name) for name in ("tests", "src"))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert done.stdout == "set()\n", done.stdout + done.stderr
+
+
+def test_imports_go_down_only() -> None:
+    """Each folder of paced/ says what belongs in it, and the contract names every one of them."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (rooms,) = (c for c in contracts if c["name"].startswith("Rooms"))
+    names = {f"paced.{p.parent.name}" for p in (ROOT / "paced").glob("*/__init__.py")}
+    assert names <= set(rooms["layers"])
+    assert len([p for p in (ROOT / "paced").iterdir() if not p.name.startswith("_")]) <= 20
+    for path in (ROOT / "paced").rglob("__init__.py"):
+        module = ast.parse(path.read_text())
+        assert len((ast.get_docstring(module) or "").splitlines()) >= 3 or path.parent.name == "paced", path
+        assert all(isinstance(n, ast.Expr | ast.ImportFrom | ast.Assign) for n in module.body), f"{path} holds logic"
+
+
 @pytest.mark.parametrize("package", ["paced", "paced_recipes"])
 def test_a_wheel_holds_every_file_that_is_read(package: str) -> None:
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][package]
@@ -148,3 +171,12 @@ def test_the_check_of_forms_finds_what_it_looks_for() -> None:
     assert [x.rpartition(".")[2] for x in editors(Bad.model_json_schema())] == [
         "shares: a mapping", "pet: any of several", "known: one of several", "many: a mapping",
     ]  # fmt: skip
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for file in SOURCES:
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from paced.config import Engine, Runtime
+from paced.config.reading import load_recipe
 from paced.errors import DataError
 from paced.stage import STAGES, Spec
 from paced.storage.artifacts import Ref
 from paced.storage.identity import canonical, digest, model_identity
+from tasks.run import run_name
 
 CONFIG = {"seed": 1, "sampling": {"temperature": 1.0, "top_k": 0}, "mix": [1, 2], "first": None}
+MODEL = Path(__file__).parents[2] / "paced" / "tiny" / "student"
 INPUTS = {
     "model": Ref(kind="model", path="/a", identity="sha256:1"),
     "problems": Ref(kind="prepare", path="/b", identity="sha256:2"),
@@ -37,6 +40,8 @@ def test_what_does_not_matter() -> None:
     assert base == identity(engine=Engine())
     shared = identity(engine=Engine(kind="vllm"))
     assert shared == identity(engine=Engine(kind="vllm", tensor_parallel=8, data_parallel=2, memory_share=0.5))
+    assert shared == identity(engine=Engine(kind="vllm", python="/elsewhere/bin/python"))
+    assert base == identity(engines={"student": Engine(kind="vllm")})
     assert base == identity(config=dict(reversed(CONFIG.items())), inputs=dict(reversed(INPUTS.items())))
     moved = {
         name: Ref(kind="other", path="/moved", identity=ref.identity, digest="sha256:9") for name, ref in INPUTS.items()
@@ -70,6 +75,15 @@ def test_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(found)) == len(found)
 
 
+def test_the_interpreter_of_vllm_makes_no_other_run() -> None:
+    path = Path(__file__).parents[2] / "recipes" / "qwen3_8b_to_1.7b.yaml"
+    pythons = ("student.engine.python=/a/bin/python", "teacher.engine.python=/b/bin/python")
+    recipe, moved = load_recipe(path), load_recipe(path, pythons)
+    assert (recipe.student.engine, recipe.teacher.engine) != (moved.student.engine, moved.teacher.engine)
+    assert recipe.settings() == moved.settings()
+    assert run_name(recipe) == run_name(moved)
+
+
 def test_canonical_is_one_text_a_value() -> None:
     assert canonical({"b": 1, "a": [True, None, "é"]}) == '{"a":[true,null,"é"],"b":1}'
     assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 1, "b": "2"})
@@ -77,10 +91,10 @@ def test_canonical_is_one_text_a_value() -> None:
         digest(float("nan"))
 
 
-def test_model_identity_follows_contents(model_folder: Path, tmp_path: Path) -> None:
-    base = model_identity(model_folder)
+def test_model_identity_follows_contents(tmp_path: Path) -> None:
+    base = model_identity(MODEL)
     copy = tmp_path / "elsewhere" / "named otherwise"
-    shutil.copytree(model_folder, copy)
+    shutil.copytree(MODEL, copy)
     for name in ("README.md", "optimizer.pt", "training_args.bin"):
         (copy / name).write_text("does not decide what the model answers")
     assert model_identity(copy) == base
@@ -101,7 +115,7 @@ def test_model_identity_follows_contents(model_folder: Path, tmp_path: Path) -> 
     assert model_identity(copy) not in found
 
 
-def test_folders_that_are_no_models(model_folder: Path, tmp_path: Path) -> None:
+def test_folders_that_are_no_models(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         model_identity(tmp_path / "nothing")
     for name, rest, says in (
@@ -110,7 +124,7 @@ def test_folders_that_are_no_models(model_folder: Path, tmp_path: Path) -> None:
     ):
         folder = tmp_path / name
         folder.mkdir()
-        shutil.copy(model_folder / rest, folder)
+        shutil.copy(MODEL / rest, folder)
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
         with pytest.raises(DataError, match=says) as error:
             model_identity(folder)

@@ -9,6 +9,7 @@ import pytest
 from harness import TINY
 from mlflow import MlflowClient
 
+from paced.config.label import BASE, Label
 from paced.config.reading import load_recipe
 from paced.storage.artifacts import Ref, commit, describe
 from paced_tasks import pipeline, record
@@ -95,8 +96,8 @@ def test_a_run_tracks_what_its_stages_are_now(tmp_path: Path, monkeypatch: pytes
         return {"arms": {"base": {"accuracy": share}}, "comparisons": []}, {}
 
     def finish(_run: Run, _journal: Journal, rows: Any, summary: Any) -> None:
-        student = {"label": "base", "identity": "m", "path": "", "cost": {}, "benchmarks": {}}
-        record.student_journal(run, student | summary["arms"]["base"], rows, [])
+        student = {"label": Label(BASE), "identity": "m", "path": "", "cost": {}, "benchmarks": {}}
+        record.student_journal(run, student | summary["arms"]["base"], rows)
 
     monkeypatch.setattr("paced.report.build", built)
     monkeypatch.setattr("paced.report.write_summary", lambda folder: built(folder)[0])
@@ -111,7 +112,7 @@ def test_a_run_tracks_what_its_stages_are_now(tmp_path: Path, monkeypatch: pytes
         stages.__enter__()
         ref = scored(tmp_path, accuracy)
         future = SimpleNamespace(state=SimpleNamespace(is_final=lambda: True), result=lambda ref=ref, **_: ref)
-        stages._submitted.append(pipeline.Submitted("base/evaluate", future))  # type: ignore[arg-type]
+        stages._submitted.append(pipeline.Submitted(Label(BASE, step="evaluate"), future))  # type: ignore[arg-type]
         stages._close("")
     for label, name in (
         ("base/evaluate", "evaluate/arithmetic/accuracy"), ("base", "accuracy"), (PARENT, "base/accuracy"),

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from paced import weighting
 from paced.config import Weights
+from paced.config.stages import WeightsConfig
 from paced.errors import CacheError, DataError
 from paced.evaluation.compare import compare
 from paced.report import build, plots, table, write_summary
@@ -73,7 +74,7 @@ class Synthetic:
         return ref
 
     def pass_rates(self, scheme: str, correct: np.ndarray) -> list[dict[str, Any]]:
-        config = weighting.Config(scheme=scheme, weights=Weights())  # pyright: ignore
+        config = WeightsConfig(scheme=scheme, weights=Weights())  # pyright: ignore
         raw = weighting.raw_weights(correct.astype(float), 8.0 - correct, config)
         weight = weighting.normalised(raw, "kept")
         return [

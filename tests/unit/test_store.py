@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,7 @@ def test_a_large_folder_is_not_listed_for_each_part(tmp_path: Path, monkeypatch:
 
 WRITE = """
 import sys
+import threading
 from pathlib import Path
 import tests.unit.test_store as t
 store = t.collection(Path(sys.argv[1]))
@@ -226,4 +228,44 @@ def test_a_writer_commits_what_it_is_given_or_says_why_not(tmp_path: Path) -> No
         writer.write([row("e")])
     with pytest.raises(FileExistsError):
         writer.wait()
+    writer.close()
+
+
+def test_only_what_is_missing_is_computed(tmp_path: Path) -> None:
+    """In the order asked for, as one part; what another process has committed meanwhile is not asked for again."""
+    store, asked = collection(tmp_path), list[list[int]]()
+
+    def compute(values: list[int]) -> list[dict[str, Any]]:
+        asked.append(values)
+        return [row("abcdef"[value], value) for value in values]
+
+    def wanted(keys: str) -> dict[str, int]:
+        return {key: "abcdef".index(key) for key in keys}
+
+    assert store.ensure(wanted("cab"), compute) == 3
+    collection(tmp_path).write([row("e", 4)])
+    store.refresh()
+    assert store.ensure(wanted("aefd"), compute) == 2
+    assert store.ensure(wanted("abcdef"), compute) == 0
+    assert asked == [[2, 0, 1], [5, 3]]
+    assert len(list(store.folder.glob("*.parquet"))) == 3
+    index = collection(tmp_path).refresh()
+    assert list(store.rows([(key, index[key]) for key in "fab"], ["value"])) == [
+        {"sample_key": key, "value": value} for key, value in wanted("fab").items()
+    ]
+
+
+def test_what_a_writer_was_given_is_not_computed_again(tmp_path: Path) -> None:
+    """Also before it is committed."""
+    store = collection(tmp_path)
+    writer, gate = Writer(store), threading.Event()
+    write = store.write
+    store.write = lambda rows: (gate.wait(10), write(rows))[1]  # type: ignore[method-assign]
+    compute = lambda keys: [row(key) for key in keys]  # noqa: E731
+    assert store.ensure({"a": "a", "b": "b"}, compute, writer) == 2
+    assert store.refresh() == {}
+    assert store.ensure({"a": "a", "b": "b"}, compute, writer) == 0
+    gate.set()
+    writer.wait()
+    assert store.refresh().keys() == {"a", "b"}
     writer.close()

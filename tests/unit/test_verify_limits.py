@@ -181,10 +181,11 @@ def test_workers_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 PIECES = [
-    *r"\frac \sqrt \boxed \text \begin{pmatrix} \end{pmatrix} \left( \right) { } ( ) [ ] | ^ _ = < , ; : ! ' % $ & \\".split(),
-    *r"\pm \cdot / - + . 5 0 12 5. .5 1e9 x i e π ² 个 ½ € \infty \bmod \pmod \cup \in \ldots \overline \dot \max".split(),
-    *r"\log_ \sin \lfloor \rfloor \binom \circ minutes degrees C and or not Answer: #### <think> </think> ٣ noon".split(),
-    *("at least", "the answer is", "# Answer\n", "\n\n", "<|im_end|>", "\ud800", "A.", "(B)", r"\money{", "**"),
+    *r"\frac \sqrt \boxed \text \begin{pmatrix} \end{pmatrix} \left( \right) { } ( ) [ ] | ^ _ = < , ; : ! ' %".split(),
+    *r"$ & \\ \pm \cdot / - + . 5 0 12 5. .5 1e9 x i e π ² 个 ½ € \infty \bmod \pmod \cup \in \ldots \overline".split(),
+    *r"\dot \max \log_ \sin \lfloor \rfloor \binom \circ minutes degrees C and or not Answer: #### <think>".split(),
+    *("</think>", "٣", "noon", "at least", "the answer is", "# Answer\n", "\n\n", "<|im_end|>", "\ud800", "A.", "(B)"),
+    *(r"\money{", "**"),
 ]
 
 

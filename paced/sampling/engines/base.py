@@ -53,7 +53,7 @@ class Limits(NamedTuple):
         return Response(ids, "stop" if stopped else "length")
 
 
-class Engine(Protocol):
+class SamplingEngine(Protocol):
     """Draws responses; ``name`` is stored with them."""
 
     name: str

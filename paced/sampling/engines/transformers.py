@@ -64,7 +64,7 @@ AttentionInterface.register("grouped", grouped)
 AttentionMaskInterface.register("grouped", sdpa_mask)
 
 
-class Columns(DynamicLayer):
+class ColumnCacheLayer(DynamicLayer):
     """A layer's keys and values [R, heads, S, D]; the next token's go to ``places`` [R, heads] of [R * heads * S, D].
 
     With an index for rows and another for columns, CUDA's deterministic way would copy the whole layer, out and back.
@@ -114,19 +114,19 @@ class Batch:
     def __init__(self, model: PreTrainedModel, rows: int, known: int) -> None:
         self.model, self.rows, self.known = model, rows, known
         self.columns = 0
-        self.layers: list[Columns] = []
+        self.layers: list[ColumnCacheLayer] = []
         self.logits = torch.empty(0)
 
     def fill(self, rows: list[int], prompts: Prompts, which: list[int]) -> None:
         """Put prompts into rows; of what stands there only the columns up to a prompt's end will be looked at."""
         if not self.layers:
-            self.layers = [Columns(self.rows, layer) for layer in prompts.cache.layers]
+            self.layers = [ColumnCacheLayer(self.rows, layer) for layer in prompts.cache.layers]
             self.logits = prompts.logits.new_zeros(self.rows, self.known)
         width = prompts.cache.get_seq_length()
         self._widen(width)
         given: list[Any] = prompts.cache.layers
         for own, layer in zip(self.layers, given, strict=True):
-            for row, prompt in zip(rows, which, strict=True):  # an index would copy all: see Columns
+            for row, prompt in zip(rows, which, strict=True):  # an index would copy all: see ColumnCacheLayer
                 own.keys[row, :, :width] = layer.keys[prompt]
                 own.values[row, :, :width] = layer.values[prompt]
         self.logits[rows] = prompts.logits[which]

@@ -1,16 +1,14 @@
 """The vLLM engine: offline, in processes of its own, for throughput on GPUs (docs/engines.md).
 
-The class here lives in the stage's process and imports no vLLM. It starts this module as a program, hands it
-requests as JSON lines and reads responses the same way; the functions below run there, in a session of their own that
-ends with whatever reads their output, however that ends. Token ids go in and come out, so no tokenizer takes part.
+This module lives in the stage's process and imports no vLLM. It starts ``vllm_process.py`` with the interpreter of the
+environment that has vLLM, hands it requests as JSON lines and reads responses the same way. That process leads a
+session of its own, which ends with whatever reads its output, however that ends. Token ids go in and come out, so no
+tokenizer takes part.
 """
 
 import base64
 import contextlib
-import importlib
-import importlib.util
 import json
-import math
 import os
 import queue
 import signal
@@ -22,12 +20,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
-from paced.config import Model, Runtime, Sampling
+from paced.config import Device, Engine, Model, Runtime, Sampling
 from paced.errors import ConfigError, EngineError
-from paced.losses.targets import ENTRIES, Sparse, encode_likeliest
+from paced.losses.targets import encode_likeliest
 from paced.sampling.engines.base import Limits, Request, Response
+from paced.sampling.engines.vllm_process import INSTALL, TESTED
+
+PROGRAM = Path(__file__).with_name("vllm_process.py")
+CHECK_SECONDS = 600.0  # for importing vLLM, which a cold network disk makes slow
 
 ATTEMPTS = 3  # at one part; each with half as many sequences at once as the one before
 LENGTH = 256  # of prompt and response, at least; then powers of two
@@ -41,6 +43,54 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "HF_HUB_OFFLINE": "1",
 }
+
+
+def interpreter(engine: Engine) -> Path:
+    """The Python of the environment with vLLM: ``engine.python``, else ``.venv-vllm`` beside the environment that runs.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = Path(engine.python) if engine.python else Path(sys.prefix).with_name(".venv-vllm") / "bin" / "python"
+    if not os.access(path, os.X_OK) or path.is_dir():
+        name = "engine.python" if engine.python else "engine.kind vllm"
+        raise ConfigError(f"{name}: there is no interpreter {path}: {INSTALL}")
+    return path.absolute()  # not resolved: an environment is found by the link's own place
+
+
+def check(engine: Engine, device: Device) -> str:
+    """Import vLLM as the engine will, without a model, and say in one line what was found.
+
+    Raises:
+        ConfigError: no interpreter, no vLLM, one that lacks a feature or was built for another device, too few GPUs.
+    """
+    python, gpus = interpreter(engine), engine.data_parallel * engine.tensor_parallel
+    try:
+        done = subprocess.run(
+            [*command(python), "check", device, str(gpus)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            env=environment(), timeout=CHECK_SECONDS,
+        )  # fmt: skip
+        found: dict[str, str] = json.loads(done.stdout)
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        words = f"took longer than {CHECK_SECONDS:.0f} s" if isinstance(error, subprocess.TimeoutExpired) else "failed"
+        raise ConfigError(f"importing vLLM with {python} {words}; its own words are in the stage's log") from None
+    if "unfit" in found:
+        raise unfit(python, found["unfit"])
+    return f"vLLM {found['version']} for {found['device']} in {python}; tested with {', '.join(TESTED)}"
+
+
+def unfit(python: Path, words: str) -> ConfigError:
+    return ConfigError(f"engine.kind vllm, {python}: {words}")
+
+
+def command(python: Path) -> list[str]:
+    """``-P``: else this file, which lies beside the program, would be imported as ``vllm``."""
+    return [str(python), "-P", str(PROGRAM)]
+
+
+def environment() -> dict[str, str]:
+    """This process's own, without the packages that it adds to its interpreter's."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | ENVIRONMENT
 
 
 class Died(Exception):
@@ -57,7 +107,7 @@ class VllmEngine:
             ids settle these.
 
     Raises:
-        ConfigError: vLLM is not installed; when sampling, there are fewer devices than the copies need.
+        ConfigError: there is no interpreter; when sampling, its vLLM cannot be used, or sees too few devices.
     """
 
     name = "vllm"
@@ -66,10 +116,7 @@ class VllmEngine:
         self, folder: Path, model: Model, limits: Limits, runtime: Runtime, log: Callable[[str], None],
         floor: float | None = None,
     ):  # fmt: skip
-        if importlib.util.find_spec("vllm") is None:
-            raise ConfigError(
-                "engine.kind: vllm is not installed: pip install --editable '.[vllm]', or use kind transformers"
-            )
+        self.python = interpreter(model.engine)
         self.folder, self.model, self.limits, self.runtime, self.log = folder, model, limits, runtime, log
         self.rows, self.floor = runtime.sample_rows, floor
         self._length = self._halvings = 0
@@ -118,8 +165,11 @@ class VllmEngine:
         results: dict[int, Response] = {}
         for event in self._answers(len(requests)):
             response = self.limits.response(event["ids"], sampling, self.name)
-            targets = event["targets"]
-            results[event["i"]] = response._replace(targets=targets and received(targets))
+            if self.floor:
+                ids, logp = unpacked(event["likeliest"], len(response.ids))
+                targets = encode_likeliest(ids, logp, self.floor, self.limits.known, self.limits.vocabulary)
+                response = response._replace(targets=targets)
+            results[event["i"]] = response
             tick(len(results))
         return [results[i] for i in range(len(requests))]
 
@@ -133,6 +183,8 @@ class VllmEngine:
                 number -= 1
             elif "ready" in event:
                 self.name = f"vllm {event['ready']}"
+            elif "unfit" in event:
+                raise unfit(self.python, event["unfit"])
             elif event["fatal"]:
                 raise EngineError(f"vLLM cannot sample {self.folder}: {event['error']}")
             else:
@@ -158,54 +210,46 @@ class VllmEngine:
             "device": self.runtime.device,
             "stops": self.limits.stops,
             "padding": [self.limits.known, self.limits.vocabulary],
-            "floor": self.floor,
+            "likeliest": min(LIKELIEST, self.limits.vocabulary) if self.floor else None,
         }
         width = engine.tensor_parallel
-        devices = [] if self.runtime.device == "cpu" else gpus(count, width)
+        devices = gpus(count * width)
         for number in range(count):
             own = devices[number * width : (number + 1) * width]
-            self._copies.append(Copy(self._events, self.runtime.threads, own))
+            self._copies.append(Copy(self._events, self.python, self.runtime.threads, own))
             self._copies[-1].send(order)
 
 
-def gpus(count: int, width: int) -> list[str]:
-    """Names of the GPUs for copies of so many devices, as CUDA_VISIBLE_DEVICES or the driver has them.
+def gpus(count: int) -> list[str]:
+    """Names for so many GPUs, as CUDA_VISIBLE_DEVICES or the driver has them; each copy counts its own (check_library).
 
-    None if torch, and so vLLM, was built for CPUs and no GPU is named.
-
-    Raises:
-        ConfigError: there are too few.
+    They may be fewer, where that variable names fewer. vLLM's CPU build does not look at them.
     """
-    visible, built = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.backends.cuda.is_built()
-    there = torch.cuda.device_count()
-    named = list(map(str, range(there)))
-    if visible is not None:
-        named = [name for part in visible.split(",") if (name := part.strip()) not in ("", "-1")]
-    usable = min(len(named), there) if built else len(named)
-    if (built or named) and usable < count * width:
-        says = "" if visible is None else f" (CUDA_VISIBLE_DEVICES names {len(named)})"
-        raise ConfigError(
-            f"engine: data_parallel {count} x tensor_parallel {width} needs {count * width} devices, but there are "
-            f"{usable}{says}: lower them, or set runtime.device to cpu if this vLLM was built for it"
-        )
-    return named
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return [str(i) for i in range(count)]
+    return [name for part in visible.split(",") if (name := part.strip()) not in ("", "-1")][:count]
+
+
+def unpacked(fields: Sequence[str], positions: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Ids and log-probabilities, each [positions, 1 + K], as the engine's process has packed them."""
+    ids, logp = (
+        np.frombuffer(base64.b64decode(field), kind).reshape(positions, -1)
+        for field, kind in zip(fields, (np.int32, np.float32), strict=True)
+    )
+    return ids.astype(np.int64), logp.astype(np.float64)
 
 
 class Copy:
     """One engine process; what it says goes to ``events``, and None when it has ended."""
 
-    def __init__(self, events: "queue.Queue[Any]", threads: int | None, devices: Sequence[str]):
-        import paced
-
-        root = str(Path(paced.__file__).parents[1])
-        environment = os.environ | ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": ",".join(devices)}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    def __init__(self, events: "queue.Queue[Any]", python: Path, threads: int | None, devices: Sequence[str]):
+        own = environment() | {"CUDA_VISIBLE_DEVICES": ",".join(devices)}
         if threads:
-            environment["OMP_NUM_THREADS"] = str(threads)
+            own["OMP_NUM_THREADS"] = str(threads)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "paced.sampling.engines.vllm"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=environment, start_new_session=True,
-        )  # fmt: skip
+            command(python), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=own, start_new_session=True
+        )
         self._reader = threading.Thread(target=self._read, args=(events,), daemon=True)
         self._reader.start()
 
@@ -235,139 +279,3 @@ class Copy:
         with contextlib.suppress(BrokenPipeError):  # what it has not read any more
             self.process.stdin.close()
         self.process.stdout.close()
-
-
-def sent(targets: Sparse) -> list[str]:
-    """Targets as JSON."""
-    return [base64.b64encode(field.tobytes()).decode() for field in targets]
-
-
-def received(fields: list[str]) -> Sparse:
-    """Targets that were ``sent``."""
-    flat: list[Any] = [
-        np.frombuffer(base64.b64decode(f), kind) for f, kind in zip(fields, ENTRIES.values(), strict=True)
-    ]
-    return Sparse(*flat)
-
-
-# What follows runs in the engine's process.
-
-
-def main() -> None:
-    """Read an order, then requests; write ``ready``, a line a response, or ``error``."""
-    with os.fdopen(os.dup(1), "w", buffering=1) as out:
-        os.dup2(2, 1)  # whatever a library prints goes to the log
-        lines: queue.Queue[str] = queue.Queue()
-
-        def read() -> None:
-            for line in sys.stdin:
-                lines.put(line)
-            if os.getpgrp() == os.getpid():  # else somebody has started this by hand, and the group is not its own
-                os.killpg(0, signal.SIGKILL)  # the stage has ended, and nobody is left to do this
-            os._exit(1)
-
-        threading.Thread(target=read, daemon=True).start()
-
-        def tell(event: dict[str, Any]) -> None:
-            out.write(json.dumps(event) + "\n")
-
-        try:
-            order = json.loads(lines.get())
-            engine = build(order)
-            check(engine)
-            tell({"ready": library().__version__})
-            while True:
-                serve(engine, order, json.loads(lines.get()), tell)
-        except Exception as error:
-            # A wrong setting or an unknown architecture stays wrong; memory, and a worker's death, may be mended.
-            words = " ".join(str(error).split())[:300] or "no message"
-            fatal = isinstance(error, ValueError | TypeError | ImportError | NotImplementedError)
-            tell({"error": f"{type(error).__name__}: {words}", "fatal": fatal})
-            raise
-
-
-def library(name: str = "vllm") -> Any:
-    """vLLM, or a module of it; by its name, for here it is loaded and nowhere else."""
-    return importlib.import_module(name)
-
-
-def build(order: dict[str, Any]) -> Any:
-    """An engine without a tokenizer; on a CPU small and quick to start."""
-    vllm, platform = library(), library("vllm.platforms").current_platform
-    settings = order["settings"]
-    cpu = platform.is_cpu()
-    if order["device"] != "auto" and cpu != (order["device"] == "cpu"):
-        raise ValueError(f"runtime.device is {order['device']}, but this vLLM was built for {platform.device_type}")
-    if cpu:
-        # A seed of one's own fails where a prompt is cut in two ("CPU Generator does not use offset"), so none is cut.
-        tokens = max(settings["max_num_batched_tokens"], settings["max_model_len"])
-        settings |= {
-            "max_num_batched_tokens": tokens,
-            "enable_chunked_prefill": False,
-            "enforce_eager": True,
-            "block_size": 32,
-            "kv_cache_memory_bytes": cache_bytes(settings),
-        }
-        del settings["gpu_memory_utilization"]
-    return vllm.LLMEngine.from_engine_args(
-        vllm.EngineArgs(
-            **settings, skip_tokenizer_init=True, generation_config="vllm", load_format="safetensors",
-            enable_prefix_caching=True, disable_log_stats=True,
-        )
-    )  # fmt: skip
-
-
-def cache_bytes(settings: dict[str, Any]) -> int:
-    """Room for all sequences at their longest, within the share of the memory that is free (CPU)."""
-    import psutil
-    from transformers import AutoConfig
-
-    core = AutoConfig.from_pretrained(settings["model"], trust_remote_code=settings["trust_remote_code"])
-    core = core.get_text_config()
-    heads = getattr(core, "num_key_value_heads", None) or core.num_attention_heads
-    width = getattr(core, "head_dim", None) or core.hidden_size // core.num_attention_heads
-    token = 2 * core.num_hidden_layers * heads * width * (4 if settings["dtype"] == "float32" else 2)
-    wanted = (settings["max_num_seqs"] + 1) * (settings["max_model_len"] + 32) * token
-    return min(wanted, int(settings["gpu_memory_utilization"] * psutil.virtual_memory().available))
-
-
-def check(engine: Any) -> None:
-    """Refuse a model that gives no number: every draw would be one and the same id, and every verdict wrong."""
-    one = library().SamplingParams(max_tokens=1, logprobs=1, detokenize=False)
-    engine.add_request("check", {"prompt_token_ids": [1]}, one)
-    [output] = finished(engine)
-    if not all(math.isfinite(entry.logprob) for entry in output.outputs[0].logprobs[0].values()):
-        raise ValueError("the model's logits are not finite: its weights are damaged, or overflow in this dtype")
-
-
-def finished(engine: Any) -> Iterator[Any]:
-    """Requests as they finish."""
-    while engine.has_unfinished_requests():
-        yield from (output for output in engine.step() if output.finished)
-
-
-def serve(engine: Any, order: dict[str, Any], task: dict[str, Any], tell: Callable[[dict[str, Any]], None]) -> None:
-    """Sample the requests of a task; each has a seed of its own and shares its prompt's cache with its likes."""
-    vllm, kind = library(), library("vllm.sampling_params").RequestOutputKind.FINAL_ONLY
-    sampling, floor, (known, size) = Sampling.model_validate(task["sampling"]), order["floor"], order["padding"]
-    likeliest = min(LIKELIEST, size)
-    for i, prompt_ids, seed in task["requests"]:
-        params = vllm.SamplingParams(
-            temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
-            max_tokens=sampling.max_new_tokens, seed=seed,
-            ignore_eos=True, stop_token_ids=order["stops"],  # else it adds those of config.json
-            logit_bias={t: float("-inf") for t in range(known, size)} or None,
-            detokenize=False, output_kind=kind, logprobs=likeliest if floor else None, flat_logprobs=True,
-        )  # fmt: skip
-        engine.add_request(str(i), {"prompt_token_ids": prompt_ids}, params)
-    for output in finished(engine):
-        [drawn], targets = output.outputs, None
-        if floor:
-            columns = (drawn.logprobs.token_ids, drawn.logprobs.logprobs)
-            ids, logp = (np.array(column).reshape(len(drawn.token_ids), -1) for column in columns)
-            targets = encode_likeliest(ids, logp, floor, known, size)
-        tell({"i": int(output.request_id), "ids": list(drawn.token_ids), "targets": targets and sent(targets)})
-
-
-if __name__ == "__main__":
-    main()

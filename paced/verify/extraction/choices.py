@@ -30,7 +30,7 @@ _BEHIND_LETTER = re.compile(r"\(?([A-J])\)?[\s~]*[-–—:]?[\s~]*\((.+)\)", re.
 QUESTION_WINDOW = 20_000  # characters of a question that are looked at, from its end
 
 
-class Label(NamedTuple):
+class ChoiceLabel(NamedTuple):
     """A choice's letter and what stands after it."""
 
     letter: str
@@ -62,7 +62,7 @@ def choice_with_text(answer: str, choices: dict[str, str]) -> str | None:
     return named[1]
 
 
-def label(answer: str) -> Label | None:
+def label(answer: str) -> ChoiceLabel | None:
     """The letter an answer gives: ``C``, ``(C)``, ``\\textbf{(C)}``, ``C. 12``."""
     try:
         text = tidy(answer)
@@ -76,4 +76,4 @@ def label(answer: str) -> Label | None:
     bare = match[1] is None and not re.match(rf".*?{letter}\s*[).:}}]", text)
     if rest and (bare or re.match(r"[=<>+*/^,_]|-\s", rest) or re.match(r"\W*[A-J]\)-", text)):
         return None
-    return Label(letter.upper(), rest)
+    return ChoiceLabel(letter.upper(), rest)

@@ -2,7 +2,7 @@
 
 import re
 
-from paced.verify.extraction.choices import Label, choice_with_text, label
+from paced.verify.extraction.choices import ChoiceLabel, choice_with_text, label
 from paced.verify.grammar.words import words
 from paced.verify.rules.compare import decide
 from paced.verify.rules.decision import Decision, EqualityEngine, Undecided
@@ -38,7 +38,7 @@ def decide_choice(answer: str, gold: str, choices: dict[str, str], engine: Equal
 
 
 def _decide_letter(
-    answer: str, given: Label | None, gold: str, expected: str, choices: dict[str, str], engine: EqualityEngine
+    answer: str, given: ChoiceLabel | None, gold: str, expected: str, choices: dict[str, str], engine: EqualityEngine
 ) -> Decision:
     """Compare with a gold answer that is the letter of a choice: by the letter, or else by the text of the choice."""
     if given and (given.rest or choices or given.letter in answer):
