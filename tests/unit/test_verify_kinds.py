@@ -44,7 +44,7 @@ BOXED: dict[str, tuple[str, list[str], list[str]]] = {
     "binomial as an array": (
         r"\binom{30}{2}",
         [r"\left(\begin{array}{c}30\\2\end{array}\right)", "435", "C_{30}^2", "^{30}C_2", "_{30}C_2"],
-        [r"\left(\begin{array}{c}30\\3\end{array}\right)", "C_{30}^3"],
+        [r"\left(\begin{array}{c}30\\3\end{array}\right)", "C_{30}^3", r"\begin{pmatrix}30\\2\end{pmatrix}"],
     ),
     "colours, sizes, labels": (
         "13",

@@ -49,7 +49,7 @@ RULES: tuple[Rule, ...] = (
     tuples,
     quantities,
 )
-_ROUND = ("(", r"\begin{pmatrix}")
+_COLUMN = r"(\begin{array}"  # a pmatrix is a vector
 _SPELLINGS = re.compile(r"\\text\s*\{\s*OR\s*\}")  # between the spellings of a gold answer that has several
 
 
@@ -104,7 +104,7 @@ def _decide_any(answer: str, golds: list[str], engine: EqualityEngine) -> Decisi
 def _column_as_binomial(node: Node, text: str, other: Node) -> Node:
     """A column of two in round brackets, as which a binomial coefficient may be set, where the other is a number."""
     match node:
-        case Matrix(((n,), (k,))) if isinstance(other, PlainExpression) and text.startswith(_ROUND):
+        case Matrix(((n,), (k,))) if isinstance(other, PlainExpression) and text.startswith(_COLUMN):
             return Call("binom", (n, k))
         case _:
             return node
