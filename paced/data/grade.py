@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TextIO
 
 from paced.data.rows import json_object
 from paced.errors import DataError
-from paced.verify import Sample, Verdict, Verifier, read, spoken
+from paced.verify import Sample, Text, Verdict, Verifier, read, spoken
 
 _BATCH = 512  # pairs that are held in memory and graded together
 _LABELS = ("correct", "wrong")
@@ -110,13 +110,21 @@ def explain(pair: Pair, verdict: Verdict) -> str:
     lines = [f"line {pair.line}: {verdict.outcome}"]
     lines.append(f"  extracted  {shown}" + (f"   (from {verdict.where})" if verdict.where else ""))
     lines.append(f"  gold       {_short(pair.sample.gold)}")
+    sides = [("the answer", verdict.extracted or ""), ("the gold answer", pair.sample.gold)]
     if verdict.extracted is not None:
-        lines.append(
-            f"  compared   {_short(spoken(read(verdict.extracted)))}   with   {_short(spoken(read(pair.sample.gold)))}"
-        )
+        lines.append(f"  compared   {_reading(verdict.extracted)}   with   {_reading(pair.sample.gold)}")
+        unread = [name for name, text in sides if isinstance(read(text), Text)]
+        if unread:
+            lines.append(
+                f"  not read   {' and '.join(unread)}: no mathematics that is known, so the words were compared"
+            )
     by = "a worker process" if verdict.worker else "the cheap rules"
     lines.append(f"  decided    {verdict.reason}   (by {by}, {verdict.seconds:.3f} s)")
     return "\n".join(lines)
+
+
+def _reading(text: str) -> str:
+    return _short(spoken(read(text)))
 
 
 def _short(text: str, limit: int = 160) -> str:

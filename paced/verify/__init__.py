@@ -4,8 +4,8 @@ docs/verifier.md states the rules. Folders, each importing only from those behin
 grammar. This file holds no logic; it offers what the other packages use.
 """
 
-from paced.verify.grammar.nodes import spoken
+from paced.verify.grammar.nodes import Text, spoken
 from paced.verify.grammar.parse import read
 from paced.verify.verifier import Outcome, Sample, Verdict, Verifier
 
-__all__ = ["Outcome", "Sample", "Verdict", "Verifier", "read", "spoken"]
+__all__ = ["Outcome", "Sample", "Text", "Verdict", "Verifier", "read", "spoken"]

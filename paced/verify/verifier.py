@@ -13,10 +13,11 @@ from paced.config.extensions import find, source
 from paced.tiny.world import working
 from paced.verify.extraction.choices import listed
 from paced.verify.extraction.extract import NoAnswer, extract
+from paced.verify.extraction.golds import plain_gold
 from paced.verify.grammar.nodes import Number, Text
 from paced.verify.grammar.notation import LONGEST
 from paced.verify.grammar.parse import read
-from paced.verify.rules.asked import restated, with_asked_unit
+from paced.verify.rules.asked import no_answer, rounded_as_asked, with_asked_unit, with_asked_value
 from paced.verify.rules.decision import Decision, Undecided
 from paced.verify.rules.equality import BoundedEngine
 from paced.verify.rules.judge import Case, judge
@@ -78,9 +79,13 @@ def mathematics(sample: Sample) -> Provisional:
     if isinstance(found, NoAnswer):
         return Verdict("wrong", None, found.reason), None
     verdict = Verdict("unknown", found.text[:LONGEST], where=found.where)
-    if len(found.parts) == 1 and restated(found.text, sample.gold, sample.question):
-        return verdict._replace(outcome="wrong", reason="the question's own expression, not worked out"), None
-    gold = sample.gold if len(found.parts) > 1 else with_asked_unit(sample.gold, found.text, sample.question)
+    gold = plain_gold(sample.gold)
+    if len(found.parts) == 1:
+        if fault := no_answer(found.text, gold, sample.question):
+            return verdict._replace(outcome="wrong", reason=fault), None
+        found = found._replace(parts=(rounded_as_asked(found.text, sample.question),))
+        gold = with_asked_unit(gold, found.text, sample.question)
+        gold = with_asked_value(gold, found.text, sample.question)
     case = Case(found.parts, gold, listed(sample.question))
     try:
         decision = judge(case, BoundedEngine())
@@ -175,6 +180,9 @@ def _first_step(sample: Sample) -> Provisional:
     name = verifier_of(sample)
     record: VerifierRecord = find("verifier", name)
     if record.in_process:
-        return resolved(record.function)(sample)
+        try:
+            return resolved(record.function)(sample)
+        except Exception as error:  # what one answer can cost is one verdict, not the run
+            return Verdict("unknown", None, f"{type(error).__name__} in the grammar or the rules"), None
     verdict = Verdict("unknown", sample.response[:LONGEST], where="the whole response", worker=True)
     return verdict, Graded(name, sample.response, sample.gold, sample.question)

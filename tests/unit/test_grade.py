@@ -57,9 +57,28 @@ def test_explanations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "gold       0.5" in first
     assert "compared   1/2   with   1/2" in first
     assert "by the cheap rules" in first
+    assert "not read" not in first
     assert "line 4: wrong\n  extracted  none\n" in said
     assert "decided    cut by the token limit" in said
     assert "by a worker process" in said[said.index("line 5:") :]
+
+
+def test_an_explanation_says_which_side_was_not_read_and_what_was_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [
+        {"response": r"\boxed{\text{a long way}}", "gold": "5"},
+        {"response": r"\boxed{1, 2, 4}", "gold": "1, 2, 3"},
+        {"response": r"\boxed{(1, 2)}", "gold": "(2, 1)"},
+        {"response": r"\boxed{\sqrt{32}}", "gold": r"4\sqrt2", "question": r"Simplify $\sqrt{32}$."},
+    ]
+    assert grade(tmp_path, pairs, "--explain") == 0
+    words, members, entries, own = capsys.readouterr().out.split("line ")[1:5]
+    assert "not read   the answer: no mathematics that is known" in words
+    assert "members compared in any order" in members
+    assert "entries compared in order" in entries
+    assert "the same" not in members + entries
+    assert "the question's own expression" in own
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from paced.errors import VerifierError
 from paced.verify import Sample, Verdict, Verifier
+from paced.verify.verifier import mathematics
 from paced.verify.workers import pool, worker
 
 ROOT = Path(__file__).parents[2]
@@ -176,3 +178,31 @@ def test_workers_that_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool.sys, "executable", "/bin/false")
     with Verifier(1) as verifier, pytest.raises(VerifierError, match="ended while it started"):
         verifier.grade([UNDECIDED])
+
+
+PIECES = [
+    *r"\frac \sqrt \boxed \text \begin{pmatrix} \end{pmatrix} \left( \right) { } ( ) [ ] | ^ _ = < , ; : ! ' %".split(),
+    *r"$ & \\ \pm \cdot / - + . 5 0 12 5. .5 1e9 x i e π ² 个 ½ € \infty \bmod \pmod \cup \in \ldots \overline".split(),
+    *r"\dot \max \log_ \sin \lfloor \rfloor \binom \circ minutes degrees C and or not Answer: #### <think>".split(),
+    *("</think>", "٣", "noon", "at least", "the answer is", "# Answer\n", "\n\n", "<|im_end|>", "\ud800", "A.", "(B)"),
+    *(r"\money{", "**"),
+]
+
+
+def test_no_answer_raises() -> None:
+    """Random answers, golds and questions out of pieces that the grammar and the extraction look for."""
+    draw = random.Random(20)
+
+    def text() -> str:
+        return draw.choice(["", " "]).join(draw.choices(PIECES, k=draw.randint(1, 12)))
+
+    for _ in range(4_000):
+        answer = text()
+        gold = draw.choice([answer, text()])
+        response = draw.choice([answer, f"\\boxed{{{answer}}}", f"The answer is {answer}.", f"So ${answer}$."])
+        mathematics(Sample("math", response, gold, draw.choice(["", f"Find ${answer}$.", text()]), "stop"))
+
+
+@pytest.mark.parametrize("answer", [r"0^{-1/2}", r"\frac 5. x", r"7\bmod{D2}", r"(x688.81)^{582}+\sqrt{(x+1)^{582}}"])
+def test_answers_that_have_no_value_are_not_right(verifier: Verifier, answer: str) -> None:
+    assert verifier.grade([Sample("math", rf"\boxed{{{answer}}}", "5")])[0].outcome != "correct"

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from paced.verify.grammar.notation import Unreadable, tidy
+from paced.verify.grammar.words import words
 
 # The letter before a choice that a question lists: "(A)", "B.", "\\textbf{(C)}".
 _LISTED = re.compile(
@@ -18,6 +19,13 @@ _LABELLED = re.compile(
     r"(?:\\(?:text(?:bf|rm|it)?|mathrm|mathbf)\s*\{)?\s*(?:\(([A-J])\)|([A-J])[).:]?)\s*[.:]?\s*\}?\s*(.*)",
     re.IGNORECASE | re.DOTALL,
 )
+
+# "Answer: C" inside of a box, set as text or not.
+_ANNOUNCED = re.compile(
+    r"^(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|option|choice)(?:\s+is)?\s*:?\s*\}?\s*(\(?[A-J]\)?)\}?$",
+    re.IGNORECASE,
+)
+_BEHIND_LETTER = re.compile(r"\(?([A-J])\)?[\s~]*[-–—:]?[\s~]*\((.+)\)", re.DOTALL)
 
 QUESTION_WINDOW = 20_000  # characters of a question that are looked at, from its end
 
@@ -43,12 +51,24 @@ def listed(question: str) -> dict[str, str]:
     return {}
 
 
+def choice_with_text(answer: str, choices: dict[str, str]) -> str | None:
+    """The letter of a choice that an answer gives with its text in brackets: ``C (7)``; None if the text is another."""
+    try:
+        named = _BEHIND_LETTER.fullmatch(tidy(answer))
+    except Unreadable:
+        return None
+    if named is None or words(choices.get(named[1], "")) != words(named[2]):
+        return None
+    return named[1]
+
+
 def label(answer: str) -> ChoiceLabel | None:
     """The letter an answer gives: ``C``, ``(C)``, ``\\textbf{(C)}``, ``C. 12``."""
     try:
         text = tidy(answer)
     except Unreadable:
         return None
+    text = _ANNOUNCED.sub(r"\1", text)
     match = _LABELLED.fullmatch(text)
     if match is None or not (match[1] or match[2]):
         return None

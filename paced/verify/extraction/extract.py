@@ -2,21 +2,22 @@
 
 In this order: the last ``\\boxed{}``; ``<answer>``; the last ``####`` line, "answer is ..." or "Answer: ..." statement
 or "# Answer" heading; and, where nothing says "answer", what the last sentence of a finished response comes to. Every
-pass over the text is linear, over at most the last ``WINDOW`` characters.
+pass over the text is linear, over at most the last ``turns.WINDOW`` characters.
 """
 
+import json
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from paced.verify.extraction.choices import listed
+from paced.verify.extraction.choices import label, listed
 from paced.verify.extraction.endings import end_of_response, last_block, last_value, looks_finished, result_of
 from paced.verify.extraction.sentences import answer_in
 from paced.verify.extraction.statements import answer_line, boxes, hashes, statements
 from paced.verify.extraction.together import same_meaning, side_by_side
+from paced.verify.extraction.turns import own_text
 from paced.verify.grammar.words import words
 
-WINDOW = 100_000  # characters of a response that are looked at; an answer stands at the end
 _GUESSES = 6  # different boxed answers in one response: no answer any more
 _MOST_BOXES = 60  # that are looked at to count them
 
@@ -49,11 +50,20 @@ class _Response(NamedTuple):
 _Place = Callable[[_Response], Answer | NoAnswer | None]
 """Looks for the answer in one kind of place; None if the response has no such place."""
 
-# A chat template's end of turn: what stands behind it is another conversation.
-_TURN = (  # two searches, each from a character that is rare
-    re.compile(r"<(?:\|(?:im_end|endoftext|eot_id|end_of_text|end)\|>|/s>|end_of_turn>)"),
-    re.compile(r"\n(?:Human|User): "),
+_TAGS = re.compile(r"<((?:final[_-]?)?answer)>", re.IGNORECASE)
+_FIELD = re.compile(
+    r"[\"'](?:final[_ ]?)?(?:answer|result)[\"']\s*:\s*(\"(?:[^\"\\\n]|\\.)*\""
+    r"|-?\d+(?:\.\d+)?|\[[^\[\]{}\n]*\])\s*(?=[,}])",
+    re.IGNORECASE,
 )
+_JSON_WINDOW = 3_000  # characters from the end
+# Right behind a box: it is taken back.
+_TAKEN_BACK = re.compile(
+    r"[^.\w\n]{0,8}(?:is|was|would be|seems)\b[^.\n\d]{0,30}"
+    r"\b(?:wrong|incorrect|mistaken|not (?:right|correct|the answer))",
+    re.IGNORECASE,
+)
+_LONGEST_RETRACTION = 400  # characters behind a box
 _LETTERED = re.compile(r"(?<![\w(])[(*_]{0,4}([A-J])[).:][*_\s]*(?=\S)")
 _DENIED_CHOICE = re.compile(r"\b(?:not|isn't|except|than|eliminates?|excludes?)\W*$", re.IGNORECASE)
 
@@ -64,7 +74,7 @@ def extract(response: str, finished: bool = False, question: str = "") -> Answer
     ``finished`` says that the model itself ended it; without, its last sentence must look like an end. Of several
     numbers in that sentence the one that ``question`` does not have is the answer.
     """
-    text = _own_text(response)
+    text = own_text(response)
     if text is None:
         return NoAnswer("the thinking section never ends")
     for place in _PLACES:
@@ -74,31 +84,19 @@ def extract(response: str, finished: bool = False, question: str = "") -> Answer
     return NoAnswer("no answer statement, and no clear last value")
 
 
-def _own_text(response: str) -> str | None:
-    """The end of a response, without its thinking and without another turn; None if the thinking never ends."""
-    thought = response.rfind("</think>")
-    if thought >= 0:
-        response = response[thought + len("</think>") :]
-    elif "<think>" in response:
-        return None
-    text = response[-WINDOW:].strip()
-    for turn in _TURN:
-        if (end := turn.search(text)) and end.start():
-            text = text[: end.start()]
-    if "\\boxed" not in text and "boxed{" in text:
-        text = re.sub(r"\bboxed(?=\{)", r"\\boxed", text)
-    return text
-
-
 def _in_boxes(response: _Response) -> Answer | NoAnswer | None:
     text = response.text
     found = boxes(text)
     if not found:
         return None
     if not found[-1].content.strip():
-        return NoAnswer("the last box is empty")
-    if later := answer_line(text[found[-1].end :]):
+        return NoAnswer("the last box is empty or never closed")
+    behind = text[found[-1].end :]
+    if tags := _in_answer_tags(response._replace(text=behind)):
+        return tags
+    if later := answer_line(behind) or _said_behind_the_box(behind, found[-1].content, response.question):
         return Answer((later,), "the answer line after the last \\boxed{}")
+    found = [box for box in found if box.content.strip()]
     parts = side_by_side(text, found)
     different = {same_meaning(box.content) for box in found[-_MOST_BOXES:]}
     if len(different) >= _GUESSES and len(found) > 2 * len(parts):
@@ -106,10 +104,39 @@ def _in_boxes(response: _Response) -> Answer | NoAnswer | None:
     return Answer(parts, "the last \\boxed{}" if len(parts) == 1 else f"{len(parts)} boxes side by side")
 
 
+def _said_behind_the_box(behind: str, boxed: str, question: str) -> str | None:
+    """An answer that is stated behind the last box and takes its place: it is said to be wrong, or was no choice."""
+    if len(behind) > _LONGEST_RETRACTION:
+        return None
+    taken_back = _TAKEN_BACK.match(behind)
+    choices = {} if taken_back or label(boxed) else listed(question)
+    stated = statements(behind) if taken_back or choices else []
+    if not stated:
+        return None
+    chosen = label(stated[-1].content)
+    return stated[-1].content if taken_back or (chosen and chosen.letter in choices) else None
+
+
 def _in_answer_tags(response: _Response) -> Answer | NoAnswer | None:
-    _, tag, behind = response.text.rpartition("<answer>")
-    inner = behind.partition("</answer>")[0]
-    return Answer((answer_in(inner) or inner.strip(),), "<answer>") if tag else None
+    tags = list(_TAGS.finditer(response.text))
+    if not tags:
+        return None
+    inner = response.text[tags[-1].end() :].partition(f"</{tags[-1][1]}>")[0]
+    if found := boxes(inner):
+        inner = found[-1].content
+    return Answer((answer_in(inner) or inner.strip(),), f"<{tags[-1][1]}>")
+
+
+def _in_json(response: _Response) -> Answer | NoAnswer | None:
+    """``{"answer": "C"}`` at the end of a response."""
+    fields = list(_FIELD.finditer(response.text[-_JSON_WINDOW:]))
+    if not fields:
+        return None
+    try:
+        value = json.loads(fields[-1][1])
+    except ValueError:
+        return None
+    return Answer((", ".join(map(str, value)) if isinstance(value, list) else str(value),), "a field of JSON")
 
 
 def _in_statements(response: _Response) -> Answer | NoAnswer | None:
@@ -130,7 +157,7 @@ def _in_the_last_sentence(response: _Response) -> Answer | NoAnswer | None:
     return Answer((value,), "the last sentence") if value else None
 
 
-_PLACES: tuple[_Place, ...] = (_in_boxes, _in_answer_tags, _in_statements, _in_the_last_sentence)
+_PLACES: tuple[_Place, ...] = (_in_boxes, _in_answer_tags, _in_json, _in_statements, _in_the_last_sentence)
 
 
 def _named_choice(block: str, question: str) -> str | None:

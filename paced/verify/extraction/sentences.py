@@ -8,6 +8,7 @@ from functools import cached_property
 from paced.verify.extraction.choices import QUESTION_WINDOW
 from paced.verify.grammar.notation import Unreadable
 from paced.verify.grammar.parse import parse
+from paced.verify.grammar.units import unit
 from paced.verify.grammar.words import NUMBER_WORDS
 
 # Dollars are mathematics as pandoc reads them: no blank inside, no digit behind (or blanks on both sides); else money.
@@ -48,21 +49,74 @@ _CHOSEN = re.compile(
 )
 # What may stand right before a formula that is the answer.
 _SAYS = re.compile(
-    r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get|have|obtain|find|yields?)|equals|:|=)\s*[*_]*$",
+    r"(?:\b(?:is|are|be|so|thus|hence|therefore|gives?|get|have|obtain|find|yields?)|equals|:|=),?\s*[*_]*$",
     re.IGNORECASE,
 )
+# What may connect the formula at the end of a sentence with what leads to it.
+_CONNECTS = re.compile(
+    r"\b(?:or|of|with|that|by|total|remain(?:s|ing)?|to|costs?|pays?|spends?|contains|has|have|are|at|only|roughly)\s*$",
+    re.IGNORECASE,
+)
+# What a question asks for by its name.
+_ASKED = re.compile(
+    r"\b(?:find|what is|what are|compute|determine|solve for|value of|values of)\b[^.?!$]{0,50}\$$", re.I
+)
+_NAME = r"(?:[A-Za-z]{1,3}|\\[a-z]+)(?:_\{?\w+\}?)?(?:\(\w+\))?"
+_NAME_ALONE = re.compile(rf"\s*{_NAME}\s*[.,]?\s*")
+# A number of things, where the question asks how many there are.
+_COUNT = re.compile(
+    r"\b(?:there (?:is|are|were|will be|must be)|leaves|leaving|makes|total of)\s+(?:only |exactly |a total of )?"
+    r"\$(\d[\d,{}!\\]*)\$",
+    re.IGNORECASE,
+)
+_HOW_MANY = re.compile(r"\bhow many\b|\bnumber of\b", re.IGNORECASE)
 # The value that a formula is said to have: "$\\binom{5}{2}$ is equal to 5 x 4 / 2 = 10".
 _WORTH = re.compile(
     r"\s*(?:is|are|=|equals|gives|yields|becomes)\s+(?:(?:equal to|exactly|approximately|about)\s+)?(?=[-−(]?\\?\$?\d)"
 )
 # What a sentence leads to: "There are 12 boys and 6 girls, making a total of 18 kids".
 _LED_TO = re.compile(
-    r",?\s+(?:so|thus|hence|therefore|which (?:gives|means|makes|rounds to|equals|totals)|giving|making|leaving"
-    r"|resulting in|for a total of)\s+(?=\S)",
+    r",?\s+(?:(?:so|thus|hence|therefore|i\.e\.|that is|namely),?|which (?:gives|means|makes|rounds (?:up |down )?to"
+    r"|equals|totals|implies)|giving|making|leaving|resulting in|for a total of)\s+(?=\S)",
     re.IGNORECASE,
 )
+_ROUNDED = re.compile(r",?\s+which rounds (?:up |down )?to\s+(?=\S)")
 # What may stand right before a number that is the answer.
 _STATES = re.compile(r"(?:\bis|\bare|equals|be|:|=)\s*(?:about\s|approximately\s)?$")
+# Where something is attained, behind what it is: "The minimum, 42, is attained at x = 3".
+_ATTAINED = re.compile(
+    r",?\s*(?:which\s+|and\s+)?(?:(?:it\s+)?(?:is|are|being|was)\s+)?"
+    r"(?:attained|achieved|reached|realized|occurs|occurring|with equality|where equality)\b.*$",
+    re.IGNORECASE,
+)
+# Words that make another value of the number or formula next to them, in one table for each class of words.
+_COMPARING = "least most less more fewer greater larger smaller higher lower below above under over exceeds beyond"
+_MULTIPLYING = "twice thrice half double triple third quarter times square cube root multiple power reciprocal"
+_DENYING = "but except not never cannot can't isn't without"
+_REFERRING = (
+    "section equation formula step figure problem page part line case table theorem lemma chapter example exercise "
+    "method eq fig"
+)
+_JOINING = r"(?:\s+(?:of|than|or|the|a|an|be|to|by|equal))*"  # may stand between such a word and the value
+_CHANGED_IN_FRONT = re.compile(
+    rf"(?<![\w'])(?P<word>{'|'.join(f'{_COMPARING} {_MULTIPLYING} {_DENYING} {_REFERRING}'.split())})"
+    rf"\.?{_JOINING}\s+[*_$\\(]*$",
+    re.IGNORECASE,
+)
+_CHANGED_BEHIND = re.compile(
+    r"[*_$\\)]*\s+(?:(?P<word>times|squared|cubed|factorial|hundred|dozen)\b"
+    r"|and (?:a|one|three) (?:half|third|quarters?)"
+    r"|(?:less|more|fewer|greater|smaller|larger) than \\?\$?\d|(?:or|and) (?:more|less|fewer|greater|above|below)\b"
+    r"|(?:plus|minus|out of|to the)\s+\S|%? ?(?:percent )?of \\?\$?\d)",
+    re.IGNORECASE,
+)
+_SIGN_IN_WORDS = re.compile(r"(?<![\w$)}]\s)(?<!\w)(?:negative|minus)\s+(\$?)(?=\\?\$?\d|\\frac|\\sqrt)", re.IGNORECASE)
+_MEASURED_IN_WORDS = re.compile(r"\s*((?:\\?\$\s?)?-?\d[\d,]*(?:\.\d+)?%?)((?:\s[A-Za-z'-]+){1,8})")
+_CONDITION = re.compile(r"\b(?:and|or|not|if|when|where|for|[ap]m|mod|more|less|fewer|to)\b")
+_ANSWER = re.compile(r"\banswer (?:is|=|:)", re.IGNORECASE)
+_ASKED_WINDOW = 80
+_CHANGING_WINDOW, _MOST_WORDS_IN_FRONT = 60, 12
+_EXTREME = re.compile(r"\b(?:least|most|minimum|maximum|smallest|largest|fewest|greatest|how many|how much)\b", re.I)
 _MOST_WORDS = 4  # of a formula with its unit, or of an answer in words
 # A number in words; "one" is more often none.
 _SPELLED = re.compile(
@@ -82,7 +136,7 @@ def content_of(formula: re.Match[str]) -> str:
 
 def _without_names(formula: re.Match[str]) -> str:
     """A formula that is one letter and not the value of anything, "the number of $n$", as a letter of the text."""
-    inside = content_of(formula).strip()
+    inside = content_of(formula).strip(" .,")
     before, after = formula.string[: formula.start()], formula.string[formula.end() :]
     name = re.fullmatch(r"[A-Za-z](?:_\{?\w\}?)?", inside) and not _SAYS.search(before)
     return inside if name and _PROSE_VALUE.search(FORMULA.sub(" ", before + after)) else formula[0]
@@ -112,6 +166,8 @@ def readable(text: str) -> bool:
 
 def is_formula(line: str) -> bool:
     """Is a line mathematics and nothing else?"""
+    if re.match(r"[A-Za-z']+ [a-z]{2,}\b.*=", line):  # He makes $6*$7=$42
+        return False
     return bool(re.search(r"[\d\\=]", line)) and readable(line)
 
 
@@ -160,6 +216,8 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
     that ``question`` does not have.
     """
     text = sentence
+    if question and not marked and (value := _value_of_the_asked_name(sentence, question)):
+        return value
     for simplified, steps in _STAGES:
         text = simplified(text)
         simple = Sentence(text, marked, result, question)
@@ -170,12 +228,29 @@ def answer_in(sentence: str, marked: bool = False, result: str = "", question: s
     return None
 
 
+def _value_of_the_asked_name(sentence: str, question: str) -> str | None:
+    """``x = 3`` of a sentence, where the question asks for x by its name and nothing else; or how many "there are"."""
+    question = question[-QUESTION_WINDOW:]
+    counts = _COUNT.findall(sentence) if _HOW_MANY.search(question) else []
+    if counts:
+        return counts[-1]
+    formulas = FORMULA.finditer(question)
+    asked = {content_of(m).strip(" .") for m in formulas if _ASKED.search(question[: m.start() + 1][-_ASKED_WINDOW:])}
+    if len(asked) != 1 or not re.fullmatch(_NAME, name := asked.pop()):
+        return None
+    given = [c for c in map(content_of, FORMULA.finditer(sentence)) if re.match(rf"\s*{re.escape(name)}\s*=[^=]", c)]
+    return given[0] if len(set(given)) == 1 and "\\pm" not in given[0] else None
+
+
 # The sentence as it stands
 
 
 def _without_opening(text: str) -> str:
     text = text.strip().removeprefix("**" if text.count("**") % 2 else "").strip("_ \t")
-    return OPENING.sub("", _HEADED.sub("", text))
+    text = _SIGN_IN_WORDS.sub(r"\1-", OPENING.sub("", _HEADED.sub("", text)))
+    if (attained := _ATTAINED.search(text)) and _VALUE.search(text[: attained.start()]):
+        text = text[: attained.start()]
+    return text
 
 
 def _choice_with_its_text(s: Sentence) -> str | None:
@@ -189,7 +264,11 @@ def _refusal(s: Sentence) -> str | None:
 
 
 def _what_it_leads_to(s: Sentence) -> str | None:
-    led = [] if s.marked else list(_LED_TO.finditer(s.text))
+    led = [
+        m
+        for m in (_ROUNDED if s.marked else _LED_TO).finditer(s.text)
+        if not m[0].strip(" ,").endswith("ing") or _PROSE_VALUE.search(s.text, m.end())  # 12 will be leaving early
+    ]
     return answer_in(s.text[led[-1].end() :]) if led else None
 
 
@@ -200,6 +279,20 @@ def _chosen_letter(s: Sentence) -> str | None:
 
 def _whole_sentence(s: Sentence) -> str | None:
     return s.text if readable(s.text) or is_label(s.text) else None
+
+
+def _changed_value(s: Sentence) -> str | None:
+    """A value that the words next to it change: "at least 5", "half of 5", "5 squared", "can't be 5", "section 5"."""
+    values = s.formulas or s.numbers
+    if not values or not (s.marked or len(values) == 1 or _ANSWER.search(s.text)):
+        return None
+    before, after = s.text[: values[0].start()], s.text[values[0].end() :]
+    changed = _CHANGED_IN_FRONT.search(before[-_CHANGING_WINDOW:]) or _CHANGED_BEHIND.match(after[:_CHANGING_WINDOW])
+    if changed is None or (s.marked and before.count(" ") > _MOST_WORDS_IN_FRONT):
+        return None
+    word = (changed["word"] or "").lower()
+    asked = word in _COMPARING.split() and not s.marked and _EXTREME.search(s.question)
+    return None if asked or (word == "times" and "times" in s.question) else _NO_ANSWER
 
 
 def _number_in_front(s: Sentence) -> str | None:
@@ -237,6 +330,13 @@ def _formulas_side_by_side(s: Sentence) -> str | None:
     if not all(re.fullmatch(r"[\s,;&]*(?:and|or)?[\s,]*", g) for g in gaps):
         return None
     last = s.contents[-1]
+    if (name := re.match(r"\s*([A-Za-z](?:_\{?\w\}?)?)\s*=[^=]+$", last)) and any(
+        re.search(rf"(?<![a-zA-Z\\]){re.escape(name[1])}(?![a-zA-Z])", c) and not c.strip().startswith(name[1])
+        for c in s.contents[:-1]
+    ):
+        return last  # 5x = 30 and x = 6
+    if all("=" in c for c in s.contents) and not re.match(rf"\s*{_NAME}\s*=", last):
+        return last  # 625 = 5^4 and \log_{625} 5 = 1/4
     combined = re.match(r"[^=]*[^\s=(][+-][^=]*=", last.replace(" ", ""))  # p = 3 and q = 4 and p + q = 7
     return last if combined else ", ".join(s.contents)
 
@@ -258,21 +358,37 @@ def _formula_in_front(s: Sentence) -> str | None:
 
 
 def _stated_formula(s: Sentence) -> str | None:
-    """Of several formulas the last behind "is" or "so"; without one the first, if it alone is an equation."""
+    """Of several formulas the one behind "is" or "so", or an equation at the end; else the first, an equation alone."""
     if not s.contents:
         return None
+    formulas = [m for m in s.formulas if not _NAME_ALONE.fullmatch(content_of(m)) or _SAYS.search(s.text[: m.start()])]
+    closing = formulas[-1] if formulas else s.formulas[-1]
+    last, before = content_of(closing), s.text[: closing.start()]
+    ends = len(re.findall(r"[A-Za-z]{2,}", FORMULA.sub("", s.text[closing.end() :]))) <= _MOST_WORDS
+    if ends and (_SAYS.search(before) or "=" in last or _CONNECTS.search(before)):
+        return last
     stated = [c for c, m in zip(s.contents, s.formulas, strict=True) if _SAYS.search(s.text[: m.start()])]
     if stated:
         return stated[-1]
     equations = [c for c in s.contents if "=" in c]
     if s.formulas[0].start() == 0 and len(equations) == 1 and "=" in s.contents[0]:
         return s.contents[0]  # f(x) = x^2 for all real x
-    return _NO_ANSWER
+    return last if ends else _NO_ANSWER
 
 
 def _right_side(s: Sentence) -> str | None:
     _, sign, right = s.text.rpartition("=")
     return right if sign and readable(right) else None
+
+
+def _number_behind_equals(s: Sentence) -> str | None:
+    """``10 * 5 = $50 a week``: the number behind the last equals sign, with nothing but words behind it."""
+    _, sign, right = s.text.rpartition("=")
+    value = _MEASURED_IN_WORDS.fullmatch(right) if sign else None
+    if value is None or _CHANGED_BEHIND.match(value[2]) or _CONDITION.search(value[2]):
+        return None
+    words = value[2].split()
+    return value[1] + value[2] if len(words) == 1 or unit(value[2].strip()).dimension else value[1]
 
 
 def _what_it_is(s: Sentence) -> str | None:
@@ -338,7 +454,9 @@ _STAGES: tuple[tuple[Callable[[str], str], tuple[Step, ...]], ...] = (
             _refusal,
             _what_it_leads_to,
             _chosen_letter,
+            _number_behind_equals,
             _whole_sentence,
+            _changed_value,
             _number_in_front,
             _bold_part,
         ),

@@ -29,14 +29,17 @@ _FARTHEST = 2_000  # characters between two answers that may stand side by side
 def side_by_side(text: str, statements: list[Statement]) -> tuple[str, ...]:
     """The last answer, with those before it that it does not replace.
 
-    An earlier answer is replaced if something between the two takes it back, if there is reasoning between them, or if
-    the later one alone is called final. Answers side by side, or with "or" and "maybe" between them, all stand.
+    An earlier answer is replaced if something between the two takes it back, if there is reasoning between them, if the
+    later one alone is called final, or if it alone has a line or a heading of its own. Answers side by side, or with
+    "or" and "maybe" between them, all stand.
     """
     kept = [statements[-1]]
     for earlier in reversed(statements[-MOST_STATEMENTS:-1]):
         between = text[earlier.end : kept[0].start]
         if len(between) > _FARTHEST:
             break
+        if kept[-1].formal and not earlier.formal:
+            continue
         prose = _prose(between)
         led_on = len(prose) > _REASONING or _LED_ON.search(prose)
         if _REVOKED.search(prose) or (led_on and not _HEDGED.search(prose)):

@@ -6,10 +6,12 @@ from paced.verify.grammar.brackets import Brackets
 from paced.verify.grammar.nodes import (
     INFINITY,
     MINUS_INFINITY,
+    MINUS_ONE,
     Bracketed,
     Call,
     Constant,
     Expression,
+    List,
     Matrix,
     Measured,
     Node,
@@ -24,12 +26,13 @@ from paced.verify.grammar.nodes import (
     reciprocal,
     signed,
     transposed,
+    with_children,
 )
 from paced.verify.grammar.notation import Unreadable
 from paced.verify.grammar.numerals import ORDINALS, Numerals
 from paced.verify.grammar.stream import DEEPEST, RELATIONS
 from paced.verify.grammar.tokens import FUNCTIONS, PLAIN, SEPARATORS, Token
-from paced.verify.grammar.units import Unit, unit
+from paced.verify.grammar.units import CURRENCIES, Unit, unit
 
 _GREEK = set(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega Gamma "
@@ -38,12 +41,14 @@ _GREEK = set(
 # Commands that cannot begin a factor.
 _STOPS = {
     r"\cup", r"\setminus", r"\backslash", r"\}", r"\rangle", r"\rfloor", r"\rceil", "\\\\", r"\end", r"\cr", r"\%",
-    r"\pm", r"\mp", r"\cdot", r"\times", r"\div", r"\circ", r"\prime", r"\cap", r"\hline",
+    r"\pm", r"\mp", r"\cdot", r"\times", r"\div", r"\circ", r"\prime", r"\cap", r"\hline", r"\bmod",
 }  # fmt: skip
 _DECORATED = set("overline vec hat bar overrightarrow widehat dot ddot".split())  # with what is under them a name
 _NAMED_BY_POINTS = ("angle", "triangle")
 _SIGNS = ("+", "-", r"\pm", r"\mp")
 _USUAL_FUNCTIONS = ("f", "g", "h", "P", "F")  # before brackets these letters are no factors
+_OF_SEVERAL = ("max", "min", "gcd", "lcm")
+_LARGEST_POWER_OF_TEN = 1_000
 _DEGREES_TO_RADIANS = (Constant("pi"), Number(Fraction(1, 180)))
 
 
@@ -58,9 +63,16 @@ class Expressions(Numerals, Brackets):
             terms.append(signed(sign, self.term()))
             sign = self.accept(*_SIGNS)
             if sign is None:
-                return terms[0] if len(terms) == 1 else Sum(tuple(terms))
+                node = terms[0] if len(terms) == 1 else Sum(tuple(terms))
+                return self._remainder(node) if self.accept(r"\bmod") else node
             if any(not isinstance(t, Expression) for t in terms):
                 raise Unreadable("arithmetic on what is no number")
+
+    def _remainder(self, node: Node) -> Node:
+        """A sum that ``\\bmod``, which has been taken, divides by the modulus behind it."""
+        if not isinstance(node, Expression):
+            raise Unreadable("a remainder of what is no number")
+        return Call("mod", (node, number(self.plain_group())))
 
     def term(self) -> Node:
         """Factors with operators between them or side by side; a whole number before a fraction is a mixed number."""
@@ -77,7 +89,7 @@ class Expressions(Numerals, Brackets):
             elif self.begins():
                 factors.append(self.power())
             else:
-                return factors[0] if len(factors) == 1 else product(factors)
+                return factors[0] if len(factors) == 1 else _scientific(factors) or product(factors)
 
     def _mixed(self, whole: Node, fraction: Node) -> list[Node]:
         """A whole number and a fraction behind it: their sum if the fraction is proper, else two factors."""
@@ -130,7 +142,10 @@ class Expressions(Numerals, Brackets):
             if self.accept("^"):
                 node = self.raised(node)
             elif self.accept("!"):
-                node = Call("!", (node,))
+                node = Call("!!" if self.accept("!") else "!", (node,))
+            elif self.peek().text == r"\money" and isinstance(node, Number):
+                self.take()
+                node = Measured(node, self._currency())
             elif self.accept(r"\%", "%"):
                 node = Measured(node, unit("percent"))
             elif self.accept("'"):
@@ -160,9 +175,20 @@ class Expressions(Numerals, Brackets):
             self.expect("}")
         if mark in (r"\circ", "o"):
             if self.peek().text in ("C", "F"):
-                self.take()
-            return Measured(node, unit("degree"))
+                return Measured(node, unit(f"degrees {self.take().text}"))
+            return Measured(self._with_minutes(node), unit("degree"))
         return node if mark in ORDINALS else Call(mark, (node,))
+
+    def _with_minutes(self, degrees: Node) -> Node:
+        """Degrees with the minutes and seconds of arc behind them."""
+        parts, size = [degrees], 60
+        while self.peek().kind == "number" and self.peek(1).text == "'" and size <= 3600:
+            value = number(self.take().text).value
+            self.take()
+            size = 3600 if self.accept("'") else size
+            parts.append(Number(value / size))
+            size *= 60
+        return parts[0] if len(parts) == 1 else Sum(tuple(parts))
 
     def script(self) -> Node:
         """What ``^`` raises to: a group, a signed number or one symbol."""
@@ -225,7 +251,7 @@ class Expressions(Numerals, Brackets):
 
     def text(self, token: Token) -> Node:
         """A name set as text: one letter, or capitals."""
-        if len(token.text) == 1:
+        if len(token.text) == 1 and token.text.isascii():
             return letter(token.text + self.subscript())
         if token.text.isupper():
             return Variable(token.text)
@@ -272,13 +298,29 @@ class Expressions(Numerals, Brackets):
                 base = self.argument()
         if self.peek().text in RELATIONS:  # \max = 25
             return Variable(name)
-        if name in ("max", "min", "gcd", "lcm", "det"):
+        if name in _OF_SEVERAL and base is None and power is None:
+            return self._of_several(name)
+        if name in (*_OF_SEVERAL, "det"):
             raise Unreadable(name)
         argument = self._argument_of_function()
         if isinstance(power, Number) and power.value == -1:
             name, power = "arc" + name, None
         node = _applied(name, base, argument)
         return Power(node, power) if power else node
+
+    def _of_several(self, name: str) -> Node:
+        """``\\max\\{a, b\\}``: a function of several arguments in any order."""
+        opened = self.accept("(", r"\{")
+        if opened is None:
+            raise Unreadable(name)
+        self.brackets += 1
+        inside = self.items((")", r"\}"))
+        self.brackets -= 1
+        self.expect(")" if opened == "(" else r"\}")
+        arguments = inside.items if isinstance(inside, List) else (inside,)
+        if not all(isinstance(a, Expression) for a in arguments):
+            raise Unreadable(f"{name} of what are no numbers")
+        return Call(name, tuple(sorted(arguments, key=repr)))
 
     def _argument_of_function(self) -> Node:
         """Without brackets the argument reaches to the next function or bracket; degrees become radians."""
@@ -288,9 +330,7 @@ class Expressions(Numerals, Brackets):
                 break
             factors.append(self.power())
         argument = factors[0] if len(factors) == 1 else product(factors)
-        if isinstance(argument, Measured) and argument.unit.dimension == "angle":
-            return product([argument.value, *_DEGREES_TO_RADIANS])
-        return argument
+        return _in_radians(argument)
 
     def command(self, text: str) -> Node:
         """What a LaTeX command, which has been taken, stands for or begins.
@@ -303,7 +343,10 @@ class Expressions(Numerals, Brackets):
             return self.function(name)
         if name in _GREEK:
             name += self.subscript()
-            return self.call(name) or Variable(name)
+            called = self.call(name)
+            if name == "Gamma" and isinstance(called, Call):  # the factorial of one less
+                return Call("!", (Sum((called.arguments[0], MINUS_ONE)),))
+            return called or Variable(name)
         if name in _NAMED_BY_POINTS or name in _DECORATED:
             return self._decorated(name)
         match name:
@@ -330,10 +373,19 @@ class Expressions(Numerals, Brackets):
                 return self.matrix()
             case "mathbb":
                 return self._real_numbers()
+            case "money":
+                currency = self._currency()
+                return Measured(self.power(explicit=True), currency)
             case "$":
                 return Measured(self.power(explicit=True), unit("dollars"))
             case _:
                 raise Unreadable(f"{text} not understood")
+
+    def _currency(self) -> Unit:
+        code = self.plain_group()
+        if code not in CURRENCIES:
+            raise Unreadable(f"currency {code!r}")
+        return unit(CURRENCIES[code])
 
     def _real_numbers(self) -> Node:
         if self.plain_group() != "R":
@@ -350,7 +402,11 @@ class Expressions(Numerals, Brackets):
 
     def _decorated(self, name: str) -> Node:
         """The name that a mark and the letters under or behind it make: ``\\vec v``, ``\\angle ABC``."""
+        at = self.at
         letters = self.plain_group()
+        if name in ("overline", "bar") and not letters.isalnum() and "i" in letters:
+            self.at = at
+            return Call("conj", (self.group(),))
         while name in _NAMED_BY_POINTS and self.peek().kind == "word":
             letters += self.take().text + self.subscript()
         return Variable(name + letters)
@@ -367,10 +423,35 @@ class Expressions(Numerals, Brackets):
         raise Unreadable(f"{text!r} not understood")
 
 
+def _scientific(factors: list[Node]) -> Node | None:
+    """``6.02 \\times 10^{23}`` as one number, whose digits may be rounded; None for any other product."""
+    match factors:
+        case [Number(_, written), Power(Number(Fraction(numerator=10, denominator=1)), Number() as exponent)]:
+            power = exponent.value
+            if written and "e" not in written and power.denominator == 1 and abs(power) < _LARGEST_POWER_OF_TEN:
+                return number(written, int(power)) if not written.startswith("-") else None
+            return None
+        case _:
+            return None
+
+
+def _in_radians(node: Node) -> Node:
+    """An argument of a function with degrees, also those in a sum, as radians."""
+    match node:
+        case Measured(value, Unit("angle")):
+            return product([value, *_DEGREES_TO_RADIANS])
+        case Sum():
+            return with_children(node, _in_radians)
+        case _:
+            return node
+
+
 def _applied(name: str, base: Node | None, argument: Node) -> Node:
     """A function of an argument; every logarithm is written with the natural one."""
     if name == "exp":
         return Power(Constant("e"), argument)
+    if name == "cis":
+        return Sum((Call("cos", (argument,)), product([Constant("i"), Call("sin", (argument,))])))
     if base is None and name == "lg":
         base = number("10")
     if base is not None:

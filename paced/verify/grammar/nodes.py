@@ -4,6 +4,7 @@ Three levels of classes: a ``PlainExpression`` has a value; an ``Expression`` ma
 yet to be chosen, a unit or a base; every other ``Node`` is a list, a set, an interval, a relation, words.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,6 +12,7 @@ from fractions import Fraction
 from paced.verify.grammar.notation import Unreadable
 from paced.verify.grammar.units import Unit
 
+_DIGITS = re.compile(r"\d+(?:\.\d*)?|\.\d+")
 IN_WORDS = '"'  # the first character of a variable's name that is made of words: \text{Length} = 5
 
 
@@ -173,6 +175,7 @@ class Text(Node):
     words: str
 
 
+ELLIPSIS = Variable(r"\ldots")  # an item that stands for those that are left out
 MINUS_ONE = Number(Fraction(-1))
 INFINITY = Constant("inf")
 MINUS_INFINITY = Product((MINUS_ONE, INFINITY))
@@ -234,8 +237,14 @@ def with_children(node: Node, change: Callable[[Node], Node]) -> Node:
 
 
 def number(text: str, exponent: int = 0) -> Number:
-    """The number that digits write, times ten to ``exponent``; commas part thousands."""
+    """The number that digits write, times ten to ``exponent``; commas part thousands.
+
+    Raises:
+        Unreadable: there are no digits.
+    """
     digits = text.replace(",", "").rstrip(".")
+    if not _DIGITS.fullmatch(digits):
+        raise Unreadable(f"{text!r} is no number")
     value = Fraction(digits if not digits.startswith(".") else "0" + digits)
     written = digits + (f"e{exponent}" if exponent else "")
     return Number(value * Fraction(10) ** exponent, written if "." in digits or exponent else "")

@@ -25,7 +25,9 @@ _SYMBOLS = {
     "“": '"', "”": '"', "‘": "'", "’": "'", "，": ",", "。": ".", "、": ",", "；": ";", "：": ":",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "ε": r"\epsilon ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "ρ": r"\rho ", "σ": r"\sigma ", "τ": r"\tau ", "φ": r"\phi ", "ω": r"\omega ",
-    "¢": r"\text{ cents}", "Δ": r"\Delta ", "Ω": r"\Omega ", "∣": "|",
+    "€": r"\money{EUR}", "£": r"\money{GBP}", "₹": r"\money{INR}", "¥": r"\money{CNY}", "₩": r"\money{KRW}",
+    "¢": r"\text{ cents}",
+    "Δ": r"\Delta ", "Γ": r"\Gamma ", "Ω": r"\Omega ", "∣": "|",
 }  # fmt: skip
 _VULGAR = {c: tuple(unicodedata.normalize("NFKC", c).split("⁄")) for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"}
 _TABLE = str.maketrans(_SYMBOLS | {c: rf"\frac{{{a}}}{{{b}}}" for c, (a, b) in _VULGAR.items()})
@@ -67,15 +69,16 @@ _OVER = re.compile(r"\{([^{}]*)\\(over|choose)(?![a-zA-Z])([^{}]*)\}")
 _BASE = re.compile(r"^\(?(\w+)\)?\s*(?:\\text\s*\{\s*\(?(?:in )?base[ -]?(\w+)\)?\s*\}|_\{?(\d+)\}?)$")
 # {x | x < 5}: the condition.
 _BUILDER = re.compile(
-    r"(?:\\left)?\\\{\s*[a-z]\s*(?:\\in\s*\\(?:mathbb|mathbf)\{?\s*R\}?\s*)?"
-    r"(?::|\||\\mid|\\vert|\\colon|\\text\{\s*:\s*\})\s*(.*?)(?:\\right)?\\\}"
+    r"(?:\\left|\\[bB]igg?l?)?\\\{\s*[a-z]\s*(?:\\in\s*\\(?:mathbb|mathbf)\{?\s*R\}?\s*)?"
+    r"(?::|\||\\mid|\\vert|\\colon|\\text\{\s*:\s*\})\s*(.*?)(?:\\right|\\[bB]igg?r?)?\\\}"
 )
 _ROW_HEIGHT = re.compile(r"(?<=\\\\)\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|mu)\s*\]")
 _LEADS_TO = re.compile(r"\\(?:implies|(?:Long)?(?:R|Leftr)ightarrow|Longleftrightarrow|iff|therefore)(?![a-zA-Z])")
 _STATED = re.compile(r"[=<>]|\\(?:le|ge|in|text)(?![a-zA-Z])")
 _LIBRARY = re.compile(r"(?<![\w.\\])(?:np|numpy|math|sympy|sp)\.(?=[a-z]{2})")
 _MODULO = re.compile(
-    r"\(?\s*(?:\\(?:pmod|bmod|mod)|\\(?:text|mathrm|operatorname)\s*\{\s*\(?mod(?:ulo)?\s*\}|\bmod(?:ulo)?\b)"
+    r"(?P<operator>(?<=[\w)}\s])\s*(?:\\bmod|\bmod)(?:\s|\\ )*\{?(\d+)\}?\s*$)"
+    r"|\(?\s*(?:\\(?:pmod|bmod|mod)|\\(?:text|mathrm|operatorname)\s*\{\s*\(?mod(?:ulo)?\s*\}|\bmod(?:ulo)?\b)"
     r"(?:\s|\\ )*\{?(\d+)\}?\s*\)?$"
 )
 _POSITIVE = re.compile(r"\\mathbb\s*\{?R\}?\s*(?:[\^_]\{?\+\}?|_\{\s*>\s*0\s*\})")
@@ -88,6 +91,39 @@ _DERIVATIVE = re.compile(
     rf"|\\(?P<dots>d?dot)(?![a-zA-Z])\s*(?:\{{\s*(?P<newton>{_LETTER})\s*\}}|(?P<bare>{_LETTER}))"
 )
 _PRIMES = re.compile(r"\^\s*(?:\{\s*((?:\\prime\s*)+)\}|(\\prime)(?![a-zA-Z]))")
+# What stands beside or around an answer and says nothing: colours, sizes, labels, signs of an end.
+_DECORATION = re.compile(
+    r"\\(?:tag\*?|label|ref|footnote|textcolor|color)\s*\{[^{}]*\}"
+    r"|\\(?:tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|boldmath)(?![a-zA-Z])"
+    r"|\\(?:square|blacksquare|Box|qed|qedsymbol|checkmark)(?![a-zA-Z])[\s}$]*$|(?:\\\\\s*)+$"
+)
+_SPACED_DIGITS = re.compile(
+    r"\\(?:mathbf|mathrm|boldsymbol|bm|textbf|text)\s*\{\s*(-?)\s*(\d(?: [\d.])+)\s*\}"
+)  # \mathbf{1 7}
+# Combinations and arrangements: ^{10}C_3, {}_{10}C_{3}, C_{10}^3, \mathrm{C}_{10}^{3}.
+_CHOOSE = re.compile(
+    r"(?:\{\s*\})?[\^_]\s*\{?(\w+)\}?\s*(?:\\(?:mathrm|text|rm)\s*\{?\s*)?C\}?\s*_\s*\{?(\w+)\}?"
+    r"|(?<![A-Za-z\\])(?:\\(?:mathrm|text|rm)\s*\{?\s*)?C\}?\s*_\s*\{?(\d+)\}?\s*\^\s*\{?(\d+)\}?"
+)
+_LONE = re.compile(r"\{([-+.])\}")  # {-}5, 9{.}5
+_DOTTED = re.compile(r"(\d*\.\d*)\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")  # 0.1\dot{6}
+_PERIOD = re.compile(r"(-?\d+\.\d*)\((\d{1,12})\)")  # 0.1(6)
+_OPEN_ENDS = re.compile(r"([\[\]])([^\[\]()]+,[^\[\]()]+)([\[\]])")  # ]0,1[
+_CASES = re.compile(r"\\begin\s*\{cases\}([^&]*?)\\end\s*\{cases\}")
+_UNEQUAL = re.compile(r"(?<=\s)!=|(?<=(?<![A-Za-z])[a-hp-z])!=")
+_PARTS = re.compile(r"\(?(?:([a-h])|(i{1,3}|iv))\)\s+")  # (a) 5 (b) 7
+_LABEL = re.compile(
+    r"\\text\s*\{\s*([A-Z][A-Za-z ']*):\s*\}\s*(?=[-\d$\\])"
+    r"|(?:^|(?<=,\s))([A-Z][a-z]+):\s*(?=\$?-?[\d.]+(?:,\s|$))"
+)
+_MONEY = re.compile(r"(?<![A-Za-z{])(?:\\text\s*\{\s*)?(USD|US\\?\$|EUR|GBP|INR|JPY|CNY|RMB|KRW|Rs)\.?\s*\}?\s*(?=\d)")
+_CHOICE_BEHIND = re.compile(r"(?<=[\d}])\s*\\text\s*\{\s*\([A-J]\)\s*\}$")
+_REALS_WITHOUT = re.compile(
+    r"(?:\\text\s*\{\s*)?all real (?:numbers|values)(?: of \$?[a-z]\$?)? (?:except|other than|besides)(?: for)?\s*\}?"
+    r"(?: \$?[a-z]\$? = )?\s*(\S.*)",
+    re.IGNORECASE,
+)
+_SIGN = re.compile(r"^(?:\\text\s*\{\s*)?(?:negative|minus)\s*\}?\s*(?=\\?[$\d]|\\frac|\\sqrt)", re.IGNORECASE)
 _HTML = re.compile(r"</?(?:b|i|u|em|strong|p|br|span|div|code|sub|center)\s*/?>")
 
 
@@ -166,6 +202,40 @@ def _concluded(text: str) -> str:
     return last if stated and last.strip() else text
 
 
+def _without_decoration(text: str) -> str:
+    """Without what says nothing, and with unusual spellings of numbers and sets written in the usual way."""
+    if "\\" in text:
+        text = _SPACED_DIGITS.sub(lambda m: m[1] + m[2].replace(" ", ""), _DECORATION.sub(" ", text))
+        text = _DOTTED.sub(lambda m: rf"{m[1]}\overline{{{m[2]}{m[3] or ''}{m[4] or ''}}}", text)
+        text = _CHOICE_BEHIND.sub("", text)
+    if "C" in text and "_" in text:
+        text = _CHOOSE.sub(lambda m: rf"\binom{{{m[1] or m[3]}}}{{{m[2] or m[4]}}}", text)
+    if "cases" in text:
+        text = _CASES.sub(lambda m: ", ".join(r for r in m[1].split("\\\\") if r.strip()), text)
+    text = _LONE.sub(r"\1", text) if "{" in text else text
+    if period := _PERIOD.fullmatch(text.strip(" $")):
+        text = rf"{period[1]}\overline{{{period[2]}}}"
+    if "[" in text and "]" in text:
+        text = _OPEN_ENDS.sub(lambda m: f"{'(' if m[1] == ']' else '['}{m[2]}{')' if m[3] == '[' else ']'}", text)
+    text = _UNEQUAL.sub(r"\\ne ", text) if "!=" in text else text
+    text = text if text.isdigit() else _MONEY.sub(lambda m: rf"\money{{{m[1].replace(chr(92), '')}}} ", text)
+    text = _LABEL.sub(lambda m: rf"\text{{{m[1] or m[2]}}}=", text) if ":" in text else text
+    text = _SIGN.sub("-", text.strip())
+    if without := _REALS_WITHOUT.fullmatch(text):
+        text = rf"\mathbb{{R}}\setminus\{{{without[1].strip('$')}\}}"
+    return _parts(text)
+
+
+def _parts(text: str) -> str:
+    """The answers to the parts of a question, ``(a) 5 (b) 7``, as a list."""
+    marks = list(_PARTS.finditer(text)) if text.startswith(("(a)", "(i)", "a)", "i)")) else []
+    letters = [m[1] or m[2] for m in marks]
+    if len(marks) < 2 or letters not in (list("abcdefgh")[: len(marks)], ["i", "ii", "iii", "iv"][: len(marks)]):
+        return text
+    ends = [m.start() for m in marks[1:]] + [len(text)]
+    return ", ".join(text[m.end() : end].strip(" ,;") for m, end in zip(marks, ends, strict=True))
+
+
 @lru_cache(maxsize=4_096)  # an answer is looked at by several rules, and a gold answer by many samples
 def tidy(text: str) -> str:
     """The one spelling of an answer.
@@ -177,7 +247,9 @@ def tidy(text: str) -> str:
         raise Unreadable(f"longer than {LONGEST} characters")
     text = _HTML.sub(" ", plain_unicode(text))
     text = re.sub(r"(?<=[\w)}])\*\*(?=[\w({-])", "^", text) if "**" in text else text  # Python's power
-    text = _MODULO.sub(r"\\pmod{\1}", text) if "mod" in text else text
+    if "mod" in text:
+        text = _MODULO.sub(lambda m: rf"\bmod{{{m[2]}}}" if m["operator"] else rf"\pmod{{{m[3]}}}", text)
+    text = _without_decoration(text)
     text = _LIBRARY.sub("", text) if "." in text else text
     text = _ROW_HEIGHT.sub("", _concluded(text)) if "\\" in text else text
     text = _HALF.sub(r" \1m", text)

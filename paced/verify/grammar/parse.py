@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from paced.verify.grammar.expressions import Expressions
 from paced.verify.grammar.nodes import (
+    ELLIPSIS,
     IN_WORDS,
     Call,
     Colon,
@@ -21,26 +22,28 @@ from paced.verify.grammar.nodes import (
     Number,
     Power,
     Relation,
+    Sum,
     Text,
     Union,
     Variable,
     children,
+    number,
     product,
     spoken,
 )
 from paced.verify.grammar.notation import Unreadable, tidy
 from paced.verify.grammar.stream import DEEPEST, RELATIONS
 from paced.verify.grammar.tokens import FUNCTIONS, PLAIN, SEPARATORS, tokens
-from paced.verify.grammar.units import REFUSED, unit
+from paced.verify.grammar.units import CHANGING, REFUSED, UNITS, unit
 from paced.verify.grammar.words import words
 
 # In a name before an equals sign these make it no name but a condition: "12 when x = 5".
 _CONDITIONS = REFUSED | set("when where for with since because given such that has have".split())
 _OPENING, _CLOSING = ("(", "[", "{", r"\{", r"\begin", r"\lfloor"), (")", "]", "}", r"\}", r"\end", r"\rfloor")
-_SET_WORDS = re.compile(r"\\(?:text\w*|mbox|mathrm|operatorname)\s*\{[^{}]*\}")
+_SET_WORDS = re.compile(r"\\(?:begin|end|text\w*|mbox|mathrm|operatorname)\s*\{[^{}]*\}")
 # Two of these before an equals sign are prose and no name: "The total is 5 + 3 = 8".
 _WORDS = re.compile(r"(?<![\\A-Za-z])(?![A-Z]+\b)[A-Za-z]{3,}")
-_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _LONGEST_UNIT = 8  # words
 _TEMPERATURES = ("Celsius", "Fahrenheit", "C", "F")
 
@@ -75,6 +78,9 @@ class _Parser(Expressions):
         return found[0] if len(found) == 1 else List(tuple(found), joined)
 
     def item(self) -> Node:
+        if self.peek().text == r"\ldots" and (self.peek(1).kind == "end" or self.peek(1).text.lower() in SEPARATORS):
+            self.take()
+            return ELLIPSIS
         if self.peek().text in ("~", r"\approx"):
             self.at += 1
         if self.names_skipped and (name := self.name()):
@@ -128,7 +134,27 @@ class _Parser(Expressions):
         if half := self.half():
             return Colon((node,), half)
         if (unit_words := self.unit_words()) is not None:
-            return self.measured(node, unit_words)
+            return self._with_smaller_units(self.measured(node, unit_words))
+        return node
+
+    def _with_smaller_units(self, node: Node) -> Node:
+        """``1 hour 30 minutes``: an amount with what follows it in a smaller unit of the same kind."""
+        while isinstance(node, Measured) and node.unit.dimension:
+            start = self.at
+            self.accept(",", "and")
+            if self.peek().kind != "number":
+                self.at = start
+                return node
+            amount = number(self.take().text)
+            try:
+                words_behind = self.unit_words()
+            except Unreadable:
+                words_behind = None
+            smaller = unit(words_behind) if words_behind else None
+            if smaller is None or smaller.dimension != node.unit.dimension or smaller.size >= node.unit.size:
+                self.at = start
+                return node
+            node = Measured(Sum((node.value, Number(amount.value * smaller.size / node.unit.size))), node.unit)
         return node
 
     def half(self) -> str:
@@ -165,7 +191,8 @@ class _Parser(Expressions):
         if not found:
             return None
         behind_scale = found[1:] if found[0].lower() in _SCALES else found
-        if any(w.lower() in REFUSED for w in behind_scale) or len(found) > _LONGEST_UNIT:
+        changed = any(w.lower() in REFUSED or (w not in UNITS and any(c in w for c in CHANGING)) for w in behind_scale)
+        if changed or len(found) > _LONGEST_UNIT:
             self.at = start
             raise Unreadable(f"words {' '.join(found)!r}")
         return " ".join(found)
@@ -180,12 +207,14 @@ class _Parser(Expressions):
             unit_words = rest
         power = spoken(self.script()) if self.accept("^") else ""
         if unit_words in ("degrees", "degree") and self.peek().text in _TEMPERATURES:
-            self.take()
+            unit_words = f"degrees {self.take().text}"
         if isinstance(node, Measured) and node.unit.dimension:  # 75\% of the class
             return node
         return Measured(node, unit(unit_words, power))
 
 
+_NOON, _MIDNIGHT = (Colon((Number(Fraction(12)), Number(Fraction(0))), half) for half in ("pm", "am"))
+_TIMES_IN_WORDS = {"noon": _NOON, "12 noon": _NOON, "midnight": _MIDNIGHT, "12 midnight": _MIDNIGHT}
 _PHRASE = re.compile(r"[A-Za-z']+(?: [A-Za-z']+)+")  # "It falls" is no product of I, t and a unit
 
 
@@ -216,6 +245,8 @@ def parse(text: str) -> Node:
         Unreadable: the grammar does not cover it, or it is nested too deep.
     """
     text = tidy(text)
+    if time := _TIMES_IN_WORDS.get(text.lower()):
+        return time
     if _PHRASE.fullmatch(text) and any(len(w) > 2 and not _symbol(w) for w in text.split()):
         raise Unreadable("words")
     found = tokens(text)

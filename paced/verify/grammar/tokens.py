@@ -8,7 +8,10 @@ from paced.verify.grammar.units import LETTERS, UNITS
 
 _MOST_TOKENS = 1_200
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?![\d])|\d+)?(?:\.\d+)|\d{1,3}(?:,\d{3})+(?!,?\d)|\d+\.?"
-_TOKEN = re.compile(rf"\s*(?:(?P<number>{_NUMBER})|(?P<command>\\(?:[a-zA-Z]+|.))|(?P<word>[a-zA-Z]+)|(?P<other>\S))")
+_TOKEN = re.compile(
+    rf"\s*(?:(?P<number>{_NUMBER})|(?P<command>\\(?:[a-zA-Z]+|.))|(?P<word>[a-zA-Z]+)"
+    rf"|(?P<text>[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+)|(?P<other>\S))"
+)
 _TEXT_COMMANDS = {  # with an argument that is set as text
     "\\" + name
     for name in (
@@ -17,8 +20,10 @@ _TEXT_COMMANDS = {  # with an argument that is set as text
     ).split()
 }
 FUNCTIONS = set(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp max min gcd lcm det arccot deg".split()
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp max min gcd lcm det arccot deg "
+    "cis".split()
 )
+ALIASES = {"tg": "tan", "ctg": "cot", "cotg": "cot", "cosec": "csc", "arctg": "arctan", "arcctg": "arccot"}
 SEPARATORS = {",": ",", ";": ",", "and": "and", "or": "or", "&": "and"}
 PLAIN = {"sqrt": r"\sqrt", "pi": r"\pi", "infinity": r"\infty", "infty": r"\infty", "inf": r"\infty", "oo": r"\infty"}
 _FACTOR_ENDS = {"}", ")", "]", r"\pi"}
@@ -50,6 +55,8 @@ def tokens(source: str) -> list[Token]:
         kind, text = str(match.lastgroup), match[match.lastgroup or 0]
         spaced = match.start(kind) > position
         position = match.end()
+        if text.lstrip("\\") in ALIASES and (kind == "command" or len(text) > 2):
+            kind, text = "command", "\\" + ALIASES[text.lstrip("\\")]
         if text in _TEXT_COMMANDS and (opened := _skip(source, position)) < end and source[opened] == "{":
             closed = closing(source, opened)
             if closed is None:
@@ -97,6 +104,8 @@ def _set_as_text(command: str, content: str, spaced: bool, before: Token | None)
     content = content.strip(" ~")
     if measured and content.lower() in UNITS:
         return [Token("text", content, spaced)]
+    if (name := ALIASES.get(content, content)) in FUNCTIONS and not (measured and content == "deg"):
+        return [Token("command", "\\" + name, spaced)]
     content = re.sub(r"\\(?:cdot|times)\b|\\[,; ]", " ", content) if measured else content
     if measured and re.fullmatch(r"[A-Za-z][A-Za-z /.*(){}^\d-]*[\^/][A-Za-z /.*(){}^\d-]*", content):
         return [Token("text", content, spaced)]  # g/cm^3

@@ -23,16 +23,18 @@ _SIZES = {
     "length": {
         "mm millimeter millimetre": "1/1000", "cm centimeter centimetre": "1/100", "m meter metre": "1",
         "km kilometer kilometre": "1000", "nm nanometer nanometre": "1/1000000000",
-        "in inch inche": "0.0254", "ft foot feet": "0.3048", "yd yard": "0.9144", "mi mile": "1609.344",
+        "厘米": "1/100", "米": "1", "千米 公里": "1000", "in inch inche": "0.0254", "ft foot feet": "0.3048",
+        "yd yard": "0.9144", "mi mile": "1609.344",
     },
     "mass": {
         "mg milligram": "1/1000", "g gm gram": "1", "kg kilogram": "1000", "oz ounce": "28.349523125",
-        "lb pound": "453.59237",
+        "lb pound": "453.59237", "克": "1", "千克 公斤": "1000",
     },
     "time": {"s sec second": "1", "min minute": "60", "h hr hour": "3600", "day": "86400", "week": "604800",
-        "year yr": "31557600",
+        "year yr": "31557600", "秒": "1", "分钟": "60", "小时": "3600", "天": "86400",
     },
-    "money": {"cent": "1", "dollar usd buck": "100"},
+    "money": {"cent": "1", "dollar usd buck": "100"}, "euro": {"euro eur": "1"}, "rupee": {"rupee rs inr": "1"},
+    "yen": {"yen jpy": "1"}, "yuan": {"yuan rmb cny 元": "1"}, "pound sterling": {"gbp": "1"}, "won": {"krw": "1"},
     "volume": {"ml milliliter millilitre": "1/1000", "l liter litre": "1"},
     "angle": {"degree deg": "1"}, "arc": {"radian rad": "1"},
     "length/time": {"kph kmh": "5/18", "mph": "0.44704"},
@@ -59,6 +61,15 @@ LETTERS = {
     "s": "s",
     "g": "g",
 }
+SCALES_OF_TEMPERATURE = ("degrees Celsius", "degrees Fahrenheit")
+_TEMPERATURE = re.compile(r"(?:degrees? )?(?:(c|celsius)|(f|fahrenheit))", re.IGNORECASE)
+# Codes of money that may stand before or behind an amount, by the unit's name.
+CURRENCIES = {
+    "USD": "usd", "US$": "usd", "EUR": "eur", "GBP": "gbp", "INR": "inr", "Rs": "inr",
+    "JPY": "jpy", "CNY": "cny", "RMB": "cny", "KRW": "krw",
+}  # fmt: skip
+# Parts of Chinese words behind a number that would change it: "12万", "12倍", "12以上".
+CHANGING = ("万", "亿", "千", "百", "十", "倍", "半", "不", "以", "多", "分之", "余", "几", "超", "少", "非")
 # Words of the same sound as something that would change the answer: "5 or more" is not 5.
 REFUSED = set(
     "not no less more fewer least most than below above minus plus times over under except if or and at between none "
@@ -70,6 +81,8 @@ REFUSED = set(
 def unit(words: str, power: str = "") -> Unit:
     """The unit that words name, such as "square inches" or "miles per hour"; "cm" with ``power`` 2 is an area."""
     words = LETTERS.get(words, words)
+    if words.lower().startswith("degree") and (scale := _TEMPERATURE.fullmatch(words)):
+        return Unit(SCALES_OF_TEMPERATURE[0 if scale[1] else 1], Fraction(1), words)
     top, per, bottom = re.sub(r"\bper\b", "/", words).partition("/")
     if per and not power:
         first, second = unit(top.strip()), unit(bottom.strip())

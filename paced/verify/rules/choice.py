@@ -2,7 +2,7 @@
 
 import re
 
-from paced.verify.extraction.choices import ChoiceLabel, label
+from paced.verify.extraction.choices import ChoiceLabel, choice_with_text, label
 from paced.verify.grammar.words import words
 from paced.verify.rules.compare import decide
 from paced.verify.rules.decision import Decision, EqualityEngine, Undecided
@@ -16,11 +16,15 @@ def decide_choice(answer: str, gold: str, choices: dict[str, str], engine: Equal
     Raises:
         Undecided: as :func:`paced.verify.rules.compare.decide` does.
     """
+    answer = choice_with_text(answer, choices) or answer
     given, expected = label(answer), label(gold)
     if given and choices and given.letter not in choices:  # (i) and (iii) only
         given = None
     if expected and not expected.rest and _A_LETTER.fullmatch(gold):
         return _decide_letter(answer, given, gold, expected.letter, choices, engine)
+    if expected and expected.rest and not given:  # the gold is "A. 169"
+        decision = decide(answer, expected.rest, engine)
+        return decision if decision.correct else decide(answer, gold, engine)
     meant = (given.rest or choices.get(given.letter, "")) if given else ""
     try:
         decision = decide(answer, gold, engine)

@@ -4,9 +4,12 @@ import re
 from fractions import Fraction
 
 from paced.verify.grammar.nodes import (
+    Call,
     List,
+    Matrix,
     Node,
     Number,
+    PlainExpression,
     PlusMinus,
     Product,
     Set,
@@ -15,8 +18,9 @@ from paced.verify.grammar.nodes import (
     walk,
     with_children,
 )
-from paced.verify.grammar.notation import Unreadable, tidy
+from paced.verify.grammar.notation import tidy
 from paced.verify.grammar.parse import read
+from paced.verify.grammar.words import squeezed
 from paced.verify.rules.comparison import Comparison, Rule
 from paced.verify.rules.decision import Decision, EqualityEngine, Undecided
 from paced.verify.rules.forms import names
@@ -25,6 +29,13 @@ from paced.verify.rules.quantities import quantities
 from paced.verify.rules.ratios import times_and_ratios
 from paced.verify.rules.regions import intervals, sets_of_numbers
 from paced.verify.rules.relations import relations
+from paced.verify.rules.renaming import (
+    letters_apart,
+    with_constant_of,
+    with_index_of,
+    with_named_values,
+    without_declaration,
+)
 from paced.verify.rules.texts import same_texts
 from paced.verify.rules.tuples import tuples
 
@@ -38,6 +49,7 @@ RULES: tuple[Rule, ...] = (
     tuples,
     quantities,
 )
+_COLUMN = r"(\begin{array}"  # a pmatrix is a vector
 _SPELLINGS = re.compile(r"\\text\s*\{\s*OR\s*\}")  # between the spellings of a gold answer that has several
 
 
@@ -47,8 +59,11 @@ def decide(answer: str, gold: str, engine: EqualityEngine) -> Decision:
     Raises:
         Undecided: the engine did not decide, and neither did any other rule.
     """
-    if (given := _squeezed(answer)) and given == _squeezed(gold):
+    given, expected = squeezed(answer), squeezed(gold)
+    if given and given == expected:
         return Decision(True, "the same, as written")
+    if given and with_index_of(given, expected) == expected:
+        return Decision(True, "the same, with another index")
     spellings = [s for s in _SPELLINGS.split(gold) if s.strip()]
     if len(spellings) > 1:
         return _decide_any(answer, spellings, engine)
@@ -59,6 +74,12 @@ def decide(answer: str, gold: str, engine: EqualityEngine) -> Decision:
         a = _separated(answer, len(g.items)) or a
     if isinstance(a, Text) or isinstance(g, Text):
         return same_texts(a, g, answer, gold, engine)
+    a, g = _column_as_binomial(a, given, g), _column_as_binomial(g, expected, a)
+    a, g = letters_apart(a, g), letters_apart(g, a)
+    a = with_constant_of(without_declaration(a), without_declaration(g), answer, gold)
+    a, g = with_named_values(a), with_named_values(without_declaration(g))
+    if a == g:
+        return Decision(True, "the same structure, with other names")
     a, g = _with_both_signs(a), _with_both_signs(g)
     a, g = _with_letters_apart(a, names(g)), _with_letters_apart(g, names(a))
     comparison = Comparison(engine, RULES)
@@ -80,12 +101,13 @@ def _decide_any(answer: str, golds: list[str], engine: EqualityEngine) -> Decisi
     return Decision(False, "none of the gold's spellings")
 
 
-def _squeezed(text: str) -> str:
-    """A text in its one spelling, without blanks."""
-    try:
-        return tidy(text).replace(" ", "")
-    except Unreadable:
-        return text.replace(" ", "")
+def _column_as_binomial(node: Node, text: str, other: Node) -> Node:
+    """A column of two in round brackets, as which a binomial coefficient may be set, where the other is a number."""
+    match node:
+        case Matrix(((n,), (k,))) if isinstance(other, PlainExpression) and text.startswith(_COLUMN):
+            return Call("binom", (n, k))
+        case _:
+            return node
 
 
 def _separated(answer: str, size: int) -> Node | None:

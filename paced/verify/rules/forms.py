@@ -23,6 +23,7 @@ from paced.verify.grammar.nodes import (
 )
 
 _MOST_BITS = 60_000  # of an exact integer
+_MOST_BITS_WRITTEN = 14_000  # Python writes integers of up to 4,300 digits
 _MOST_TERMS = 400
 _MOST_ROOT_BITS = 200  # of a number whose prime factors are looked for
 _LARGEST_DIVISOR = 2_000  # of trial division
@@ -127,7 +128,13 @@ def _multiply(a: Form, b: Form) -> Form:
 
 
 def _frozen(form: Form) -> tuple[tuple[Monomial, Fraction], ...]:
-    """The terms of a form in one order, as part of an atom."""
+    """The terms of a form in one order, as part of an atom.
+
+    Raises:
+        TooLarge: a coefficient has more digits than can be written, by which they are put in order.
+    """
+    if any(max(c.numerator.bit_length(), c.denominator.bit_length()) > _MOST_BITS_WRITTEN for c in form.values()):
+        raise TooLarge("too many digits")
     return tuple(sorted(form.items(), key=repr))
 
 
@@ -207,6 +214,8 @@ def _to_integer(base: Form, exponent: int) -> Form | None:
 
 def _unexpanded(base: Form, exponent: Fraction) -> Form:
     """A power as an atom, the leading coefficient divided out: 1/(2x+2) and (1/2)/(x+1) have one form."""
+    if not base:
+        raise TooLarge("a power of zero that has no value")
     leading = abs(_frozen(base)[0][1])
     if exponent.denominator != 1:
         scale = _root(leading, exponent)
@@ -236,6 +245,16 @@ def _value(name: str, n: Fraction, others: list[Fraction | None]) -> Fraction | 
             return Fraction(math.floor(n))
         case "ceil", _:
             return Fraction(math.ceil(n))
+        case "mod", [Fraction() as m] if m > 0:
+            return n % m
+        case "max" | "min", _ if all(x is not None for x in others):
+            values = [n, *(x for x in others if x is not None)]
+            return max(values) if name == "max" else min(values)
+        case "gcd" | "lcm", _ if n.denominator == 1 and all(x is not None and x.denominator == 1 for x in others):
+            values = [n.numerator, *(x.numerator for x in others if x is not None)]
+            return Fraction(math.gcd(*values) if name == "gcd" else math.lcm(*values))
+        case "!!", _ if n.denominator == 1 and 0 <= n <= _LARGEST_FACTORIAL:
+            return Fraction(math.prod(range(n.numerator, 0, -2)))
         case "!", _ if n.denominator == 1 and 0 <= n <= _LARGEST_FACTORIAL:
             return Fraction(math.factorial(n.numerator))
         case "binom", [Fraction() as k] if n.denominator == k.denominator == 1 and 0 <= k <= n <= _LARGEST_BINOMIAL:
@@ -282,7 +301,8 @@ def number(node: Node) -> Fraction | None:
 
 
 KNOWN_FUNCTIONS = set(
-    "! abs floor ceil binom log sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arccot".split()
+    "! !! abs floor ceil binom mod max min gcd lcm conj log sin cos tan cot sec csc arcsin arccos arctan arccot sinh "
+    "cosh tanh".split()
 )
 
 

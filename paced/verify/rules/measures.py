@@ -1,6 +1,6 @@
 """What a number may stand for: a rounded decimal, digits in a base."""
 
-from paced.verify.grammar.nodes import Based, Constant, Measured, Node, Number, walk
+from paced.verify.grammar.nodes import Based, Constant, Measured, Node, Number, Product, Variable, walk
 from paced.verify.rules.forms import number
 
 
@@ -20,8 +20,18 @@ def decimal_places(node: Node) -> int | None:
     return len(places) - int(exponent or 0)
 
 
+def written_places(node: Node) -> int | None:
+    """Places behind the point of a number that is written as a decimal, None for anything else."""
+    if not isinstance(node, Number) or not node.written:
+        return None
+    mantissa, _, exponent = node.written.partition("e")
+    return len(mantissa.partition(".")[2]) - int(exponent or 0)
+
+
 def same_digits(a: Node, g: Node) -> bool:
     """Are two numbers, at least one of them in a base, the same digits? The base may be left out, not differ."""
+    if isinstance(g, Based) and (letters := _as_digits(a, g.base)):
+        return letters == _digits(g)
     digits = _digits(a)
     if digits is None or digits != _digits(g):
         return False
@@ -38,6 +48,24 @@ def _digits(node: Node) -> str | None:
     if value is not None and isinstance(node, Number) and decimal_places(node) is not None:
         return node.written.lstrip("0")
     return None
+
+
+def _as_digits(node: Node, base: int) -> str | None:
+    """The digits of a number such as ``1F`` in a base above ten, which is read as a product; None for anything else."""
+    factors = node.factors if isinstance(node, Product) else (node,)
+    digits = ""
+    for factor in factors:
+        match factor:
+            case Number(value) if value.denominator == 1 and value >= 0:
+                digits += str(value.numerator)
+            case Variable(name) if name.isalpha():
+                digits += name.upper()
+            case Constant("e"):
+                digits += "E"
+            case _:
+                return None
+    valid = not digits.isdigit() and all(c.isalnum() and int(c, 36) < base for c in digits)
+    return digits.lstrip("0") if valid else None
 
 
 def has_pi(node: Node) -> bool:

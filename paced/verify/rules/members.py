@@ -1,12 +1,17 @@
 """Lists and sets: the same members, in any order."""
 
-from paced.verify.grammar.nodes import Bracketed, List, Node, Set
+import itertools
+from collections import Counter
+
+from paced.verify.grammar.nodes import ELLIPSIS, MINUS_ONE, Bracketed, List, Measured, Node, Product, Set, Sum
 from paced.verify.rules.comparison import Comparison, Rule
 from paced.verify.rules.decision import Undecided
 from paced.verify.rules.relations import last_side, name_and_value, named_by_letters, values_by_name, values_in_order
 
-_MOST_ITEMS = 60  # of a list; longer ones are no answers
+_MOST_ITEMS = 600  # of a list; longer ones are no answers
+_MOST_COMPARED = 60  # members that are not written alike; every one is compared with every other
 _MOST_REPETITIONS = 3
+_FEWEST_BEFORE_AN_ELLIPSIS = 2
 
 
 def collections(comparison: Comparison, a: Node, g: Node) -> bool | None:
@@ -65,7 +70,9 @@ def _repeated_value(comparison: Comparison, a: Node, g: Node) -> bool | None:
     given, expected = _members(a), _members(g)
     if not isinstance(a, List) or len(expected) != 1 or not 1 < len(given) <= _MOST_REPETITIONS:
         return None
-    comparison.decided_by = "the same value several times"
+    if len({item.unit.words for item in given if isinstance(item, Measured)}) > 1:  # 12 girls and 12 boys
+        return None
+    comparison.decided_by = "a value that is given several times"
     return all(comparison.same(item, expected[0]) for item in given)
 
 
@@ -84,11 +91,37 @@ def _members_in_any_order(comparison: Comparison, a: Node, g: Node) -> bool | No
     given, expected = _members(a), _members(g)
     if isinstance(a, Set) or isinstance(g, Set):
         given, expected = _distinct(comparison, given), _distinct(comparison, expected)
-    comparison.decided_by = "the same members in any order"
+    comparison.decided_by = "members compared in any order"
     return len(given) == len(expected) <= _MOST_ITEMS and _matched(comparison, given, expected)
 
 
+def _with_an_ellipsis(comparison: Comparison, a: Node, g: Node) -> bool | None:
+    """``1, 2, 3, ..., n`` is ``1, 2, ..., n``: one writes out more of the same progression."""
+    if ELLIPSIS not in _members(a) or ELLIPSIS not in _members(g):
+        return None
+    comparison.decided_by = "members before and behind an ellipsis"
+    (first, last), (short, end) = (_around_the_ellipsis(_members(x)) for x in (a, g))
+    if len(first) < len(short):
+        first, short = short, first
+    if len(last) != len(end) or len(short) < min(len(first), _FEWEST_BEFORE_AN_ELLIPSIS):
+        return False
+    grows = all(
+        comparison.equal(_step(x, y), _step(first[0], first[1])) for x, y in itertools.pairwise(first[len(short) - 1 :])
+    )
+    return grows and comparison.same_in_order([*first[: len(short)], *last], [*short, *end])
+
+
+def _around_the_ellipsis(items: list[Node]) -> tuple[list[Node], list[Node]]:
+    at = items.index(ELLIPSIS)
+    return items[:at], items[at + 1 :]
+
+
+def _step(x: Node, y: Node) -> Node:
+    return Sum((y, Product((MINUS_ONE, x))))
+
+
 _RULES: tuple[Rule, ...] = (
+    _with_an_ellipsis,
     _values_of_the_same_names,
     _list_for_a_tuple,
     _tuple_for_named_values,
@@ -121,8 +154,16 @@ def _distinct(comparison: Comparison, items: list[Node]) -> list[Node]:
 
 
 def _matched(comparison: Comparison, given: list[Node], expected: list[Node]) -> bool:
-    """Can each expected member be given one of the answer's that is the same?"""
-    left = list(given)
+    """Can each expected member be given one of the answer's that is the same? Those of one structure first."""
+    left, structures = list[Node](), Counter(expected)
+    for item in given:
+        if structures[item]:
+            structures[item] -= 1
+        else:
+            left.append(item)
+    expected = list(structures.elements())
+    if len(left) > _MOST_COMPARED:
+        return False
     undecided: Undecided | None = None
     for item in expected:
         for other in left:

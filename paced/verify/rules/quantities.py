@@ -2,8 +2,8 @@
 
 from fractions import Fraction
 
-from paced.verify.grammar.nodes import Based, Constant, Measured, Node, Number, PlainExpression, Product
-from paced.verify.grammar.units import Unit
+from paced.verify.grammar.nodes import Based, Constant, Measured, Node, Number, PlainExpression, Product, Sum
+from paced.verify.grammar.units import SCALES_OF_TEMPERATURE, Unit
 from paced.verify.rules.comparison import NOTHING_SPECIAL, Comparison, Rule
 from paced.verify.rules.equality import approximate
 from paced.verify.rules.forms import number
@@ -42,6 +42,34 @@ def _degrees_and_radians(comparison: Comparison, a: Node, g: Node) -> bool | Non
     return comparison.equal(_radians(degrees), arc)
 
 
+def _congruent(comparison: Comparison, a: Node, g: Node) -> bool | None:
+    """Two numbers with one modulus: ``5 (mod 3)`` is ``2 (mod 3)``."""
+    if not (isinstance(a, Measured) and isinstance(g, Measured) and a.unit == g.unit):
+        return None
+    x, y = number(a.value), number(g.value)
+    modulus = a.unit.words.removeprefix("modulo ")
+    if modulus == a.unit.words or not modulus.isdigit() or not int(modulus) or x is None or y is None:
+        return None
+    comparison.decided_by = "remainders compared"
+    return (x - y) % int(modulus) == 0
+
+
+def _temperatures(comparison: Comparison, a: Node, g: Node) -> bool | None:
+    """Degrees of two scales are converted; degrees that do not say of which scale are of the gold's."""
+    if not (isinstance(a, Measured) and isinstance(g, Measured)):
+        return None
+    scales = [u.dimension for u in (a.unit, g.unit)]
+    if not set(scales) <= {*SCALES_OF_TEMPERATURE, "angle"} or scales == ["angle", "angle"]:
+        return None
+    if "angle" in scales or scales[0] == scales[1]:
+        return numbers(comparison, a.value, g.value)
+    comparison.decided_by = "temperatures converted"
+    shift, factor = Number(Fraction(-32)), Fraction(5, 9)
+    if scales[0] == SCALES_OF_TEMPERATURE[0]:
+        return numbers(comparison, Sum((_scaled(1 / factor, a.value), Number(Fraction(32)))), g.value)
+    return numbers(comparison, _scaled(factor, Sum((a.value, shift))), g.value)
+
+
 def _known_units(comparison: Comparison, a: Node, g: Node) -> bool | None:
     """Two known units: one of another dimension is wrong, one of another size is converted.
 
@@ -77,14 +105,14 @@ def _degrees_and_bare_radians(comparison: Comparison, a: Node, g: Node) -> bool 
 
 
 def _values_alone(comparison: Comparison, a: Node, g: Node) -> bool | None:
-    return numbers(
-        comparison, a.value if isinstance(a, Measured) else a, g.value if isinstance(g, Measured) else g
-    )
+    return numbers(comparison, a.value if isinstance(a, Measured) else a, g.value if isinstance(g, Measured) else g)
 
 
 _RULES: tuple[Rule, ...] = (
     _percent,
     _degrees_and_radians,
+    _congruent,
+    _temperatures,
     _known_units,
     _degrees_and_bare_radians,
     _values_alone,

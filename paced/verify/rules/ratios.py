@@ -48,7 +48,7 @@ def _times(comparison: Comparison, a: Node, g: Node) -> bool | None:
     given, expected = _seconds(a), _seconds(g)
     if given is None or expected is None or not (a.half or g.half or len(a.parts) != len(g.parts)):
         return None
-    comparison.decided_by = "the same time of day"
+    comparison.decided_by = "times of day compared"
     if given == expected or (a.half and g.half):
         return given == expected
     hour = number(a.parts[0])
@@ -68,7 +68,7 @@ def _part_by_part(comparison: Comparison, a: Node, g: Node) -> bool | None:
 def _ratios(comparison: Comparison, a: Node, g: Node) -> bool | None:
     if not (isinstance(a, Colon) and isinstance(g, Colon)):
         return None
-    comparison.decided_by = "the same ratio"
+    comparison.decided_by = "ratios compared"
     return all(
         comparison.equal(Product((x, g.parts[0])), Product((y, a.parts[0])))
         for x, y in zip(a.parts[1:], g.parts[1:], strict=True)

@@ -61,7 +61,7 @@ def intervals(comparison: Comparison, a: Node, g: Node) -> bool | None:
 
 
 def _same_ranges(comparison: Comparison, a: list[Range], g: list[Range]) -> bool:
-    comparison.decided_by = "the same set of numbers"
+    comparison.decided_by = "sets of numbers compared"
     if len(a) != len(g):
         return False
     return all(

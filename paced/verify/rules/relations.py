@@ -6,6 +6,7 @@ from paced.verify.grammar.nodes import (
     IN_WORDS,
     MINUS_ONE,
     Call,
+    Measured,
     Node,
     Number,
     PlainExpression,
@@ -16,12 +17,14 @@ from paced.verify.grammar.nodes import (
     with_children,
 )
 from paced.verify.rules.comparison import Comparison, Rule
+from paced.verify.rules.equality import approximate
 from paced.verify.rules.evaluation import NO_VALUE, Evaluator, double_precision
 from paced.verify.rules.forms import form, names
-from paced.verify.rules.measures import decimal_places
+from paced.verify.rules.measures import decimal_places, written_places
 
 TURNED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _NEVER_NAMES = ("abs", "log", "sin", "cos", "tan", "!", "binom")  # functions whose values no answer defines
+_EXACTLY, _ROUGHLY = 1e-9, 0.05  # relative difference of two sides of an equation, of an approximation
 _LARGEST_DENOMINATOR = 10_000  # of a factor between two equations
 
 
@@ -150,7 +153,7 @@ def _values_of_names(comparison: Comparison, a: Node, g: Node) -> bool | None:
     if not (isinstance(a, Relation) and isinstance(g, Relation) and left and right):
         return None
     if _names_agree(left[0], right[0], a, g):
-        comparison.decided_by = "the same name, values compared"
+        comparison.decided_by = "values of the same name compared"
         return comparison.same(_with_argument_of(left[1], left[0], right[0]), right[1])
     if names(left[1]) or names(right[1]) or _argument_of(left[0]) or _argument_of(right[0]):
         return None  # they may be the same equation, solved for different names
@@ -173,7 +176,7 @@ def _equations(comparison: Comparison, a: Node, g: Node) -> bool | None:
         return False
     if not all(isinstance(side, PlainExpression) for side in (*a.sides, *g.sides)):
         return all(comparison.same(left, right) for left, right in zip(a.sides, g.sides, strict=True))
-    comparison.decided_by = "the same equation up to a factor"
+    comparison.decided_by = "equations compared up to a factor"
     return _ratio(comparison, _difference(a), _difference(g)) is not None
 
 
@@ -194,11 +197,37 @@ def _equation_for_a_bare_gold(comparison: Comparison, a: Node, g: Node) -> bool 
     if not isinstance(a, Relation):
         return None
     comparison.decided_by = "the value of the answer's equation"
+    if contradictory(a):
+        comparison.decided_by = "an equation that does not hold"
+        return False
     if "~" in a.signs:  # the rounded side counts where the gold is rounded too
         return comparison.same(exact_side(a), g) or (bool(decimal_places(g)) and comparison.same(last_side(a), g))
     if "!=" in a.signs or "->" in a.signs:
         return False
+    if isinstance(last_side(a), Variable) and not names(a.sides[0]) and (turned := name_and_value(a)):  # 5 = n
+        return comparison.same(turned[1], g) or comparison.same(last_side(a), g)
     return comparison.same(last_side(a), g)
+
+
+def contradictory(chain: Relation) -> bool:
+    """Does a chain say that two numbers are equal that are not, not even rounded: ``6 = 5``, ``7 \\approx 0.33``?"""
+    if any(isinstance(side, Measured) and side.unit.words.startswith("modulo") for side in chain.sides):
+        return False  # congruences
+    for left, sign, right in zip(chain.sides, chain.signs, chain.sides[1:], strict=False):
+        if sign not in ("=", "~") or not (isinstance(left, PlainExpression) and isinstance(right, PlainExpression)):
+            continue
+        if names(left) or names(right):
+            continue
+        x, y = approximate(left), approximate(right)
+        if x is None or y is None:
+            continue
+        places = [p for p in (written_places(left), written_places(right)) if p is not None]
+        rounding = 10.0 ** -min(places) if places else 0.0
+        scale = max(abs(x), abs(y))
+        as_percent = abs(max(abs(x), abs(y)) - 100 * min(abs(x), abs(y))) < _EXACTLY * scale
+        if abs(x - y) > max(rounding, _EXACTLY, (_ROUGHLY if sign == "~" else _EXACTLY) * scale) and not as_percent:
+            return True
+    return False
 
 
 _RULES: tuple[Rule, ...] = (
@@ -221,7 +250,7 @@ def same_inequality(comparison: Comparison, a: Relation, g: Relation) -> bool:
     strict = [n.signs[0] in ("<", ">") for n in (a, g)]
     if strict[0] != strict[1] or a.signs[0] not in TURNED or g.signs[0] not in TURNED:
         return False
-    comparison.decided_by = "the same inequality up to a positive factor"
+    comparison.decided_by = "inequalities compared up to a positive factor"
     ratio = _ratio(comparison, _difference(_upwards(a)), _difference(_upwards(g)))
     return ratio is not None and ratio > 0
 

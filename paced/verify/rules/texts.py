@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from paced.verify.grammar.nodes import Bracketed, Measured, Node, Number, Set, Text
+from paced.verify.grammar.nodes import INFINITY, Bracketed, Measured, Node, Number, Set, Text
 from paced.verify.grammar.parse import read
 from paced.verify.grammar.words import NUMBER_WORDS, words
 from paced.verify.rules.decision import Decision, EqualityEngine
@@ -14,6 +14,16 @@ _NO_SOLUTION = set(
     "nosolution nosolutions norealsolution norealsolutions nosolutionexists none emptyset theemptyset empty "
     "norealnumber norealnumbers".split()
 )
+# Words for the same thing, in one set for each.
+_SYNONYMS = (
+    {"infinity", "infinite", "infinitelymany", "infinitelymanysolutions", "infinitesolutions", "unbounded"},
+    {"doesnotexist", "dne", "limitdoesnotexist", "doesn'texist", "notexist", "nonexistent"},
+    {"impossible", "notpossible", "itisimpossible", "itisnotpossible", "cannotbedone"},
+)
+_YES_OR_NO = ("yes", "no", "true", "false")
+# Words that describe numbers, and those beside them that say nothing more: "all odd n", "n odd", "odd integers".
+_KINDS_OF_NUMBERS = set("odd even prime composite positive negative nonzero irrational rational perfect square".split())
+_BESIDE_KINDS = set("all the any every each number integer value of for is are be must and".split())
 _ALL_REALS = {"allrealnumbers", "allreals", "realnumbers", "allrealx"}
 _DESCRIBED = "(?:function|number|triangle|polygon)s?"
 _PREDICATE = r"(?:is|has|have|was|had|will|wins|won)\b(?!.* not )"
@@ -65,6 +75,30 @@ def _no_solutions(a: Side, g: Side) -> Decision | None:
     if g.node != Set(()) and g.letters not in _NO_SOLUTION:
         return None
     return Decision(a.node == Set(()) or a.letters in _NO_SOLUTION, "no solutions")
+
+
+def _synonyms(a: Side, g: Side) -> Decision | None:
+    said = [{s.letters.casefold(), *(("infinity",) if s.node == INFINITY else ())} for s in (a, g)]
+    for names in _SYNONYMS:
+        if said[1] & names:
+            return Decision(bool(said[0] & names), "words of one meaning")
+    return None
+
+
+def _yes_or_no(a: Side, g: Side) -> Decision | None:
+    """``Yes, it is possible`` where the gold is ``yes``."""
+    first, mark, rest = a.words.partition(",")
+    if g.words not in _YES_OR_NO or not mark or re.search(r"\b(?:yes|no|true|false)\b", rest):
+        return None
+    return Decision(first.strip() == g.words, "yes or no")
+
+
+def _kinds_of_numbers(a: Side, g: Side) -> Decision | None:
+    """``all odd n`` and ``n odd``: the same kind of numbers."""
+    kinds = [{w.removesuffix("s") for w in re.findall(r"[a-z]{2,}", s.words)} - _BESIDE_KINDS for s in (a, g)]
+    if not kinds[1] or not kinds[1] <= _KINDS_OF_NUMBERS or re.search(r"\d|[<>=]", a.words + g.words):
+        return None
+    return Decision(True, "the same kind of numbers") if kinds[0] == kinds[1] else None
 
 
 def _number_in_words(a: Side, g: Side) -> Decision | None:
@@ -124,6 +158,9 @@ _RULES: tuple[TextRule, ...] = (
     _nothing,
     _same_words,
     _no_solutions,
+    _synonyms,
+    _yes_or_no,
+    _kinds_of_numbers,
     _number_in_words,
     _with_what_they_describe,
     _with_what_is_said_of_them,

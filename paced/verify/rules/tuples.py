@@ -30,7 +30,7 @@ def tuples(comparison: Comparison, a: Node, g: Node) -> bool | None:
     """Tuples, vectors, intervals by their ends, matrices by their entries; a point may have its name before it."""
     if not (isinstance(a, Bracketed | Matrix) or isinstance(g, Bracketed | Matrix)):
         return None
-    comparison.decided_by = "the same entries in the same order"
+    comparison.decided_by = "entries compared in order"
     return bool(comparison.first_of(_RULES, _without_name(a), _without_name(g)))
 
 
@@ -41,7 +41,10 @@ def _matrices(comparison: Comparison, a: Node, g: Node) -> bool | None:
 
 
 def _sum_of_unit_vectors(comparison: Comparison, a: Node, g: Node) -> bool | None:
-    """``2i - 3j`` where the gold is a vector."""
+    """``2i - 3j`` against a vector in brackets."""
+    if isinstance(g, Expression) and isinstance(a, Bracketed | Matrix):
+        vector = _components(g, 3 if "k" in names(g) else _size(a))
+        return comparison.same(a, vector) if vector else None
     if type(a) is type(g) or not isinstance(a, Expression):
         return None
     vector = _components(a, 3 if "k" in names(a) else _size(g))

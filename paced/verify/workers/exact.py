@@ -1,4 +1,4 @@
-"""The engine of a worker: 120 digits, then sympy, and math-verify for what the grammar does not cover."""
+"""The engine of a worker: many digits, then sympy, and math-verify for what the grammar does not cover."""
 
 import logging
 import re
@@ -16,9 +16,9 @@ from paced.verify.rules.equality import equal
 from paced.verify.rules.evaluation import differ
 from paced.verify.rules.forms import TooLarge, names
 
-_DIGITS = 120
-_TOLERANCE = 1e-60  # at that many digits, relative to the largest term
-_CERTAIN = 1e-50  # relative difference of two values that differ for sure
+# Digits for constant expressions, and for those that are compared at points; of both the last ones are rounding.
+_DIGITS_OF_CONSTANTS, _DIGITS_AT_POINTS = 2_000, 120
+_ROUNDING_DIGITS = 20
 _LONGEST_OUTSIDE = 400  # characters that math-verify is asked to read
 _CONSTANTS = {"pi": sympy.pi, "e": sympy.E, "i": sympy.I, "inf": sympy.oo}
 _FUNCTIONS: dict[str, Any] = {
@@ -27,6 +27,11 @@ _FUNCTIONS: dict[str, Any] = {
     "floor": sympy.floor,
     "ceil": sympy.ceiling,
     "binom": sympy.binomial,
+    "!!": sympy.factorial2,
+    "max": sympy.Max,
+    "min": sympy.Min,
+    "conj": sympy.conjugate,
+    "mod": sympy.Mod,
     "log": sympy.log,
     "arcsin": sympy.asin,
     "arccos": sympy.acos,
@@ -65,11 +70,13 @@ class ExactEngine:
             return equal(a, b)
         except Undecided:
             pass
-        mpmath.mp.dps = _DIGITS
-        apart = differ(a, b, mpmath.mp, _TOLERANCE, _CERTAIN)
+        constant = not names(a) and not names(b)
+        mpmath.mp.dps = _DIGITS_OF_CONSTANTS if constant else _DIGITS_AT_POINTS
+        smallest = mpmath.mpf(10) ** (_ROUNDING_DIGITS - mpmath.mp.dps)
+        apart = differ(a, b, mpmath.mp, smallest, smallest)
         if apart is not None:
             return not apart
-        if not names(a) and not names(b):
+        if constant:
             raise Undecided("too large or too close to evaluate")
         difference = sympy.simplify(_symbolic(a) - _symbolic(b))
         if difference == 0:
