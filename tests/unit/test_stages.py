@@ -97,7 +97,7 @@ def test_only_what_was_given_enters_the_identity() -> None:
 SNIPPETS = {
     "misspelt": 'WeightsConfig(scheme="beta", weights=Weights(), wieghts=Weights())',
     "missing": 'RolloutsConfig(**FIELDS, samples=8, sampling=Sampling())',
-    "wrong type": 'WeightsConfig(scheme="gamma", weights=Weights())',
+    "wrong type": 'WeightsConfig(scheme=1, weights=Weights())',
     "misspelt in what stages share": 'fields: ModelFields = {"dtyp": "float32", "thinking": None}',
     "missing in what stages share": 'TeacherConfig(**FIELDS, answers=Answers(), privileged=True)',
 }  # fmt: skip

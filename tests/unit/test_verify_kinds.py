@@ -273,6 +273,18 @@ RESPONSES: dict[str, tuple[str, str, list[str], list[str]]] = {
         [r"\boxed{2.74}", r"\boxed{2.8}"],
     ),
     "a share for a number": ("42", "How many apples are there?", [r"\boxed{42}"], [r"\boxed{42\%}"]),
+    "the equation of a curve": (
+        "(x-1)^2+(y+3)^2=9",
+        "What figure do the points form?",
+        [r"\boxed{(y+3)^2+(x-1)^2=9}"],
+        [r"\boxed{9}", "So the total is 9."],
+    ),
+    "a compound value of the coordinates": (
+        "x^2+y^2=7",
+        "Find x^2+y^2.",
+        [r"\boxed{7}", r"\boxed{x^2+y^2=7}"],
+        [r"\boxed{8}"],
+    ),
     "an equation is asked for": (
         "x+y=7",
         "Give the equation of the line.",

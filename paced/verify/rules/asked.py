@@ -16,6 +16,7 @@ from paced.verify.grammar.nodes import (
     Relation,
     Sum,
     Text,
+    walk,
 )
 from paced.verify.grammar.notation import unwrapped
 from paced.verify.grammar.parse import read
@@ -167,7 +168,8 @@ def _to_be_rewritten(text: str, question: str) -> bool:
 def with_asked_value(gold: str, answer: str, question: str) -> str:
     """The value alone of a gold such as ``|AB| = 5`` or ``xy + yz = 7``, where the answer is no equation.
 
-    Not where the question asks for an equation, or where the value is 0, which says nothing of what is asked for.
+    Not where the question asks for an equation, where the value is 0, which says nothing of what is asked for, or where
+    the equation is of a curve whose left side the question does not name.
     """
     node = read(gold)
     if not isinstance(node, Relation) or node.signs != ("=",) or isinstance(read(answer), Relation):
@@ -175,7 +177,17 @@ def with_asked_value(gold: str, answer: str, question: str) -> str:
     left, right = node.sides
     if name_and_value(node) or names(right) or not names(left) or number(right) == 0 or _EQUATION.search(question):
         return gold
+    if _of_a_curve(left) and squeezed(gold.partition("=")[0]) not in squeezed(question):
+        return gold
     return gold.rpartition("=")[2]
+
+
+def _of_a_curve(left: Node) -> bool:
+    """Is it of second degree or more in the coordinates x and y, as the left side of a circle's equation is?"""
+    if names(left) != {"x", "y"}:
+        return False
+    powers = any(isinstance(node, Power) and names(node.base) for node in walk(left))
+    return powers or any(isinstance(node, Product) and names(node) == {"x", "y"} for node in walk(left))
 
 
 def with_asked_unit(gold: str, answer: str, question: str) -> str:
