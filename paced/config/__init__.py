@@ -6,7 +6,7 @@ What belongs here says what may be set; nothing here reads data or imports torch
 from paced.config.arms import Arm, TrainingStages, Weights, stages_of
 from paced.config.base import Device, Loss, Precision, Schedule, Scheme, Section, home
 from paced.config.data import Columns, Data, Decontamination
-from paced.config.evaluation import Evaluation
+from paced.config.evaluation import Benchmark, Evaluation
 from paced.config.models import Engine, Model, Teacher
 from paced.config.recipe import Recipe, Runtime
 from paced.config.retraining import Notify, Retraining
@@ -16,6 +16,7 @@ from paced.config.training import Training
 __all__ = [
     "Answers",
     "Arm",
+    "Benchmark",
     "Columns",
     "Data",
     "Decontamination",

@@ -8,13 +8,13 @@ Times are operations and bytes moved over what a GPU reaches of its peak; docs/r
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
 
-from paced.config import Data, Model, Precision, Recipe, Sampling, TrainingStages, home, stages_of
+from paced.config import Benchmark, Data, Model, Recipe, Sampling, TrainingStages, home, stages_of
 from paced.config.arms import weighting
 from paced.config.catalog import SCHEDULES
 from paced.data.layouts import read
@@ -165,6 +165,119 @@ def training_processes(recipe: Recipe, gpus: int) -> int:
         return gpus
 
 
+class Planner:
+    """The costs of one recipe's stages on ``gpus`` devices of a kind; each method gives one row of the plan."""
+
+    def __init__(self, recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions):
+        self.recipe, self.device, self.gpus, self.assumed = recipe, GPUS[gpu], gpus, assumptions
+        self.student, self.teacher = shape(recipe.student.path), shape(recipe.teacher_model.path)
+        self.seeds, self.processes = len(recipe.seeds), training_processes(recipe, gpus)
+        problems = problems_in(recipe.data, "data")
+        self.benchmarks = {
+            b.name: problems_in(b.data, f"evaluation.benchmarks.{i}.data")
+            for i, b in enumerate(recipe.evaluation.benchmarks)
+        }
+        self.drawn = drawn(recipe, problems, self.benchmarks, assumptions.kept)
+
+    def sampling(self, stage: str, model: Shape, config: Model) -> Row:
+        """Drawing the responses of a stage, in decoding steps bound by operations or by memory traffic."""
+        runs, each, settings = self.drawn[stage]
+        a, device, rows = self.assumed, self.device, self.recipe.runtime.sample_rows
+        cut, engine, width = settings.max_new_tokens, config.engine, BYTES[config.dtype]
+        response = a.response * cut
+        work = each * (a.prompt + response) * 2 * model.multiplied
+        work += each * response * 2 * model.layers * model.attention * (2 * a.prompt + response)
+        weights, cache = width * model.parameters, kv_bytes(model, config.dtype)
+        if engine.record.in_process:
+            devices, copies, usable = 1, 1, device.memory - RESERVED
+            memory = sampling_memory(model, config.dtype, settings, a.longest, rows)
+        else:  # vLLM takes its share of the device and fits as many sequences into it as it can
+            devices, copies = engine.tensor_parallel * engine.data_parallel, engine.data_parallel
+            usable = device.memory * engine.memory_share * engine.tensor_parallel
+            sequence = (a.longest + cut) * cache // engine.tensor_parallel
+            memory = {"weights": weights // engine.tensor_parallel, "key-value cache of one sequence": sequence}
+        room = max(1.0, (usable - weights) / ((a.prompt + response / 2) * cache))
+        at_once = max(1.0, min(each / copies, rows / copies, room))
+        operations = 2 * model.multiplied * at_once / getattr(device, config.dtype)
+        traffic = (weights + at_once * (a.prompt + response / 2) * cache) / device.bandwidth
+        seconds = each * response / at_once * (max(operations, traffic) / DECODING) / min(devices, self.gpus)
+        return Row(
+            stage, runs, runs * each * response, runs * work, runs * seconds, runs * each * response * SAMPLE_BYTES,
+            {} if engine.record.remote else memory,
+            "runtime.sample_rows" if engine.record.in_process else "engine.tensor_parallel",
+        )  # fmt: skip
+
+    def targets(self) -> Row:
+        """Scoring the teacher's answers, on one device."""
+        a, model = self.assumed, self.recipe.teacher_model
+        answers, cut = self.drawn["teacher answers"].each, self.recipe.answers.sampling.max_new_tokens
+        tokens = answers * a.response * cut
+        work = answers * (a.prompt + a.response * cut) * 2 * self.teacher.multiplied
+        seconds = self.seeds * work / (getattr(self.device, model.dtype) * PREFILL)
+        name = "teacher targets, at most" if self.recipe.answers.capture else "teacher targets"  # what is not settled
+        return Row(
+            name, self.seeds, self.seeds * tokens, self.seeds * work, seconds, self.seeds * tokens * TARGET_BYTES,
+            scoring_memory(self.teacher, model.dtype, a.longest + cut), "a GPU with more memory",
+        )  # fmt: skip
+
+    def training(self, stage: str, arms: int, steps: int, cut: int, resident: bool, between: int, last: bool) -> Row:
+        """``arms`` trainings for each seed.
+
+        Args:
+            cut: tokens of a response, at most.
+            resident: whether the teacher is in memory beside the student.
+            between: students stored between rounds, which training goes on from.
+            last: whether the final student is stored.
+        """
+        recipe, a, training, precise = self.recipe, self.assumed, self.recipe.training, self.recipe.student.dtype
+        runs, lora = self.seeds * arms, training.lora_rank
+        tokens = steps * training.batch * (a.prompt + a.response * cut)
+        times = (8 if training.gradient_checkpointing else 6) - (2 if lora else 0)
+        work = tokens * times * self.student.multiplied
+        if resident:
+            work += tokens * 2 * self.teacher.multiplied
+        memory = training_memory(
+            self.student, training, precise, a.longest + cut,
+            (self.teacher, recipe.teacher_model.dtype) if resident else None, sharded=self.processes, cuda=True,
+        )  # fmt: skip
+        stored = students_bytes(self.student, precise, lora, between, last)
+        seconds = work / (getattr(self.device, precise) * TRAINING * self.processes)
+        return Row(
+            stage, runs, runs * tokens, runs * work, runs * seconds, runs * stored, memory,
+            "training.gradient_checkpointing, training.lora_rank, training.micro_batch_tokens or the number of GPUs",
+        )  # fmt: skip
+
+    def trainings(self) -> Iterator[Row]:
+        """All trainings with forward KL, then those with reverse KL and what they sample."""
+        recipe, student = self.recipe, self.recipe.student
+        for schedule, arms, steps in schedules(recipe):
+            if steps.forward:
+                cut, between = recipe.answers.sampling.max_new_tokens, int(steps.reverse > 0)
+                name = f"train forward KL ({schedule})"
+                yield self.training(name, arms, steps.forward, cut, False, between, not steps.reverse)
+        for schedule, arms, steps in schedules(recipe):
+            if steps.reverse:
+                if steps.forward:
+                    yield self.sampling("rescore", self.student, student)
+                yield self.sampling(f"on-policy samples ({schedule})", self.student, student)
+                cut, name = recipe.rollouts.sampling.max_new_tokens, f"train reverse KL ({schedule})"
+                yield self.training(name, arms, steps.reverse, cut, True, steps.rounds - 1, True)
+
+    def judging(self, benchmark: Benchmark) -> Row:
+        """Base student and every student on one benchmark."""
+        if not benchmark.data.record.choices:
+            return self.sampling(f"evaluate {benchmark.name}", self.student, self.recipe.student)
+        # Judged by the likelihood of each choice, without sampling.
+        students, precise = 1 + self.seeds * len(self.recipe.arms), self.recipe.student.dtype
+        prompt = self.benchmarks[benchmark.name] * self.assumed.prompt * (1 + benchmark.data.shots)
+        work = prompt * 2 * self.student.multiplied
+        seconds = work / (getattr(self.device, precise) * PREFILL)
+        return Row(
+            f"evaluate {benchmark.name}", students, students * prompt, students * work, students * seconds, 0,
+            scoring_memory(self.student, precise, self.assumed.longest), "a GPU with more memory",
+        )  # fmt: skip
+
+
 def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
     """What each stage of the recipe costs on ``gpus`` devices of a kind.
 
@@ -174,109 +287,17 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
     """
     if gpu not in GPUS:
         raise ConfigError(f"--gpu {gpu}: unknown; known are {', '.join(GPUS)}")
-    device, a = GPUS[gpu], assumptions
-    student, teacher = shape(recipe.student.path), shape(recipe.teacher_model.path)
-    precise: Precision = recipe.student.dtype
-    limit, seeds = recipe.rollouts.sampling.max_new_tokens, len(recipe.seeds)
-    problems, processes = problems_in(recipe.data, "data"), training_processes(recipe, gpus)
-    benchmarks = {
-        b.name: problems_in(b.data, f"evaluation.benchmarks.{i}.data")
-        for i, b in enumerate(recipe.evaluation.benchmarks)
-    }
-    stages = drawn(recipe, problems, benchmarks, a.kept)
-    rows: list[Row] = []
-
-    def sampling(stage: str, model: Shape, config: Model) -> None:
-        runs, each, settings = stages[stage]
-        cut, engine, width = settings.max_new_tokens, config.engine, BYTES[config.dtype]
-        response = a.response * cut
-        work = each * (a.prompt + response) * 2 * model.multiplied
-        work += each * response * 2 * model.layers * model.attention * (2 * a.prompt + response)
-        weights, cache = width * model.parameters, kv_bytes(model, config.dtype)
-        if engine.record.in_process:
-            devices, copies, usable = 1, 1, device.memory - RESERVED
-            memory = sampling_memory(model, config.dtype, settings, a.longest, recipe.runtime.sample_rows)
-        else:  # vLLM takes its share of the device and fits as many sequences into it as it can
-            devices, copies = engine.tensor_parallel * engine.data_parallel, engine.data_parallel
-            usable = device.memory * engine.memory_share * engine.tensor_parallel
-            sequence = (a.longest + cut) * cache // engine.tensor_parallel
-            memory = {"weights": weights // engine.tensor_parallel, "key-value cache of one sequence": sequence}
-        devices = min(devices, gpus)
-        room = max(1.0, (usable - weights) / ((a.prompt + response / 2) * cache))
-        rows_ = max(1.0, min(each / copies, recipe.runtime.sample_rows / copies, room))
-        step = (
-            max(
-                2 * model.multiplied * rows_ / getattr(device, config.dtype),
-                (weights + rows_ * (a.prompt + response / 2) * cache) / device.bandwidth,
-            )
-            / DECODING
-        )
-        seconds = each * response / rows_ * step / devices
-        rows.append(Row(
-            stage, runs, runs * each * response, runs * work, runs * seconds, runs * each * response * SAMPLE_BYTES,
-            {} if engine.record.remote else memory,
-            "runtime.sample_rows" if engine.record.in_process else "engine.tensor_parallel",
-        ))  # fmt: skip
-
-    def training(stage: str, runs: int, steps: int, cut: int, resident: bool, between: int, last: bool) -> None:
-        each, lora = steps * recipe.training.batch, recipe.training.lora_rank
-        tokens = each * (a.prompt + a.response * cut)
-        times = (8 if recipe.training.gradient_checkpointing else 6) - (2 if lora else 0)
-        work = tokens * times * student.multiplied
-        if resident:
-            work += tokens * 2 * teacher.multiplied
-        memory = training_memory(
-            student, recipe.training, precise, a.longest + cut,
-            (teacher, recipe.teacher_model.dtype) if resident else None, sharded=processes, cuda=True,
-        )  # fmt: skip
-        stored = students_bytes(student, precise, lora, between, last)
-        seconds = work / (getattr(device, precise) * TRAINING * processes)
-        rows.append(Row(
-            stage, runs, runs * tokens, runs * work, runs * seconds, runs * stored, memory,
-            "training.gradient_checkpointing, training.lora_rank, training.micro_batch_tokens or the number of GPUs",
-        ))  # fmt: skip
-
-    sampling("rollouts", student, recipe.student)
-    copied = 0.0
-    if "teacher answers" in stages:
-        answers, cut = stages["teacher answers"].each, recipe.answers.sampling.max_new_tokens
-        sampling("teacher answers", teacher, recipe.teacher_model)
-        tokens = answers * a.response * cut
-        work = answers * (a.prompt + a.response * cut) * 2 * teacher.multiplied
-        seconds = seeds * work / (getattr(device, recipe.teacher_model.dtype) * PREFILL)  # one device scores
-        copied = tokens * PACKED_BYTES
-        name = "teacher targets, at most" if recipe.answers.capture else "teacher targets"  # what is not settled
-        rows.append(Row(
-            name, seeds, seeds * tokens, seeds * work, seconds, seeds * tokens * TARGET_BYTES,
-            scoring_memory(teacher, recipe.teacher_model.dtype, a.longest + cut), "a GPU with more memory",
-        ))  # fmt: skip
-    for schedule, arms, steps in schedules(recipe):
-        if steps.forward:
-            name = f"train forward KL ({schedule})"
-            cut = recipe.answers.sampling.max_new_tokens
-            training(name, seeds * arms, steps.forward, cut, False, int(steps.reverse > 0), not steps.reverse)
-    for schedule, arms, steps in schedules(recipe):
-        if steps.reverse:
-            if steps.forward:
-                sampling("rescore", student, recipe.student)
-            sampling(f"on-policy samples ({schedule})", student, recipe.student)
-            name = f"train reverse KL ({schedule})"
-            training(name, seeds * arms, steps.reverse, limit, True, steps.rounds - 1, True)
-    judging = 1 + seeds * len(recipe.arms)
-    for benchmark in recipe.evaluation.benchmarks:
-        if benchmark.data.record.choices:  # judged by the likelihood of each choice, without sampling
-            prompt = benchmarks[benchmark.name] * a.prompt * (1 + benchmark.data.shots)
-            work = prompt * 2 * student.multiplied
-            memory = scoring_memory(student, precise, a.longest)
-            seconds = work / (getattr(device, precise) * PREFILL)
-            rows.append(Row(
-                f"evaluate {benchmark.name}", judging, judging * prompt, judging * work, judging * seconds, 0, memory,
-                "a GPU with more memory",
-            ))  # fmt: skip
-        else:
-            sampling(f"evaluate {benchmark.name}", student, recipe.student)
-    checkpoint = checkpoint_bytes(student, True, recipe.training.lora_rank)
-    return Plan(rows, {"student": student, "teacher": teacher}, a, gpu, gpus, checkpoint, copied)
+    planner = Planner(recipe, gpu, gpus, assumptions)
+    rows, copied = [planner.sampling("rollouts", planner.student, recipe.student)], 0.0
+    if "teacher answers" in planner.drawn:
+        targets = planner.targets()
+        rows += [planner.sampling("teacher answers", planner.teacher, recipe.teacher_model), targets]
+        copied = targets.tokens / planner.seeds * PACKED_BYTES
+    rows += planner.trainings()
+    rows += [planner.judging(benchmark) for benchmark in recipe.evaluation.benchmarks]
+    checkpoint = checkpoint_bytes(planner.student, True, recipe.training.lora_rank)
+    models = {"student": planner.student, "teacher": planner.teacher}
+    return Plan(rows, models, assumptions, gpu, gpus, checkpoint, copied)
 
 
 def amount(value: float, unit: str) -> str:

@@ -34,6 +34,7 @@ from paced.verify.grammar.stream import DEEPEST, RELATIONS
 from paced.verify.grammar.tokens import FUNCTIONS, PLAIN, SEPARATORS, Token
 from paced.verify.grammar.units import CURRENCIES, Unit, unit
 
+_SYMBOLS: dict[str, Node] = {"pi": Constant("pi"), "infty": INFINITY, "emptyset": Set(())}
 _GREEK = set(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega Gamma "
     "Delta Theta Lambda Xi Sigma Phi Psi Omega ell hbar odot".split()
@@ -349,13 +350,9 @@ class Expressions(Numerals, Brackets):
             return called or Variable(name)
         if name in _NAMED_BY_POINTS or name in _DECORATED:
             return self._decorated(name)
+        if name in _SYMBOLS:
+            return _SYMBOLS[name]
         match name:
-            case "pi":
-                return Constant("pi")
-            case "infty":
-                return INFINITY
-            case "emptyset":
-                return Set(())
             case "frac":
                 self.at -= 1
                 return self.fraction()
