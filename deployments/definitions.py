@@ -85,16 +85,17 @@ def defaults() -> dict[str, dict[str, Any]]:
 
 
 def deploy(definition: Definition) -> None:
-    """Create or update one deployment; the working directory is the repository."""
-    deployment = RunnerDeployment.from_entrypoint(
-        definition.entrypoint,
-        name=definition.name,
-        parameters=parameters(definition),
-        description=definition.description,
-        work_pool_name=POOL,
-        tags=["paced"],
-        enforce_parameter_schema=True,
-    )
+    """Create or update one deployment."""
+    with contextlib.chdir(ROOT):  # from which the worker, too, finds the flow's file
+        deployment = RunnerDeployment.from_entrypoint(
+            definition.entrypoint,
+            name=definition.name,
+            parameters=parameters(definition),
+            description=definition.description,
+            work_pool_name=POOL,
+            tags=["paced"],
+            enforce_parameter_schema=True,
+        )
     # Runs work in the repository itself; without this Prefect copies all of it, environment included, for each run.
     deployment.storage = LocalStorage(path=str(ROOT))
     kept: Any = schedules(f"{deployment.flow_name}/{definition.name}")
