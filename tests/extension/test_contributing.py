@@ -70,7 +70,7 @@ class NamedEngine(TransformersEngine):
     name = "named"
 """),
         Step("paced/sampling/sampler.py", """
-def named_engine(sampler: Sampler) -> Engine:
+def named_engine(sampler: Sampler) -> SamplingEngine:
     from paced.sampling.engines.named import NamedEngine
 
     return NamedEngine(sampler.model, sampler.tokenizer, sampler.job.runtime.sample_rows)
