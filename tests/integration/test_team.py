@@ -214,7 +214,8 @@ def test_prefect_yaml_deploys_what_paced_up_does(team: Team) -> None:
         ask(f"{team.prefect.url}/api/deployments/{deployment['id']}", PREFECT, method="DELETE")
     assert team.deployments() == {}
     command = [str(BIN / "prefect"), "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, env=team.client, cwd=ROOT, capture_output=True, text=True, check=False)
+    folder = ROOT / "src"
+    done = subprocess.run(command, env=team.client, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = team.deployments()
     changing = {"id", "created", "updated", "last_polled", "status", "version_id", "version", "version_info"}

@@ -101,8 +101,8 @@ def test_a_kubernetes_job_is_prefects_own_with_a_device_a_home_and_secrets() -> 
 
 def test_prefect_yaml_has_every_deployment_with_all_its_parameters() -> None:
     """That a server then holds the same is in tests/integration/test_team.py."""
-    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
-    assert [(d["name"], d["entrypoint"]) for d in listed] == [(d.name, f"src/{d.entrypoint}") for d in DEFINITIONS]
+    listed = yaml.safe_load((ROOT / "src" / "prefect.yaml").read_text())["deployments"]
+    assert [(d["name"], d["entrypoint"]) for d in listed] == [(d.name, d.entrypoint) for d in DEFINITIONS]
     for entry, definition in zip(listed, DEFINITIONS, strict=True):
         keys = ["recipe", *definition.more]
         assert entry["parameters"] == {key: f"{{{{ paced.{definition.name}.{key} }}}}" for key in keys}
