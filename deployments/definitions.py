@@ -21,6 +21,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
 
 from paced.config import Retraining, home
+from paced.config.base import JsonObject
 from paced.config.catalog import WEIGHTINGS
 from paced.config.reading import load_recipe
 from paced_deployments.platform import LOST, POOL, ROOT, SILENT
@@ -74,12 +75,12 @@ DEFINITIONS = (
 )  # fmt: skip
 
 
-def parameters(definition: Definition) -> dict[str, Any]:
+def parameters(definition: Definition) -> JsonObject:
     """What a deployment's form is filled with."""
     return {"recipe": load_recipe(definition.recipe).model_dump(mode="json"), **definition.more}
 
 
-def defaults() -> dict[str, dict[str, Any]]:
+def defaults() -> dict[str, JsonObject]:
     """The step of prefect.yaml that fills its templates: name -> description and parameters."""
     return {d.name: {"description": d.description, **parameters(d)} for d in DEFINITIONS}
 

@@ -178,11 +178,11 @@ def challenger_recipe(recipe: Recipe, data: Path, student: Path | None) -> Recip
     Raises:
         ConfigError: what is left of the recipe contradicts itself.
     """
-    fields: dict[str, Any] = {
-        "arms": recipe.arms[-1:],
-        "seeds": recipe.seeds[:1],
-        "data": recipe.data.model_dump() | {"path": str(data), "mix": None, "problems": None},
-    }
-    if student:
-        fields["student"] = recipe.student.model_dump() | {"path": str(student)}
-    return with_changes(recipe, f"retraining {recipe.name} with arm {recipe.arms[-1].name} alone", **fields)
+    return with_changes(
+        recipe,
+        f"retraining {recipe.name} with arm {recipe.arms[-1].name} alone",
+        arms=recipe.arms[-1:],
+        seeds=recipe.seeds[:1],
+        data=recipe.data.model_dump() | {"path": str(data), "mix": None, "problems": None},
+        student=recipe.student.model_dump() | ({"path": str(student)} if student else {}),
+    )

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Engine, Runtime
+from paced.config.base import JsonObject
 from paced.config.extensions import stamps
 from paced.config.stages import (
     CompareConfig,
@@ -89,21 +90,25 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True)
     stage: str
     home: str
-    config: dict[str, Any] = {}
+    config: JsonObject = {}
     inputs: dict[str, Ref] = {}
     runtime: Runtime = Runtime()
     engine: Engine = Engine()
     engines: dict[str, Engine] = {}
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """All that changes the result: the engine, unless it is transformers, and the extensions that are named.
 
         Neither is there where there is nothing to say, so that what was made before has the same identity.
         """
         kind, extensions = self.engine.kind, stamps(self.config)
-        engine = {} if kind == "transformers" else {"engine": kind}
-        return self.config | engine | ({"extensions": extensions} if extensions else {})
+        found = dict(self.config)
+        if kind != "transformers":
+            found["engine"] = kind
+        if extensions:
+            found["extensions"] = {**extensions}
+        return found
 
     @property
     def identity(self) -> str:

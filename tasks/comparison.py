@@ -39,8 +39,9 @@ def track(
     folder = home / "comparisons" / short(digest([name, ref.identity]), 16)
     tracker, journal = Tracker(folder, home, name), Journal(folder, PARENT)
     states = [Tracker(f, home, f.name).state() for f in folders]
-    ids = [state["runs"].get(PARENT, {}).get("id") for state in states]
-    page = tracker.compare_page(states[0], ids) if all(ids) else None
+    ids = [run["id"] if (run := state["runs"].get(PARENT)) else None for state in states]
+    known = [run for run in ids if run]
+    page = tracker.compare_page(states[0], known) if len(known) == len(ids) else None
     if not journal.finished():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "comparison.json", summary)

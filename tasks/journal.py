@@ -10,12 +10,90 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO, Literal, NotRequired, TypedDict
 
 from paced.stage import exclusive
 from paced.storage.artifacts import told_if_full
 
 PARENT = "run"  # the journal of the parent run
+
+
+class Stamp(TypedDict):
+    """Whose journal an entry is of, and when it was noted, in ms since 1970."""
+
+    label: str
+    time: int
+
+
+class Begin(Stamp):
+    """What a run is made from; it begins anew when its identity changes."""
+
+    kind: Literal["begin"]
+    identity: str
+    tags: dict[str, str]
+    params: dict[str, str]
+
+
+class Tags(Stamp):
+    """Tags that are known only later."""
+
+    kind: Literal["tags"]
+    tags: dict[str, str]
+
+
+class Note(Stamp):
+    """The run's description in Markdown, and the labels of the runs to compare."""
+
+    kind: Literal["note"]
+    text: str
+    compare: list[str]
+
+
+class Metrics(Stamp):
+    """Values at a step."""
+
+    kind: Literal["metrics"]
+    step: int
+    values: dict[str, float]
+
+
+class Input(Stamp):
+    """A data set that the run has read."""
+
+    kind: Literal["input"]
+    name: str
+    identity: str
+    source: str
+    context: str
+
+
+class File(Stamp):
+    """A file or a folder to be kept as an artifact."""
+
+    kind: Literal["file"]
+    path: str
+    folder: str
+
+
+class Registration(Stamp):
+    """A model folder to be registered, and what it was judged with."""
+
+    kind: Literal["model"]
+    path: str
+    name: str
+    tags: dict[str, str]
+    description: NotRequired[str]  # neither is in a journal of the first release
+    sampling: NotRequired[dict[str, float]]
+
+
+class End(Stamp):
+    """How the run ended, in MLflow's words."""
+
+    kind: Literal["end"]
+    status: str
+
+
+Entry = Begin | Tags | Note | Metrics | Input | File | Registration | End
 
 
 class Journal:
@@ -29,33 +107,35 @@ class Journal:
         self._noted: set[tuple[str, int]] = set()
         self._size = 0  # of the file, when ``_noted`` was complete
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[Entry]:
         """All complete lines; one cut by a kill or a full disk is left out."""
-        found: list[dict[str, Any]] = []
+        found: list[Entry] = []
         for line in self.path.read_text().split("\n")[:-1] if self.path.exists() else ():
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
         return found
 
-    def current(self) -> list[dict[str, Any]]:
+    def current(self) -> list[Entry]:
         """The entries since the last beginning: those of the identity that the run has now."""
         entries = self.entries()
         return entries[max((i for i, e in enumerate(entries) if e["kind"] == "begin"), default=0) :]
 
-    def _append(self, *entries: dict[str, Any]) -> None:
-        now = int(time.time() * 1000)
+    def _stamp(self) -> Stamp:
+        return Stamp(label=self.label, time=int(time.time() * 1000))
+
+    def _append(self, entry: Entry) -> None:
         with Journal._lock, told_if_full(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as file:
                 if file.tell() and not self._ends_whole(file):
                     file.write(b"\n")
-                file.write("".join(json.dumps({"label": self.label, "time": now} | e) + "\n" for e in entries).encode())
+                file.write(f"{json.dumps(entry)}\n".encode())
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return exclusive(self.path.with_suffix(".lock"))  # the same recipe may be running twice
 
     @staticmethod
-    def _ends_whole(file: Any) -> bool:
+    def _ends_whole(file: BinaryIO) -> bool:
         file.seek(-1, 2)
         return file.read(1) == b"\n"
 
@@ -67,7 +147,7 @@ class Journal:
         ends = [e["status"] for e in self.current() if e["kind"] == "end"]
         return bool(ends) and ends[-1] == "FINISHED"
 
-    def begin(self, tags: Mapping[str, str], params: Mapping[str, Any], identity: str = "") -> bool:
+    def begin(self, tags: Mapping[str, str], params: Mapping[str, object], identity: str = "") -> bool:
         """Note the run's tags and parameters, once an identity: of another, every figure is to be noted anew.
 
         Args:
@@ -81,16 +161,16 @@ class Journal:
             if begun[-1:] == [identity]:
                 return False
             told = {k: str(v)[:500] for k, v in flat(params) if v is not None}
-            self._append({"kind": "begin", "identity": identity, "tags": dict(tags), "params": told})
+            self._append(Begin(**self._stamp(), kind="begin", identity=identity, tags=dict(tags), params=told))
             return True
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Note tags that are known only later."""
-        self._append({"kind": "tags", "tags": dict(values)})
+        self._append(Tags(**self._stamp(), kind="tags", tags=dict(values)))
 
     def note(self, text: str, compare: Sequence[str] = ()) -> None:
         """Note the run's description, Markdown; a link to the comparison of the runs of these labels is added."""
-        self._append({"kind": "note", "text": text, "compare": list(compare)})
+        self._append(Note(**self._stamp(), kind="note", text=text, compare=list(compare)))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Note values at a step; a value already noted (a resumed stage repeats some) is not noted again."""
@@ -101,28 +181,37 @@ class Journal:
             new = {k: v for k, v in values.items() if (k, step) not in self._noted}
             if new:
                 self._noted |= {(k, step) for k in new}
-                self._append({"kind": "metrics", "step": step, "values": new})
+                self._append(Metrics(**self._stamp(), kind="metrics", step=step, values=new))
             self._size = self.path.stat().st_size if self.path.exists() else 0
 
     def input(self, name: str, identity: str, source: str, context: str) -> None:
-        self._append({"kind": "input", "name": name, "identity": identity, "source": source, "context": context})
+        entry = Input(**self._stamp(), kind="input", name=name, identity=identity, source=source, context=context)
+        self._append(entry)
 
     def file(self, path: Path, folder: str = "") -> None:
         """Note a file or a folder to be kept as an artifact."""
-        self._append({"kind": "file", "path": str(path), "folder": folder})
+        self._append(File(**self._stamp(), kind="file", path=str(path), folder=folder))
 
     def model(
         self, path: Path, name: str, tags: Mapping[str, str], description: str, sampling: Mapping[str, float]
     ) -> None:
         """Note a model folder to be registered under ``name``; ``sampling`` is what it was judged with."""
-        entry = {"kind": "model", "path": str(path), "name": name, "tags": dict(tags), "sampling": dict(sampling)}
-        self._append(entry | {"description": description})
+        entry = Registration(
+            **self._stamp(),
+            kind="model",
+            path=str(path),
+            name=name,
+            tags=dict(tags),
+            description=description,
+            sampling=dict(sampling),
+        )
+        self._append(entry)
 
     def end(self, status: str) -> None:
-        self._append({"kind": "end", "status": status})
+        self._append(End(**self._stamp(), kind="end", status=status))
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Nested mappings and lists as dotted keys; items of a list are named by their ``name``, if they have one."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:

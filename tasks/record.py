@@ -11,6 +11,7 @@ from prefect.utilities.urls import url_for
 
 import paced
 from paced.config import Data, Model
+from paced.config.base import JsonObject
 from paced.config.label import BASE, Label
 from paced.storage.identity import commit_of
 from paced.storage.runs import Entry
@@ -37,7 +38,7 @@ READ = {  # of a recipe, by runs that train nothing
 CHOICES = ("subjects", "shots", "chat", "score")  # settings that only multiple choice has
 
 
-def parameters(run: Run) -> dict[str, Any]:
+def parameters(run: Run) -> JsonObject:
     """The settings that decide a run's result, without those that say where and how fast or have no effect in it."""
     recipe = run.recipe
     kept = recipe.model_dump(mode="json", exclude={"name", "runtime", "student", "teacher", "data"})
@@ -62,11 +63,11 @@ def parameters(run: Run) -> dict[str, Any]:
     return kept | ({"model": run.model.identity} if run.model else {})
 
 
-def model_parameters(model: Model) -> dict[str, Any]:
+def model_parameters(model: Model) -> JsonObject:
     return {"identity": model_ref(model).identity, "dtype": model.dtype, "engine": model.engine.kind}
 
 
-def data_parameters(data: Data) -> dict[str, Any]:
+def data_parameters(data: Data) -> JsonObject:
     fields = data.model_dump(mode="json", exclude=set() if data.record.choices else set(CHOICES))
     if data.mix:
         fields["mix"] = {row.level: row.share for row in data.mix}
@@ -137,7 +138,7 @@ def finish(run: Run, journal: Journal, entries: Sequence[Entry], summary: Row) -
     training = [entry.identity for entry in prepared if not entry.label.benchmark]
     paths = {
         "arms.json": arm_rows(run, summary),
-        "students.json": [about(run, s["label"]) | scores(s) for s in found],
+        "students.json": [{**about(run, s["label"]), **scores(s)} for s in found],
     }
     if "diagnosis" in summary:
         paths = {"snr.json": summary["diagnosis"]["bins"]}
@@ -163,13 +164,13 @@ def diagnosis(journal: Journal, found: Row) -> None:
     journal.metrics(0, values | {f"efficiency/{name}": e["mean"] for name, e in found["efficiency"].items()})
 
 
-def about(run: Run, student: Label) -> dict[str, Any]:
+def about(run: Run, student: Label) -> Row:
     """What tells a student from the others, flat."""
-    settings: dict[str, Any] = {"arm": BASE, **arm_of(run, student)}
-    return {k: v for k, v in settings.items() if k != "weights"} | settings.get("weights", {})
+    settings = arm_of(run, student)
+    return {"arm": BASE, **{k: v for k, v in settings.items() if k != "weights"}, **settings.get("weights", {})}
 
 
-def student_parameters(run: Run, student: Label) -> dict[str, Any]:
+def student_parameters(run: Run, student: Label) -> Row:
     """The settings that decide what one student became; the base's are those it is judged by."""
     if run.model and student.arm != BASE:
         return parameters(run) | arm_of(run, student)
@@ -211,21 +212,20 @@ def note_data(journal: Journal, entry: Entry) -> None:
     journal.input(name, entry.identity, entry.path, context)
 
 
-def arm_rows(run: Run, summary: Row) -> list[dict[str, Any]]:
+def arm_rows(run: Run, summary: Row) -> list[Row]:
     """One row an arm: its settings, scores with intervals, the paired gain over the base student, and costs."""
     gains = {c["a"]: c for c in summary["comparisons"] if c["b"] == BASE and c["metric"] == "accuracy"}
-    table: list[dict[str, Any]] = []
+    table: list[Row] = []
     for name, arm in summary["arms"].items():
-        row = {k: v for k, v in about(run, Label(name)).items() if k != "seed"} | scores(arm)
+        row = {**about(run, Label(name)), **scores(arm)}
+        row.pop("seed", None)
         if gain := gains.get(name):
             row |= {"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]}
-        table.append(
-            row | {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "steps") if k in arm}
-        )
+        table.append(row | {k: arm[k] for k in COSTS if k in arm})
     return table
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """A table as MLflow shows it among a run's artifacts."""
     import pandas as pd
 

@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypedDict
 
 from prefect import task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
+from paced.config.base import JsonObject
 from paced.config.label import Label
 from paced.errors import PacedError, Stopped
 from paced.events import StageEvent
@@ -32,6 +33,16 @@ SHOWN = ("problems", "kept", "samples", "reused", "computed", "teacher_tokens", 
 
 logger = logging.getLogger(__name__)
 _failed: dict[str, PacedError] = {}  # flow run -> the first error that no retry mends
+
+
+class ArmSettings(TypedDict, total=False):
+    """The settings of a stage's arm; empty of a stage that belongs to none."""
+
+    arm: str
+    scheme: str
+    schedule: str
+    seed: str
+    weights: JsonObject
 
 
 def stage_task(build: Callable[Concatenate[Run, str, P], Spec]) -> Task[Concatenate[Run, str, P], Ref]:
@@ -150,7 +161,7 @@ def begin_journal(
             journal.input(name, digest, path, "evaluation" if name.startswith("benchmark/") else "training")
 
 
-def arm_of(run: Run, label: Label) -> dict[str, Any]:
+def arm_of(run: Run, label: Label) -> ArmSettings:
     """The settings of a stage's arm, so that two stages of one kind can be told apart where they are compared."""
     if run.purpose != "training":
         return {"arm": label.arm} if label.arm in run.arms else {}

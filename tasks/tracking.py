@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import quote, urlsplit
 
 from paced.errors import ConfigError
@@ -21,7 +21,7 @@ from paced.stage import exclusive
 from paced.storage.artifacts import write_json
 from paced.storage.identity import short
 from paced_tasks.console import display
-from paced_tasks.journal import PARENT, Journal
+from paced_tasks.journal import PARENT, Begin, Entry, Input, Journal, Registration
 
 # A dead server must cost seconds, not minutes, and no usage statistics leave the machine.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -68,6 +68,21 @@ def turn_of(uri: str, home: Path, folder: Path) -> Path:
     return (folder if uri.startswith("http") else home / "locks") / ".mlflow.lock"
 
 
+class Sent(TypedDict):
+    """A label's run in MLflow, and how many entries of its journal have been sent."""
+
+    id: str
+    sent: int
+
+
+class State(TypedDict):
+    """``mlflow.json``: the tracking address, the experiment, "" until it is known, and how far each journal is sent."""
+
+    uri: str
+    experiment: str
+    runs: dict[str, Sent]
+
+
 class Tracker:
     """Sends the journals of one PACED run."""
 
@@ -105,13 +120,14 @@ class Tracker:
                     display.say(f"warning: {text}")
                 return False
 
-    def state(self) -> dict[str, Any]:
-        """``mlflow.json``: the tracking address, the experiment, and a run id and the lines sent for each label."""
+    def state(self) -> State:
+        """What was sent to the present address; to another one all is sent anew."""
         path = self.folder / "mlflow.json"
-        stored = json.loads(path.read_text()) if path.exists() else {}
-        if stored.get("uri") != self.uri:
-            stored = {"uri": self.uri, "runs": {}}
-        return stored
+        if path.exists():
+            stored: State = json.loads(path.read_text())
+            if stored["uri"] == self.uri:
+                return stored
+        return State(uri=self.uri, experiment="", runs={})
 
     def client(self) -> Any:
         """An MLflow client; the experiment is created on first use."""
@@ -132,12 +148,12 @@ class Tracker:
             artifact_location=(self.home / "mlflow" / "artifacts").absolute().as_uri() if local else None,
         )
 
-    def _run_id(self, state: dict[str, Any], label: str, tags: dict[str, str]) -> str:
+    def _run_id(self, state: State, label: str, tags: dict[str, str]) -> str:
         """The run of a label: remembered, else found by its tags, else created."""
         if label in state["runs"]:
             return state["runs"][label]["id"]
         client = self.client()
-        state.setdefault("experiment", self._experiment())
+        state["experiment"] = state["experiment"] or self._experiment()
         mine = {"paced.run": self.name, "paced.label": label}
         query = " and ".join(f"tags.`{k}` = '{v}'" for k, v in mine.items())
         found = client.search_runs([state["experiment"]], query, max_results=1)
@@ -162,9 +178,9 @@ class Tracker:
         from mlflow.entities import Metric
 
         client = self.client()
-        begun = next((e for e in entries if e["kind"] == "begin"), {"tags": {}})
-        run_id = self._run_id(state, label, begun["tags"])
-        sent: int = state["runs"][label]["sent"]
+        tags = next((e["tags"] for e in entries if e["kind"] == "begin"), {})
+        run_id = self._run_id(state, label, tags)
+        sent = state["runs"][label]["sent"]
         metrics: list[Any] = []
 
         def note(done: int) -> None:
@@ -187,7 +203,7 @@ class Tracker:
             note(number)
         send_metrics(len(entries))
 
-    def _send_entry(self, state: dict[str, Any], run_id: str, entry: dict[str, Any]) -> None:
+    def _send_entry(self, state: State, run_id: str, entry: Entry) -> None:
         """Send one entry of a journal that is not of metrics."""
         from mlflow.entities import RunTag
 
@@ -216,7 +232,7 @@ class Tracker:
             case other:
                 raise ValueError(f"the journal of run {self.name} holds an entry of kind {other}")
 
-    def _begin(self, run_id: str, entry: dict[str, Any]) -> None:
+    def _begin(self, run_id: str, entry: Begin) -> None:
         """Parameters, tags and the status of a run that has begun."""
         from mlflow.entities import Param, RunTag
 
@@ -228,7 +244,7 @@ class Tracker:
             client.log_batch(run_id, params=params[start : start + 100], tags=tags if not start else [])
         client.update_run(run_id, status="RUNNING")
 
-    def _input(self, run_id: str, entry: dict[str, Any]) -> None:
+    def _input(self, run_id: str, entry: Input) -> None:
         """A data set that a run has read."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -237,7 +253,7 @@ class Tracker:
         context = [InputTag("mlflow.data.context", entry["context"])]
         self.client().log_inputs(run_id, [DatasetInput(dataset, context)])
 
-    def _register(self, run_id: str, entry: dict[str, Any]) -> None:
+    def _register(self, run_id: str, entry: Registration) -> None:
         """Keep a model folder as an artifact and register it as a version, once for each identity."""
         from mlflow.exceptions import MlflowException
 
@@ -258,7 +274,7 @@ class Tracker:
     def links(self) -> dict[str, str]:
         """Label -> page of its run."""
         state = self.state()
-        if "experiment" not in state:
+        if not state["experiment"]:
             return {}
         base = f"{self.pages}/#/experiments/{state['experiment']}/runs/"
         return {label: base + run["id"] for label, run in state["runs"].items()}
@@ -272,7 +288,7 @@ class Tracker:
         local = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
         return os.environ.get("PACED_MLFLOW_URL", local).rstrip("/")
 
-    def compare_page(self, state: dict[str, Any], ids: Sequence[str]) -> str:
+    def compare_page(self, state: State, ids: Sequence[str]) -> str:
         """The page that shows runs side by side."""
         runs, experiments = (quote(json.dumps(list(x))) for x in (ids, [state["experiment"]]))
         return f"{self.pages}/#/compare-runs?runs={runs}&experiments={experiments}"

@@ -1,6 +1,7 @@
 """Tasks 'train': on the teacher's answers (forward KL) and on the student's own samples (reverse KL)."""
 
 from paced.config import Arm, Recipe
+from paced.config.arms import loss_record
 from paced.config.stages import LearningFields, ObjectiveName, TrainConfig, model_fields
 from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Ref
@@ -15,7 +16,7 @@ def learning_fields(recipe: Recipe, arm: Arm, objective: ObjectiveName, seed: in
         **model_fields(recipe, recipe.student),
         "objective": objective,
         "loss": loss,
-        "jsd_share": (arm.jsd_share or 0.5) if loss == "jsd" else None,
+        "jsd_share": (arm.jsd_share or 0.5) if "jsd_share" in loss_record(loss).parameters else None,
         "temperature": recipe.consolidation.temperature if objective == "reverse" else 1.0,
         "seed": seed,
         "teacher_dtype": recipe.teacher_model.dtype,

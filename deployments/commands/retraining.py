@@ -42,7 +42,7 @@ def add_notify(command: argparse.ArgumentParser) -> None:
     command.add_argument("--webhook", metavar="BLOCK", help="Webhook block of Prefect that is sent it")
 
 
-def notified(arguments: argparse.Namespace) -> dict[str, Any]:
+def notified(arguments: argparse.Namespace) -> dict[str, list[str] | str | None]:
     """Who is to be told, as plain values.
 
     Raises:
@@ -77,7 +77,7 @@ def retrain_command(arguments: argparse.Namespace) -> int:
     with session(home):
         from paced_flows.retrain import retrain
 
-        outcome: dict[str, Any] = retrain(recipe, retraining)
+        outcome = retrain(recipe, retraining)
     print(outcome["message"])
     return 0
 

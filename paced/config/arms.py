@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
-from paced.config.base import Exponent, Loss, Schedule, Scheme, Section, Share
+from paced.config.base import Exponent, JsonObject, Loss, Schedule, Scheme, Section, Share
 from paced.config.catalog import LOSSES, SCHEDULES, LossRecord, WeightingRecord
 from paced.config.extensions import find
 from paced.config.training import Consolidation, Training
@@ -72,18 +72,19 @@ class Weights(Section):
         """The same with other alpha and beta, if they are given."""
         return self if pair is None else self.model_copy(update={"alpha": pair[0], "beta": pair[1]})
 
-    def settings_of(self, scheme: Scheme) -> dict[str, Any]:
+    def settings_of(self, scheme: Scheme) -> JsonObject:
         """What the weighting reads: its fields of this section, and its options, as they are set or by default."""
         record, given = weighting(scheme), {row.name: row.value for row in self.options}
         fields = {name: getattr(self, name) for name in record.reads}
         return fields | {name: given.get(name, default) for name, default in record.options.items()}
 
-    def read_by(self, schemes: Sequence[Scheme]) -> dict[str, Any]:
+    def read_by(self, schemes: Sequence[Scheme]) -> JsonObject:
         """The settings that these schemes read; the others change nothing."""
         records = [weighting(scheme) for scheme in schemes]
         found = self.model_dump(mode="json", include={"normalise"}.union(*(r.reads for r in records)))
-        options = [row.model_dump() for row in self.options if any(row.name in r.options for r in records)]
-        return found | ({"options": options} if options else {})
+        read = [row for row in self.options if any(row.name in r.options for r in records)]
+        options: list[JsonValue] = [row.model_dump() for row in read]
+        return {**found, "options": options} if options else found
 
 
 class Arm(Section):

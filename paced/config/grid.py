@@ -2,10 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+
+from pydantic import JsonValue
 
 from paced.config import Recipe
 from paced.config.arms import weighting
+from paced.config.base import JsonObject
 from paced.config.catalog import WEIGHTINGS
 from paced.config.extensions import names
 from paced.config.reading import with_changes
@@ -54,11 +56,12 @@ def grid(
 
 def arms_of(
     schemes: Sequence[str], schedule: str, exponents: Sequence[tuple[float, float]], losses: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[JsonObject]:
     """The arms of one schedule, not yet checked."""
     for scheme in schemes:
         for pair in (exponents or (None,)) if weighting(scheme).takes_exponents else (None,):
             numbers = [f"{x:g}".replace(".", "p").replace("-", "m").replace("+", "") for x in pair or ()]
             for loss in losses or (None,):
                 name = "_".join([scheme, *numbers, *([loss] if loss else []), schedule])
-                yield {"name": name, "scheme": scheme, "schedule": schedule, "exponents": pair, "loss": loss}
+                given: JsonValue = [*pair] if pair else None
+                yield {"name": name, "scheme": scheme, "schedule": schedule, "exponents": given, "loss": loss}

@@ -3,6 +3,7 @@
 A recipe is one YAML file (see recipes/); what may stand in it say the modules of paced/config. Imports no torch.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from paced.config import Data, Recipe, Retraining
+from paced.config.base import JsonObject
 from paced.errors import ConfigError
 
 
@@ -54,7 +56,7 @@ def _parsed(text: str) -> Any:
         raise ValueError(" ".join(str(error).split())) from None
 
 
-def _assign(tree: dict[str, Any], assignment: str) -> None:
+def _assign(tree: JsonObject, assignment: str) -> None:
     path, equals, text = assignment.partition("=")
     keys = path.split(".")
     if not equals or not all(keys):
@@ -94,7 +96,7 @@ def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data
     Raises:
         ConfigError: with the path of each bad field.
     """
-    tree: dict[str, Any] = {"source": source, "path": path}
+    tree: JsonObject = {"source": source, "path": path}
     for assignment in assignments:
         _assign(tree, assignment)
     try:
@@ -103,7 +105,7 @@ def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data
         raise _explain(error, path) from None
 
 
-def checked_retraining(tree: dict[str, Any], source: str) -> Retraining:
+def checked_retraining(tree: Mapping[str, Any], source: str) -> Retraining:
     """The settings of a retraining from plain values; ``source`` is named in messages.
 
     Raises:

@@ -1,12 +1,12 @@
 """A whole recipe, and the rules that its sections have to keep together. Imports no torch."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from paced.config.arms import Arm, TrainingStages, Weights, stages_of, weighting
-from paced.config.base import Device, PositiveInt, Section, Seed
+from paced.config.base import Device, JsonObject, PositiveInt, Section, Seed
 from paced.config.catalog import SCHEDULES, WEIGHTINGS
 from paced.config.data import Data, Decontamination
 from paced.config.evaluation import Evaluation
@@ -72,7 +72,7 @@ class Recipe(Section):
         """Whether any arm learns from the teacher's answers."""
         return any(SCHEDULES[arm.schedule].forward for arm in self.arms)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """All settings but those that only say where and how fast: ``runtime`` and each ``engine.python``."""
         python = {"engine": {"python"}}
         return self.model_dump(mode="json", exclude={"runtime": True, "student": python, "teacher": python})

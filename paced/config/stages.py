@@ -6,7 +6,7 @@ anything is paid for.
 """
 
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, field_serializer
 
@@ -23,6 +23,7 @@ from paced.config import (
     Training,
     Weights,
 )
+from paced.config.base import JsonObject
 
 ObjectiveName = Literal["forward", "reverse"]
 
@@ -32,7 +33,7 @@ class StageConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """What enters the identity, as JSON: the fields that were given, each of them whole.
 
         A field that was left at its default is absent, so that a new one with a default keeps the old identities.
@@ -58,7 +59,7 @@ class PreflightConfig(StageConfig):
     recipe: Recipe
 
     @field_serializer("recipe")
-    def _what_counts(self, recipe: Recipe) -> dict[str, Any]:
+    def _what_counts(self, recipe: Recipe) -> JsonObject:
         return recipe.settings()
 
 
@@ -113,7 +114,7 @@ class WeightsConfig(StageConfig):
     weights: Weights
 
     @field_serializer("weights")
-    def _read(self, weights: Weights) -> dict[str, Any]:
+    def _read(self, weights: Weights) -> JsonObject:
         return weights.read_by([self.scheme])
 
 

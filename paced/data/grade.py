@@ -5,8 +5,9 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import NamedTuple, TextIO
 
+from paced.config.base import JsonObject
 from paced.data.rows import json_object
 from paced.errors import DataError
 from paced.verify import Sample, Text, Verdict, Verifier, read, spoken
@@ -19,7 +20,7 @@ class Pair(NamedTuple):
     """One line of the file; ``row`` is the line as it was."""
 
     line: int
-    row: dict[str, Any]
+    row: JsonObject
     sample: Sample
 
 
@@ -74,7 +75,7 @@ class Tally:
         self.workers += verdict.worker
         self.longest = max(self.longest, verdict.seconds)
         if label := pair.row.get("label"):
-            self.labelled[str(pair.row.get("category") or ""), label, verdict.outcome] += 1
+            self.labelled[str(pair.row.get("category") or ""), str(label), verdict.outcome] += 1
 
     def summary(self) -> str:
         total = sum(self.verdicts.values())
@@ -170,7 +171,7 @@ def _batches(found: Iterator[Pair]) -> Iterator[list[Pair]]:
         yield batch
 
 
-def _line(pair: Pair, verdict: Verdict) -> dict[str, Any]:
+def _line(pair: Pair, verdict: Verdict) -> JsonObject:
     kept = {k: v for k, v in pair.row.items() if k not in ("response", "gold", "question", "finish")}
     return kept | {
         "line": pair.line,

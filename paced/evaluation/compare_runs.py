@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from paced.config import Recipe
+from paced.config.base import JsonObject
 from paced.config.label import BASE, Label
 from paced.errors import ConfigError, DataError
 from paced.evaluation.compare import compare_config
@@ -101,9 +102,9 @@ def same_conditions(a: Judged, b: Judged) -> None:
         )
 
 
-def settings(evaluation: Manifest) -> dict[str, Any]:
+def settings(evaluation: Manifest) -> JsonObject:
     """What all runs have to share of the settings of 'evaluate', by field."""
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for name in SETTINGS:
         value: Any = evaluation.config.get(name)
         found |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import paced
+from paced.config.base import JsonObject
 from paced.errors import CacheError, EngineError
 from paced.storage.identity import digest, file_digest
 
@@ -62,7 +63,7 @@ class Manifest(BaseModel):
     kind: str
     identity: str
     inputs: dict[str, str]
-    config: dict[str, Any]
+    config: JsonObject
     algorithm: int
     versions: dict[str, str]
     counts: dict[str, float]

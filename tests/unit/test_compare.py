@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paced.config.base import JsonObject
 from paced.errors import ConfigError, DataError
 from paced.evaluation.compare import compare
 from paced.report.tables import benchmark_table
@@ -54,9 +55,8 @@ def compared(
     benchmarks: Sequence[Mapping[str, Any]] = MAIN,
 ) -> dict[str, Any]:
     inputs = {name: evaluation(home, name, rows) for name, rows in arms.items()}
-    job = Job(
-        Spec(stage="compare", home=str(home), config={"benchmarks": benchmarks, "pairs": [*pairs]}, inputs=inputs)
-    )
+    config: JsonObject = {"benchmarks": [dict(b) for b in benchmarks], "pairs": [[*pair] for pair in pairs]}
+    job = Job(Spec(stage="compare", home=str(home), config=config, inputs=inputs))
     compare(job)
     job.finish()
     return json.loads((job.folder / "comparison.json").read_text())

@@ -148,7 +148,7 @@ class Synthetic:
                 evaluations[f"{arm}__{seed}"] = self.train(arm, scheme, schedule, seed, rolled, correct)
         pairs = [("paced", "uniform"), ("paced", "hard_filter"), ("paced", "paced_forward"), ("paced", "base")]
         pairs = [pair for pair in pairs if {*pair} <= {"base", *(arm[0] for arm in self.arms)}]
-        config = {"benchmarks": [{"name": "main"}, {"name": "sorting", "retention": True}], "pairs": pairs}
+        config = {"benchmarks": [{"name": "main"}, {"name": "sorting", "retention": True}], "pairs": [[*pair] for pair in pairs]}
         self.add("compare", self.artifact("compare", config, {}, compare, **evaluations))
         return self
 

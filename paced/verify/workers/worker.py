@@ -13,7 +13,8 @@ import select
 import signal
 import sys
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict, final
 
 from paced.config.extensions import function
 from paced.verify.rules.decision import Undecided
@@ -22,9 +23,22 @@ from paced.verify.rules.judge import Case, judge
 CPU_SECONDS = 1.2  # of processor time for a case, so that no verdict depends on what else the machine does
 WALL_SECONDS = 10 * CPU_SECONDS  # by the clock, for a case that waits
 MEMORY_BYTES = 512 << 20  # of address space, the interpreter and its libraries included
-
-
 _LONGEST_CHUNK = 65_536  # bytes read at once
+
+
+@final
+class Ready(TypedDict):
+    """The first line that a worker writes: its libraries are imported."""
+
+    ready: bool
+
+
+@final
+class Answer(TypedDict):
+    """The decision on one case; ``correct`` is None where none was reached, and ``rule`` says by what or why not."""
+
+    correct: bool | None
+    rule: str
 
 
 def _limit(kind: int, value: int) -> None:
@@ -32,8 +46,8 @@ def _limit(kind: int, value: int) -> None:
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
-def decided(case: dict[str, Any]) -> dict[str, Any]:
-    """The decision on one case, as it is sent: ``correct`` (null if undecided) and ``rule``."""
+def decided(case: Mapping[str, Any]) -> Answer:
+    """The decision on one case, as it is sent."""
     from paced.verify.workers.exact import ExactEngine  # sympy: imported by the worker alone
 
     if "verifier" in case:
@@ -49,7 +63,7 @@ def decided(case: dict[str, Any]) -> dict[str, Any]:
     return {"correct": decision.correct, "rule": decision.rule}
 
 
-def graded(verifier: str, response: str, gold: str, question: str) -> dict[str, Any]:
+def graded(verifier: str, response: str, gold: str, question: str) -> Answer:
     """What a verifier of a record says; whatever it raises leaves the response undecided."""
     try:
         correct = function("verifier", verifier)(response, gold, question)
