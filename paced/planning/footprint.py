@@ -29,8 +29,8 @@ from paced.models.scoring import CHUNK, TOKENS, shape_of
 from paced.sampling.engines.base import COLUMNS
 
 BYTES: dict[str, int] = {"float32": 4, "bfloat16": 2}
-# Of a stage's process without a model: Python, torch, transformers, pandas (docs/reproduce.md). A torch that is built for
-# CUDA brings its libraries along, whether there is a GPU or not.
+# Of a stage's process without a model: Python, torch, transformers, pandas (docs/reproduce.md). A torch that is built
+# for CUDA brings its libraries along, whether there is a GPU or not.
 PROCESS = 585_000_000 if torch.version.cuda else 420_000_000
 DIVERGENCE = 8  # numbers that the loss needs at once, beside each logit of a block
 LOADING = "weight files while they are converted (host)"

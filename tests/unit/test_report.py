@@ -147,8 +147,8 @@ class Synthetic:
             for arm, scheme, schedule in self.arms:
                 evaluations[f"{arm}__{seed}"] = self.train(arm, scheme, schedule, seed, rolled, correct)
         pairs = [("paced", "uniform"), ("paced", "hard_filter"), ("paced", "paced_forward"), ("paced", "base")]
-        pairs = [pair for pair in pairs if {*pair} <= {"base", *(arm[0] for arm in self.arms)}]
-        config = {"benchmarks": [{"name": "main"}, {"name": "sorting", "retention": True}], "pairs": [[*pair] for pair in pairs]}
+        pairs = [[*pair] for pair in pairs if {*pair} <= {"base", *(arm[0] for arm in self.arms)}]
+        config = {"benchmarks": [{"name": "main"}, {"name": "sorting", "retention": True}], "pairs": pairs}
         self.add("compare", self.artifact("compare", config, {}, compare, **evaluations))
         return self
 
