@@ -1,10 +1,14 @@
 """The command ``paced``. Parses and checks first; Prefect, MLflow and torch are imported only when they are needed."""
 
 import argparse
+import contextlib
 import sys
+from typing import IO, Any, cast
 
 import paced
-from paced.errors import PacedError, Stopped
+from paced.config import home
+from paced.errors import PacedError, Stopped, explained, visible
+from paced.storage.files import no_room
 from paced_deployments.commands import before, cache, retraining, runs, services
 
 
@@ -22,16 +26,50 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     arguments = parser().parse_args()
+    with contextlib.redirect_stdout(cast(IO[str], Visible(sys.stdout))):
+        return obeyed(arguments)
+
+
+class Visible:
+    """A text stream on which no control character of a name or of data reaches the terminal."""
+
+    def __init__(self, stream: IO[str]):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(visible(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def obeyed(arguments: argparse.Namespace) -> int:
+    """Do what a command says; whatever goes wrong outside of this program is told in one line.
+
+    Returns:
+        the exit status.
+    """
     try:
         return arguments.do(arguments)
     except Stopped:
         print("stopped: the same command goes on from what is committed", file=sys.stderr)
         return 130
     except PacedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        return fail(error)
     except KeyboardInterrupt:
         return 130
+    except MemoryError:
+        return fail("out of memory: leave this host more, or ask for less at once")
+    except Exception as error:
+        told = explained(error) or no_room(home())  # a server that cannot write fails in ways of its own
+        if told is None:
+            raise
+        return fail(told)
+
+
+def fail(error: object) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

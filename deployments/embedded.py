@@ -22,6 +22,7 @@ from pathlib import Path
 
 from paced.errors import EngineError
 from paced.stage import exclusive
+from paced.storage.files import no_room
 
 PATIENCE = 120.0  # seconds for a first start on a busy machine, which creates the database
 GRACE = 10.0  # seconds to write down what it has been told
@@ -66,7 +67,8 @@ def start(log: Path) -> Callable[[], None]:
                         return
                 except OSError:
                     time.sleep(0.1)
-        raise EngineError(f"the embedded Prefect server did not start, see {log}; or set PREFECT_API_URL")
+        failed = EngineError(f"the embedded Prefect server did not start, see {log}; or set PREFECT_API_URL")
+        raise no_room(log.parent) or failed
 
     atexit.register(stop)
     os.environ["PREFECT_API_URL"] = url

@@ -1,12 +1,26 @@
 """Where everything lives, and the settings Prefect and MLflow need; to be set before either is imported."""
 
+import contextlib
 import os
+import shlex
 import sys
 from pathlib import Path
 
-from paced.config import home
+from paced import config
 
 __all__ = ["apply", "home", "make_folders", "pages", "settings"]
+
+
+def home() -> Path:
+    """The home, if it is there one that can be read: what lists its files takes a closed folder for an empty one.
+
+    Raises:
+        OSError: it is no folder, or this user may not read it.
+    """
+    folder = config.home()
+    with contextlib.suppress(FileNotFoundError):
+        os.listdir(folder)
+    return folder
 
 
 def settings(folder: Path) -> dict[str, str]:
@@ -54,10 +68,10 @@ def make_folders(folder: Path) -> None:
 
 def pages(folder: Path, own_prefect: bool) -> list[str]:
     """Where the two web pages are, or how to open those of the embedded default."""
-    programs = Path(sys.executable).parent
+    program = {name: shlex.quote(str(Path(sys.executable).parent / name)) for name in ("prefect", "mlflow")}
     if own_prefect:
         prefect = [
-            f"PREFECT_HOME={folder / 'prefect'} {programs / 'prefect'} server start",
+            f"PREFECT_HOME={shlex.quote(str(folder / 'prefect'))} {program['prefect']} server start",
             "  then http://127.0.0.1:4200: flow runs with their progress, tables and pictures",
         ]
     else:
@@ -66,6 +80,7 @@ def pages(folder: Path, own_prefect: bool) -> list[str]:
         return [*prefect, f"MLflow: {os.environ['MLFLOW_TRACKING_URI']}"]
     return [
         *prefect,
-        f"{programs / 'mlflow'} server --backend-store-uri sqlite:///{folder / 'mlflow' / 'mlflow.db'}",
+        f"{program['mlflow']} server --backend-store-uri "
+        + shlex.quote(f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"),
         "  then http://127.0.0.1:5000: every stage's parameters and metrics, runs side by side",
     ]

@@ -10,10 +10,9 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from paced.errors import PacedError
+from paced.errors import PacedError, explained, one_line
 from paced.events import Listener
 from paced.stage import STAGES, Spec, emit, execute
-from paced.storage.artifacts import disk_is_full
 
 
 def guarded(program: Callable[[], object], tell: Listener) -> int:
@@ -24,7 +23,7 @@ def guarded(program: Callable[[], object], tell: Listener) -> int:
     """
 
     def fail(kind: str, message: str, status: int = 1) -> int:
-        tell({"event": "error", "type": kind, "message": " ".join(message.split())})
+        tell({"event": "error", "type": kind, "message": one_line(message)})
         return status
 
     def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -44,8 +43,8 @@ def guarded(program: Callable[[], object], tell: Listener) -> int:
     except MemoryError:
         return fail("EngineError", "out of memory: lower runtime.sample_rows or training.micro_batch_tokens")
     except Exception as error:
-        if disk_is_full(error):
-            return fail("EngineError", "the disk is full: free some space, then run the same command again")
+        if told := explained(error):
+            return fail("EngineError", str(told))
         if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
             return fail(
                 "EngineError",

@@ -6,6 +6,7 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from paced.errors import visible
 from paced.events import ProgressEvent, StageEvent
 
 EVERY = 15.0  # seconds between progress lines of one stage where there is no terminal
@@ -61,7 +62,7 @@ class Display:
 
     def say(self, text: str) -> None:
         if self._on:
-            (self._progress.console if self._progress else self._console).print(text, markup=False)
+            (self._progress.console if self._progress else self._console).print(visible(text), markup=False)
 
     def event(self, label: str, event: StageEvent) -> None:
         """One event of a running stage."""

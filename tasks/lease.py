@@ -6,6 +6,7 @@ A GPU is leased on the host, whatever home a run belongs to. A home's runs on th
 import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -17,12 +18,15 @@ def own_folder() -> Path:
     """The folder of this host for what is this user's alone and need not outlast a reboot.
 
     Raises:
-        ConfigError: somebody else has made it.
+        ConfigError: somebody else has made it, or it is a link.
     """
     folder = Path(tempfile.gettempdir()) / f"paced-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise ConfigError(f"{folder} belongs to another user: set TMPDIR to a folder of your own")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()  # whoever may write to the temporary folder can have put a link there
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise ConfigError(f"{folder} is a link or belongs to another user: set TMPDIR to a folder of your own")
+    folder.chmod(0o700)
     return folder
 
 
