@@ -28,6 +28,7 @@ from paced.events import DoneEvent, ErrorEvent, Listener, StageEvent
 from paced.stage import STAGES, Spec, execute
 from paced.storage.artifacts import Ref
 from paced_tasks.lease import locks, take
+from paced_tasks.memory import Watch
 from paced_tasks.policies import StageDied
 from paced_tasks.worker import work
 
@@ -116,14 +117,17 @@ def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
         alive, hold = server().Pipe(duplex=False)  # ``hold`` closes when this process dies
         process = server().Process(target=work, args=(spec.model_dump_json(), send, alive, str(log)), daemon=True)
         with _lock, detached():
-            process.start()
+            start(process)
             _running.add(process)
         send.close()
         alive.close()
+        assert process.pid is not None
+        watch = Watch(process.pid)
         try:
             listen({"event": "started"})
-            last = follow(receive, listen)
-            process.join()
+            with watch:
+                last = follow(receive, listen)
+                process.join()
         finally:
             end(process, signal.SIGKILL)
             process.join()
@@ -137,11 +141,30 @@ def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
         raise Stopped("stopped; the same command resumes from what is committed")
     if last and last["event"] == "error":
         raise ERRORS.get(last["type"], PacedError)(last["message"])
+    if process.exitcode == -signal.SIGKILL and (verdict := watch.verdict(spec.stage)):
+        raise verdict
     code = process.exitcode or 0
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
     text = log.read_text(errors="replace") if log.exists() else ""
     tail = " | ".join(collections.deque(text.splitlines(), maxlen=3))
     raise StageDied(f"stage {spec.stage} died ({how}); last lines of {log}: {tail or 'none'}")
+
+
+def start(process: ForkServerProcess) -> None:
+    """Start a process; a server of them that was killed meanwhile is started again, once.
+
+    Raises:
+        StageDied: it was killed again.
+    """
+    for _ in range(2):
+        try:
+            return process.start()
+        except (EOFError, ConnectionError, FileNotFoundError):  # what a dead server answers
+            time.sleep(0.2)
+    raise StageDied(
+        "the process that stages are started from was killed twice, as the kernel does when memory runs out: leave "
+        "this host more, or lower runtime.processes"
+    )
 
 
 def follow(receive: "Connection[Any, Any]", listen: Listener) -> DoneEvent | ErrorEvent | None:
