@@ -24,7 +24,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from paced.errors import ConfigError, EngineError
 from paced.stage import exclusive
-from paced.storage.artifacts import write_json
+from paced.storage.files import write_json
 from paced_deployments import database, environment, hosts
 from paced_tasks.lease import own_folder
 
@@ -210,6 +210,11 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
             for service in services(home, settings)[:2]:
                 free(service, settings.host)
             remember(home, settings)
+            if not settings.mlflow_database:
+                from paced_tasks.tracking import make_ready  # and MLflow's libraries, which only this needs
+
+                with exclusive(home / "locks" / ".mlflow.lock"):
+                    make_ready(home)
             supervisor = supervise(home, settings, own)
         elif settings != known(home):
             raise ConfigError(f"a platform runs at {known(home)}: 'paced down' first, then up at the new address")

@@ -76,7 +76,7 @@ class Registry:
 
     @functools.cached_property
     def _client(self) -> Any:
-        return client_of(self.uri)
+        return client_of(self.uri, self.home)
 
     @contextlib.contextmanager
     def _asking(self) -> Generator[Any]:
@@ -240,7 +240,7 @@ def registered(home: Path) -> list[dict[str, str]]:
     page: str | None = None
     unknown = "what the registered models need is not known, nothing is collected"
     with asking(uri, turn_of(uri, home, home / "locks"), unknown):
-        client = client_of(uri)
+        client = client_of(uri, home)
         while page is None or page:
             versions = client.search_model_versions(max_results=1000, page_token=page)
             found += [v.tags for v in versions]

@@ -16,10 +16,14 @@ from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import quote, urlsplit
 
-from paced.errors import ConfigError
+from paced.errors import CacheError, ConfigError
 from paced.stage import exclusive
-from paced.storage.artifacts import write_json
-from paced.storage.identity import short
+from paced.storage.artifacts import check_member
+from paced.storage.checks import WAY_OUT
+from paced.storage.files import read_record, write_record
+from paced.storage.identity import model_identity, short
+from paced.storage.runs import home_path
+from paced_tasks import backend
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT, Begin, Entry, Input, Journal, Registration
 
@@ -43,7 +47,7 @@ def tracking_uri(home: Path) -> str:
     Raises:
         ConfigError: it holds a password. The address stands in run folders, links and messages.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or own_database(home)
     if urlsplit(uri).password is not None:
         raise ConfigError(
             "MLFLOW_TRACKING_URI holds a password, and the address is written into run folders and pages: take it out, "
@@ -52,15 +56,36 @@ def tracking_uri(home: Path) -> str:
     return uri
 
 
-def client_of(uri: str) -> Any:
-    """An MLflow client; a database's folder is made."""
+def client_of(uri: str, home: Path) -> Any:
+    """An MLflow client; a home's own database is made ready. Call it holding the lock ``turn_of``."""
     import mlflow
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    if uri == own_database(home):
+        make_ready(home)
     return mlflow.MlflowClient(uri)
+
+
+def own_database(home: Path) -> str:
+    """The address of the database in a home."""
+    return f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
+
+
+def artifacts_of(home: Path) -> str:
+    """Where runs that are tracked in a home's own database keep files."""
+    return (home / "mlflow" / "artifacts").absolute().as_uri()
+
+
+def make_ready(home: Path) -> None:
+    """Have a home's own database there, whole and of this place."""
+
+    def create(path: Path) -> None:
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        SqlAlchemyStore(f"sqlite:///{path}", artifacts_of(home)).engine.dispose()
+
+    backend.ready((home / "mlflow" / "mlflow.db").absolute(), artifacts_of(home), create, display.say)
 
 
 def turn_of(uri: str, home: Path, folder: Path) -> Path:
@@ -121,18 +146,24 @@ class Tracker:
                 return False
 
     def state(self) -> State:
-        """What was sent to the present address; to another one all is sent anew."""
-        path = self.folder / "mlflow.json"
-        if path.exists():
-            stored: State = json.loads(path.read_text())
-            if stored["uri"] == self.uri:
-                return stored
-        return State(uri=self.uri, experiment="", runs={})
+        """What was sent to the present address; to another one all is sent anew, and runs are found by their tags."""
+        try:
+            stored = read_record(self.folder / "mlflow.json")
+        except (FileNotFoundError, CacheError):
+            stored = dict[str, Any]()
+        if stored.get("uri") not in (self._noted_uri, self.uri):
+            return State(uri=self._noted_uri, experiment="", runs={})
+        return State(uri=self._noted_uri, experiment=stored["experiment"], runs=stored["runs"])
+
+    @property
+    def _noted_uri(self) -> str:
+        """The address as it is noted: a home's own database is the same one when the home was moved."""
+        return "" if self.uri == own_database(self.home) else self.uri
 
     def client(self) -> Any:
         """An MLflow client; the experiment is created on first use."""
         if self._client is None:
-            self._client = client_of(self.uri)
+            self._client = client_of(self.uri, self.home)
         return self._client
 
     def _experiment(self) -> str:
@@ -145,7 +176,7 @@ class Tracker:
         return client.create_experiment(
             EXPERIMENT,
             tags={"mlflow.experimentKind": "custom_model_development"},
-            artifact_location=(self.home / "mlflow" / "artifacts").absolute().as_uri() if local else None,
+            artifact_location=artifacts_of(self.home) if local else None,
         )
 
     def _run_id(self, state: State, label: str, tags: dict[str, str]) -> str:
@@ -172,7 +203,9 @@ class Tracker:
     def _send(self, label: str) -> None:
         """Send what is new of a label's journal, in its order; ``mlflow.json`` notes how far that got."""
         state, entries = self.state(), Journal(self.folder, label).entries()
-        if not entries or (label in state["runs"] and state["runs"][label]["sent"] == len(entries)):
+        if all(e["kind"] == "damaged" for e in entries):
+            return
+        if label in state["runs"] and state["runs"][label]["sent"] == len(entries):
             return
 
         from mlflow.entities import Metric
@@ -185,7 +218,7 @@ class Tracker:
 
         def note(done: int) -> None:
             state["runs"][label]["sent"] = done
-            write_json(self.folder / "mlflow.json", state)
+            write_record(self.folder / "mlflow.json", state)
 
         def send_metrics(done: int) -> None:
             for start in range(0, len(metrics), BATCH):
@@ -214,10 +247,11 @@ class Tracker:
             case "input":
                 self._input(run_id, entry)
             case "file":
-                path = Path(entry["path"])
+                path = home_path(entry["path"], self.home)
                 if path.is_dir():
                     client.log_artifacts(run_id, str(path), entry["folder"] or None)
                 elif path.exists():
+                    check_member(path)
                     client.log_artifact(run_id, str(path), entry["folder"] or None)
             case "model":
                 self._register(run_id, entry)
@@ -229,6 +263,8 @@ class Tracker:
                 client.set_tag(run_id, "mlflow.note.content", entry["text"] + link)
             case "end":
                 client.set_terminated(run_id, entry["status"], entry["time"])
+            case "damaged" | "lost":  # what it said is noted again by the next run
+                pass
             case other:
                 raise ValueError(f"the journal of run {self.name} holds an entry of kind {other}")
 
@@ -264,7 +300,11 @@ class Tracker:
         versions = client.search_model_versions(f"name = '{entry['name']}'")
         if any(v.tags.get("identity") == identity for v in versions):
             return
-        client.log_artifacts(run_id, entry["path"], "model")
+        folder = home_path(entry["path"], self.home)
+        expected = entry["tags"].get("model")  # which the first release did not note
+        if expected and model_identity(folder) != expected:
+            raise CacheError(f"{folder} is damaged: {WAY_OUT}")
+        client.log_artifacts(run_id, str(folder), "model")
         client.log_text(run_id, signature(run_id, entry.get("sampling", {})), "model/MLmodel")
         source = f"{client.get_run(run_id).info.artifact_uri}/model"
         client.create_model_version(
@@ -312,6 +352,6 @@ def replay(folder: Path, home: Path) -> tuple[int, int]:
     """Send every journal of a run; returns (journals complete, journals)."""
     tracker = Tracker(folder, home, folder.name)
     journals = [Journal(folder, p.stem).entries() for p in sorted((folder / "journal").glob("*.jsonl"))]
-    labels = [entries[0]["label"] for entries in journals if entries]
+    labels = [label for entries in journals if (label := next((e["label"] for e in entries if "label" in e), None))]
     labels.sort(key=lambda label: label != PARENT)
     return sum(tracker.flush(label, wait=True) for label in labels), len(labels)
