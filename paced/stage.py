@@ -38,18 +38,9 @@ from paced.config.stages import (
 )
 from paced.errors import CacheError
 from paced.events import Listener, StageEvent
-from paced.storage.artifacts import (
-    File,
-    Ref,
-    commit,
-    describe,
-    open_file,
-    reference,
-    replacing,
-    stage_identity,
-    write_json,
-    write_list,
-)
+from paced.storage.artifacts import File, Ref, commit, describe, open_file, reference, stage_identity
+from paced.storage.checks import comparing, settle
+from paced.storage.files import replacing, write_json, write_list
 from paced.storage.identity import short
 from paced.storage.store import ROW_GROUP, write_rows
 
@@ -112,7 +103,8 @@ class Spec(BaseModel):
 
     @property
     def identity(self) -> str:
-        return stage_identity(self.stage, STAGES[self.stage].algorithm, self.settings, self.inputs)
+        inputs = {name: ref.identity for name, ref in self.inputs.items()}
+        return stage_identity(self.stage, STAGES[self.stage].algorithm, self.settings, inputs)
 
     @property
     def folder(self) -> Path:
@@ -181,13 +173,21 @@ class Job:
         named = (name.partition("/") for name in self.spec.inputs)
         return {name: self.input(f"{kind}/{name}") for first, _, name in named if first == kind and name}
 
+    def file(self, name: str, file: str) -> Path:
+        """One file of an input artifact, its digest checked."""
+        return open_file(self.input(name), file)
+
+    def json(self, name: str, file: str) -> Any:
+        """What a JSON file of an input artifact holds, its digest checked."""
+        return json.loads(self.file(name, file).read_text())
+
     def table(self, name: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
         """A table of an input artifact, its digest checked."""
-        return pd.read_parquet(open_file(self.input(name), file), columns=columns, dtype_backend="pyarrow")
+        return pd.read_parquet(self.file(name, file), columns=columns, dtype_backend="pyarrow")
 
     def batches(self, name: str, file: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """The same table part by part, for those whose memory is not to grow with it."""
-        with pq.ParquetFile(open_file(self.input(name), file)) as table:
+        with pq.ParquetFile(self.file(name, file)) as table:
             yield from table.iter_batches(ROW_GROUP, columns=columns)
 
     def write(self, name: str, rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> None:
@@ -302,8 +302,13 @@ def execute(spec: Spec, tell: Listener = emit) -> Ref:
             module, _, function = STAGES[spec.stage].program.partition(":")
             program: Callable[[Job], None] = getattr(importlib.import_module(module), function)
             job = Job(spec, tell)
-            with job.resources:
-                program(job)
-            ref = job.finish()
+            with comparing():
+                with job.resources:
+                    try:
+                        program(job)
+                    except Exception:
+                        settle()  # what was read may be damaged, and the error only what that led to
+                        raise
+                ref = job.finish()
         tell({"event": "done", "ref": ref.model_dump()})
         return ref

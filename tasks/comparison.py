@@ -7,7 +7,8 @@ from pathlib import Path
 from paced.evaluation.compare_runs import Judged, comparison, summary_of
 from paced.report import table
 from paced.stage import execute
-from paced.storage.artifacts import Ref, open_file, write_json
+from paced.storage.artifacts import Ref, open_file
+from paced.storage.files import write_json
 from paced.storage.identity import digest, short
 from paced.storage.runs import ComparisonSummary
 from paced_tasks.journal import PARENT, Journal

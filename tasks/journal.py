@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, NotRequired, TypedDict
+from typing import BinaryIO, Literal, NotRequired, TypedDict, cast
 
 from paced.stage import exclusive
-from paced.storage.artifacts import told_if_full
+from paced.storage.files import entry_of, lost_lines, make_folder, sealed, told_if_full
+from paced.storage.runs import from_home
 
 PARENT = "run"  # the journal of the parent run
 
@@ -93,7 +94,20 @@ class End(Stamp):
     status: str
 
 
-Entry = Begin | Tags | Note | Metrics | Input | File | Registration | End
+class Lost(Stamp):
+    """That a line is damaged, by its number."""
+
+    kind: Literal["lost"]
+    line: int
+
+
+class Damaged(TypedDict):
+    """What stands for a line that is not what was written; it is in no journal."""
+
+    kind: Literal["damaged"]
+
+
+Entry = Begin | Tags | Note | Metrics | Input | File | Registration | End | Lost | Damaged
 
 
 class Journal:
@@ -102,18 +116,21 @@ class Journal:
     _lock = threading.Lock()
 
     def __init__(self, folder: Path, label: str):
-        self.label = label
+        self.label, self._home = label, folder.parent.parent
         self.path = folder / "journal" / f"{label.replace('/', '.')}.jsonl"
         self._noted: set[tuple[str, int]] = set()
         self._size = 0  # of the file, when ``_noted`` was complete
 
     def entries(self) -> list[Entry]:
-        """All complete lines; one cut by a kill or a full disk is left out."""
-        found: list[Entry] = []
-        for line in self.path.read_text().split("\n")[:-1] if self.path.exists() else ():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
+        """All complete lines; one that is not what was written, by damage or a kill, is of kind ``damaged``."""
+        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.exists() else []
+        return cast(list[Entry], [entry_of(line) for line in lines])
+
+    def mend(self) -> None:
+        """Note which lines are lost: the journal is unfinished then, until what they said is noted again."""
+        with self._alone():
+            for number in lost_lines(self.entries()):
+                self._append(Lost(**self._stamp(), kind="lost", line=number))
 
     def current(self) -> list[Entry]:
         """The entries since the last beginning: those of the identity that the run has now."""
@@ -125,11 +142,11 @@ class Journal:
 
     def _append(self, entry: Entry) -> None:
         with Journal._lock, told_if_full(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path.parent)
             with self.path.open("a+b") as file:
                 if file.tell() and not self._ends_whole(file):
                     file.write(b"\n")
-                file.write(f"{json.dumps(entry)}\n".encode())
+                file.write(f"{json.dumps(sealed(entry))}\n".encode())
 
     def _alone(self) -> contextlib.AbstractContextManager[None]:
         return exclusive(self.path.with_suffix(".lock"))  # the same recipe may be running twice
@@ -143,9 +160,9 @@ class Journal:
         return any(e["kind"] == kind for e in self.entries())
 
     def finished(self) -> bool:
-        """Whether the last end noted was a good one, and of what the run is now."""
-        ends = [e["status"] for e in self.current() if e["kind"] == "end"]
-        return bool(ends) and ends[-1] == "FINISHED"
+        """Whether the last end noted was a good one, and of what the run is now, and nothing was lost since."""
+        ends = [e["status"] if e["kind"] == "end" else "" for e in self.current() if e["kind"] in ("end", "lost")]
+        return ends[-1:] == ["FINISHED"]
 
     def begin(self, tags: Mapping[str, str], params: Mapping[str, object], identity: str = "") -> bool:
         """Note the run's tags and parameters, once an identity: of another, every figure is to be noted anew.
@@ -190,7 +207,7 @@ class Journal:
 
     def file(self, path: Path, folder: str = "") -> None:
         """Note a file or a folder to be kept as an artifact."""
-        self._append(File(**self._stamp(), kind="file", path=str(path), folder=folder))
+        self._append(File(**self._stamp(), kind="file", path=from_home(path, self._home), folder=folder))
 
     def model(
         self, path: Path, name: str, tags: Mapping[str, str], description: str, sampling: Mapping[str, float]
@@ -199,7 +216,7 @@ class Journal:
         entry = Registration(
             **self._stamp(),
             kind="model",
-            path=str(path),
+            path=from_home(path, self._home),
             name=name,
             tags=dict(tags),
             description=description,

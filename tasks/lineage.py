@@ -1,11 +1,11 @@
 """What a registered model says about itself: what it was made from, how it was judged, how it is called."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from paced.config.label import BASE, Label
-from paced.storage.identity import model_identity
+from paced.storage.artifacts import Ref, model_folder, weights_identity
+from paced.storage.checks import comparing, settle
 from paced.storage.runs import Entry
 from paced_tasks.journal import Journal
 from paced_tasks.run import Run, model_ref
@@ -22,10 +22,13 @@ def note_model(journal: Journal, run: Run, entries: Sequence[Entry], summary: Ma
     student = Label(arm, seed)
     identities = {entry.label: entry.identity for entry in entries}
     final = [entry for entry in entries if entry.label.student == student and entry.stage == "train"][-1]
-    folder = Path(final.path) / "model"
+    ref = Ref(kind="train", path=final.path, identity=final.identity)
+    with comparing():
+        folder = model_folder(ref)
+        settle()  # before anybody is told of it
     tags = {
         "identity": final.identity,
-        "model": model_identity(folder),
+        "model": weights_identity(ref),
         "run": run.name,
         "arm": arm,
         "seed": str(seed),

@@ -14,10 +14,11 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from paced.config.label import Label
-from paced.errors import PacedError, Stopped
-from paced.storage.artifacts import Ref, read_manifest, told_if_full, write_json
+from paced.errors import CacheError, PacedError, Stopped
+from paced.storage.artifacts import Ref, read_manifest
+from paced.storage.files import read_record, replacing, told_if_full, vouch, vouched, write_record
 from paced.storage.identity import digest
-from paced.storage.runs import Entry, RunSummary
+from paced.storage.runs import BEGUN, Entry, RunSummary, from_home, metrics_of
 from paced_tasks import record
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT, Journal
@@ -26,6 +27,8 @@ from paced_tasks.policies import StageDied
 from paced_tasks.run import Run
 from paced_tasks.runner import stop_all
 from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
+
+PUBLISHED = "published.json"  # which bytes the tables and pictures of a run have
 
 
 class Submitted(NamedTuple):
@@ -119,15 +122,22 @@ class Pipeline:
             raise failure
 
     def _nothing_new(self, entries: list[Entry]) -> bool:
-        """Whether this run was finished before and has computed nothing since."""
-        return all(entry.cached for entry in entries) and self._journal.finished()
+        """Whether this run was finished before, has computed nothing since, and lost nothing of what it noted."""
+        journals = [self._journal, *(Journal(self.run.folder, str(label)) for label in record.labels(self.run))]
+        for journal in journals:
+            journal.mend()
+        return all(entry.cached for entry in entries) and all(journal.finished() for journal in journals)
 
     def _record(self, label: Label, ref: Ref, flow_run_id: str) -> Entry:
         """The entry of ``run.json`` for a stage; a cached one that this run has not tracked yet, is tracked now."""
         manifest = read_manifest(ref.folder)
         note = note_of(self.run, label)
-        ran = json.loads(note.read_text()) if note.exists() else {}
+        try:
+            ran = read_record(note)
+        except (FileNotFoundError, CacheError):  # it only says when it ran
+            ran = dict[str, Any]()
         journal = Journal(self.run.folder, str(label))
+        journal.mend()
         sources = {n: (i, "") for n, i in manifest.inputs.items()}
         begin_journal(journal, self.run, manifest.kind, ref.identity, manifest.config, sources)
         if not journal.finished():
@@ -141,15 +151,16 @@ class Pipeline:
             path=str(ref.folder),
             identity=ref.identity,
             cached=not executed,
-            seconds=ran["seconds"] if executed else 0.0,
+            seconds=ran.get("seconds", 0.0) if executed else 0.0,
             counts=manifest.counts,
         )
 
     def _write(self, entries: list[Entry], status: str, failure: Exception | None) -> None:
         recipe = self.run.recipe
+        home = Path(self.run.home)
+        stages = [entry.model_copy(update={"path": from_home(Path(entry.path), home)}) for entry in entries]
         record = {
             "name": self.run.name,
-            "home": self.run.home,
             "status": status,
             "error": None if failure is None else str(failure),
             "seeds": list(recipe.seeds),
@@ -157,9 +168,11 @@ class Pipeline:
             if self.run.purpose != "training"
             else [a.model_dump() for a in recipe.arms],
             "weights": recipe.weights.model_dump(),
-            "stages": [entry.model_dump(mode="json") for entry in entries],
+            "stages": [stage.model_dump(mode="json") for stage in stages],
         }
-        write_json(self.run.folder / "run.json", record)
+        write_record(self.run.folder / "run.json", record)
+        if status == "completed":
+            (self.run.folder / BEGUN).unlink(missing_ok=True)
 
     def _publish(self, entries: list[Entry]) -> None:
         """Report and summary; the numbers and pictures on the run page and in MLflow.
@@ -170,15 +183,14 @@ class Pipeline:
         from paced.report import diagnosis
 
         folder = self.run.folder
-        if self._nothing_new(entries) and (folder / "report.html").exists():
+        if self._nothing_new(entries) and report.drawn(folder) and vouched(folder / PUBLISHED):
             self._summary = report.write_summary(folder)
             return
         self._summary, figures = report.build(folder)
         pictures = {name: picture(figure) for name, figure in figures.items()}
         for name, data in pictures.items():
-            path = folder / "figures" / f"{name}.png"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(data)
+            with replacing(folder / "figures" / f"{name}.png") as path:
+                path.write_bytes(data)
         for path in (folder / "summary.json", folder / "report.html", folder / "figures"):
             self._journal.file(path)
         for name, arm in self.summary["arms"].items():
@@ -186,12 +198,13 @@ class Pipeline:
             values |= {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "seconds") if k in arm}
             self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items()})
         for entry in entries:  # so that whole runs can be compared by their curves too
-            steps = Path(entry.path) / "metrics.jsonl"
-            for line in steps.read_text().splitlines() if steps.exists() else ():
+            for line in metrics_of(entry):
                 values = json.loads(line)
                 curves = {f"{entry.label}/{k}": float(values[k]) for k in ("loss", "kl_per_token")}
                 self._journal.metrics(values["step"], curves)
         record.finish(self.run, self._journal, entries, self.summary)
+        files = [folder / "arms.json", folder / "students.json", folder / "snr.json", *folder.glob("figures/*.png")]
+        vouch(folder / PUBLISHED, *(file for file in files if file.exists()))
         if self._keep:
             note_model(self._journal, self.run, entries, self.summary)
         if "diagnosis" in self.summary:

@@ -1,5 +1,6 @@
 """When a stage is a cache hit, and when a failed one is tried again."""
 
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from prefect.tasks import Task
 
 from paced.errors import CacheError, EngineError
 from paced.stage import Spec, finished
+from paced.storage.artifacts import Ref
 from paced.storage.identity import digest
 
 RETRIES, DELAYS = 2, [1.0, 10.0]  # seconds
@@ -40,14 +42,24 @@ class StageIdentity(CachePolicy):
         spec = self.build(**inputs)
         key = f"{spec.stage}-{spec.identity.removeprefix('sha256:')[:32]}-{digest(spec.home)[-8:]}"
         try:
-            whole = finished(spec) is not None
+            ref = finished(spec)
         except CacheError as error:
             logging.getLogger(__name__).warning("%s", error)
-            whole = False
-        if not whole:
-            storage: Any = get_default_result_storage(_sync=True)  # pyright: ignore[reportCallIssue]
-            (Path(storage.basepath).expanduser() / key).unlink(missing_ok=True)
+            ref = None
+        storage: Any = get_default_result_storage(_sync=True)  # pyright: ignore[reportCallIssue]
+        record = Path(storage.basepath).expanduser() / key
+        if ref is None or not says(record, ref):
+            record.unlink(missing_ok=True)
         return key
+
+
+def says(record: Path, ref: Ref) -> bool:
+    """Whether what Prefect has kept of a task is the artifact that is there."""
+    try:
+        result = json.loads(json.loads(record.read_text())["result"])
+        return dict(result["data"]) == ref.model_dump()
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
 
 
 def infrastructure(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:

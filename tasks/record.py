@@ -14,7 +14,7 @@ from paced.config import Data, Model
 from paced.config.base import JsonObject
 from paced.config.label import BASE, Label
 from paced.storage.identity import commit_of
-from paced.storage.runs import Entry
+from paced.storage.runs import Entry, metrics_of
 from paced_tasks.journal import Journal
 from paced_tasks.run import Run, model_ref
 from paced_tasks.stage import arm_of
@@ -196,7 +196,7 @@ def student_journal(run: Run, student: Row, entries: Sequence[Entry]) -> None:
         journal.metrics(0, {f"{name}/{k}": v for k, v in scores({"accuracy": share}).items()})
     for entry in entries:
         if entry.stage == "train" and entry.label.student == label:
-            for line in (Path(entry.path) / "metrics.jsonl").read_text().splitlines():
+            for line in metrics_of(entry):
                 values = json.loads(line)
                 step = values.pop("step")
                 journal.metrics(step, {f"{entry.label.purpose}/{k}": float(v) for k, v in values.items()})

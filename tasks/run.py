@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Model, Recipe, home
-from paced.storage.artifacts import Ref, replacing
+from paced.storage.artifacts import Ref
 from paced.storage.identity import digest, model_identity, short
+from paced.storage.runs import write_recipe
 
 JUDGED = "model"  # what stands beside the base in an evaluation, where other runs have their arms
 
@@ -50,8 +50,7 @@ def run_name(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = 
 def open_run(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = None) -> Run:
     """The run of a recipe, or of an evaluation of ``model``; writes ``recipe.yaml`` into its folder."""
     run = Run(name=run_name(recipe, purpose, model), home=str(home()), recipe=recipe, purpose=purpose, model=model)
-    with replacing(run.folder / "recipe.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    write_recipe(run.folder, recipe)
     return run
 
 

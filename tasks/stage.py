@@ -16,10 +16,12 @@ from prefect.tasks import Task
 
 from paced.config.base import JsonObject
 from paced.config.label import Label
-from paced.errors import PacedError, Stopped
+from paced.errors import PacedError, Stopped, explained
 from paced.events import StageEvent
 from paced.stage import Spec, finished
-from paced.storage.artifacts import Ref, read_manifest, write_json
+from paced.storage.artifacts import Ref, open_file, read_manifest
+from paced.storage.files import write_record
+from paced.storage.runs import from_home
 from paced_tasks.console import display, progress_line, span
 from paced_tasks.journal import Journal, flat
 from paced_tasks.policies import DELAYS, RETRIES, StageDied, StageIdentity, infrastructure
@@ -61,10 +63,13 @@ def stage_task(build: Callable[Concatenate[Run, str, P], Spec]) -> Task[Concaten
             spec = build(run, label, *args, **kwargs)
             # The artifact may be there although Prefect forgot it: no process is needed to find that out.
             return finished(spec) or _execute(run, label, spec)
-        except PacedError as error:
-            if not isinstance(error, StageDied):
-                _failed.setdefault(flow_run, error)
-            raise
+        except Exception as error:
+            told = error if isinstance(error, PacedError) else explained(error)
+            if told is None:
+                raise
+            if not isinstance(told, StageDied):
+                _failed.setdefault(flow_run, told)
+            raise told from None
 
     return task(  # pyright: ignore[reportCallIssue]
         body,  # pyright: ignore[reportArgumentType]
@@ -121,8 +126,8 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     except BaseException as error:
         display.done(label, str(error) if isinstance(error, StageDied) else "stopped")
         raise
-    note = {"label": label, "flow_run": flow_run_id(), "began": began, "seconds": seconds, "path": str(ref.folder)}
-    write_json(note_of(run, Label.parse(label)), note)
+    note = {"label": label, "flow_run": flow_run_id(), "began": began, "seconds": seconds}
+    write_record(note_of(run, Label.parse(label)), note | {"path": from_home(ref.folder, Path(run.home))})
     close_journal(journal, ref)
     page.close()
     counts = read_manifest(ref.folder).counts
@@ -180,15 +185,15 @@ def arm_of(run: Run, label: Label) -> ArmSettings:
 def close_journal(journal: Journal, ref: Ref) -> None:
     """Note what came out: counts, results, the step-wise metrics that the live stream missed, the manifest."""
     manifest = read_manifest(ref.folder)
-    steps = ref.folder / "metrics.jsonl"
-    if steps.exists():
-        for line in steps.read_text().splitlines():
+    names = {file.name for file in manifest.files}
+    if "metrics.jsonl" in names:
+        for line in open_file(ref, "metrics.jsonl").read_text().splitlines():
             values = json.loads(line)
             journal.metrics(values.pop("step"), prefixed(journal.label, values))
     journal.metrics(0, prefixed(journal.label, {**manifest.counts, "seconds": manifest.seconds}))
     for name in ("weights.json", "evaluation.json", "comparison.json"):
-        if (ref.folder / name).exists():
-            found = flat(json.loads((ref.folder / name).read_text()))
+        if name in names:
+            found = flat(json.loads(open_file(ref, name).read_text()))
             numbers = {k.replace(".", "/"): v for k, v in found if isinstance(v, int | float)}
             if name == "evaluation.json":
                 numbers = {spelled(k): v for k, v in numbers.items()}

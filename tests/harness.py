@@ -5,7 +5,6 @@ import copy
 import functools
 import importlib
 import itertools
-import json
 import os
 import signal
 import socket
@@ -24,6 +23,7 @@ from paced.config import Engine
 from paced.errors import ConfigError
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
+from paced.storage.files import read_record
 from paced.storage.identity import commit_of, file_digest
 
 ROOT = Path(__file__).parent.parent
@@ -205,7 +205,9 @@ def finished(home: Path, outcome: Outcome) -> Finished:
     assert outcome.status == 0, outcome.err
     report = next(line for line in outcome.out.splitlines() if line.startswith("report "))
     folder = Path(report.split(maxsplit=1)[1]).parent
-    record, summary = (json.loads((folder / name).read_text()) for name in ("run.json", "summary.json"))
+    record, summary = (read_record(folder / name) for name in ("run.json", "summary.json"))
+    for stage in record["stages"]:
+        stage["path"] = str(home / stage["path"])
     bits = {f"{s['label']}:{k}": v for s in record["stages"] for k, v in contents(Path(s["path"])).items()}
     return Finished(folder, outcome, record, summary, bits)
 

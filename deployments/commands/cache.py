@@ -34,7 +34,7 @@ def cache_ls(_arguments: argparse.Namespace) -> int:
 
 
 def cache_verify(arguments: argparse.Namespace) -> int:
-    from paced.storage.housekeeping import verify
+    from paced.storage.verification import verify
 
     checked, damaged = verify(environment.home(), arguments.delete)
     for line in damaged:

@@ -11,6 +11,7 @@ from typing import Any
 
 from paced.config.reading import load_recipe
 from paced.errors import PacedError, Stopped
+from paced.storage.files import read_record
 
 
 def run(
@@ -58,4 +59,4 @@ def run(
     if child.returncode:
         raise PacedError(last.removeprefix("error: "))
     folder = next(line.split(maxsplit=1)[1] for line in printed.splitlines() if line.startswith("summary "))
-    return json.loads(Path(folder).read_text())
+    return read_record(Path(folder))

@@ -17,11 +17,12 @@ from paced.data.cleaning import KINDS, clean
 from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
 from paced.data.prompts import choice_prompt, continuations
-from paced.data.rows import identity, local
+from paced.data.rows import identity, local, members
 from paced.data.shelf import Shelf
 from paced.errors import DataError
 from paced.stage import Job, Spec, spec_of
 from paced.storage.artifacts import Ref, open_file
+from paced.storage.checks import check_source
 from paced.storage.identity import digest, short
 from paced.storage.tables import PROBLEMS, PROBLEMS_WITH_VERIFIER, QUESTIONS, ProblemRow
 from paced.tiny.world import tasks
@@ -112,7 +113,9 @@ def _cleaned(
     job: Job, data: Data, decontamination: Decontamination | None, excluded: Mapping[str, Sequence[str]]
 ) -> Found:
     """What the input file holds; its problems stay on disk."""
-    path = job.input("file").path
+    file = job.input("file")
+    path, source = file.path, file.folder
+    check_source(source, members(source) if source.is_dir() else [source], lambda: identity(source), file.identity)
     examples: dict[str | None, list[Problem]] = {}
     subjects: set[str | None] = set()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from paced.errors import DataError
-from paced.storage.artifacts import replacing
+from paced.storage.files import replacing
 from paced.storage.identity import digest, file_digest
 
 HUB = "hub:"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from paced.data.decontamination import normal
 from paced.data.layouts import Problem
-from paced.storage.artifacts import told_if_full
+from paced.storage.files import told_if_full
 
 SCHEMA = """
 PRAGMA journal_mode = OFF;

@@ -10,7 +10,6 @@ import datetime
 import fnmatch
 import functools
 import hashlib
-import json
 import shutil
 import time
 from collections.abc import Generator, Iterable
@@ -23,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from paced.config import Retraining
 from paced.data.rows import identity
 from paced.errors import CacheError, ConfigError, PacedError
-from paced.storage.artifacts import replacing, write_json
+from paced.storage.files import read_record, replacing, write_record
 from paced.storage.identity import short
 
 CHUNK = 1 << 20  # bytes
@@ -63,9 +62,9 @@ class Ledger:
     def __init__(self, path: Path):
         self.path = path
         try:
-            self._files: list[dict[str, Any]] = json.loads(path.read_text())["files"] if path.exists() else []
+            self._files: list[dict[str, Any]] = read_record(path)["files"] if path.exists() else []
             self._index()
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, CacheError, KeyError, TypeError) as error:
             raise CacheError(
                 f"{path} is unreadable ({error}): delete it, and every watched file counts as new again"
             ) from None
@@ -84,7 +83,7 @@ class Ledger:
         """Note what was decided on these files; all of them or, when killed, none."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         self._files += [f.model_dump() | {"outcome": outcome, "time": now} for f in files]
-        write_json(self.path, {"schema": 1, "files": self._files})
+        write_record(self.path, {"schema": 1, "files": self._files})
         self._index()
 
 

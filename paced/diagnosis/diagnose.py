@@ -21,9 +21,10 @@ from paced.distill.objectives import Objective, make_objective
 from paced.distill.student import Student, coefficients, recompute_activations
 from paced.errors import DataError
 from paced.models import Tokenizer, device_of, load_model
-from paced.sampling.sampler import model_folder
 from paced.stage import Job
 from paced.statistics import Array
+from paced.storage.artifacts import model_folder
+from paced.storage.files import replacing, vouch, vouched
 from paced.storage.tables import GRADIENTS
 from paced.weighting import raw_weights
 
@@ -86,7 +87,7 @@ def diagnose(job: Job) -> None:
     for start in range(0, len(items), job.runtime.part_problems):
         part = items[start : start + job.runtime.part_problems]
         file = job.work / f"gradients-{start:06d}-{len(part)}.safetensors"
-        if file.exists():
+        if vouched(file.with_suffix(".json")):
             parts.append(load_file(file))
             reused += len(part)
             continue
@@ -144,6 +145,6 @@ def weightings(settings: Weights, bins: int) -> dict[str, Array]:
 
 def keep(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a part whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").rename(path)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+    vouch(path.with_suffix(".json"), path)

@@ -19,11 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import yaml
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from paced.config import Recipe
 from paced.config.label import Label
 from paced.errors import ConfigError
 from paced.losses import bucketed, exact, forward_kl
@@ -31,6 +29,7 @@ from paced.losses.targets import ENTRIES, Sparse, decode, joined, sparse
 from paced.models import Tokenizer, device_of, load_model, projection, response_hidden
 from paced.report import read
 from paced.storage.identity import model_identity
+from paced.storage.runs import read_recipe
 from paced.storage.store import Collection, write_table
 from paced.storage.tables import TARGETS, Row
 
@@ -180,7 +179,7 @@ def report(run: Path, tokens: int) -> Report:
     Raises:
         ConfigError: the run has no targets, or the teacher's folder holds another model by now.
     """
-    recipe = Recipe.model_validate(yaml.safe_load((run / "recipe.yaml").read_text()))
+    recipe = read_recipe(run)
     made = read(run)[1]
     stage = next((m for m in made.values() if m.entry.stage == "teacher"), None)
     if stage is None:

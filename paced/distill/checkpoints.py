@@ -1,7 +1,7 @@
 """What a training run stores: checkpoints that it resumes from to the bit, and the student as a plain folder."""
 
-import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from paced.models import lora, sharding
+from paced.storage.files import make_folder, sync, vouch, vouched
+
+NOTE = "checkpoint.json"  # which bytes a checkpoint's files have
 
 COMPANIONS = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
@@ -74,21 +77,29 @@ class State:
                 }
 
 
+def newest_checkpoint(work: Path, log: Callable[[str], None]) -> Path | None:
+    """The last checkpoint whose bytes are those that were saved; ``log`` is told of any that is left behind."""
+    for folder in sorted(work.glob("checkpoint-*"), reverse=True):
+        if vouched(folder / NOTE):
+            return folder
+        log(f"{folder} is damaged and left behind: training begins at what was saved before it")
+    return None
+
+
 def save_checkpoint(work: Path, state: State, step: int, lines: list[str]) -> None:
-    """Write ``checkpoint-STEP`` whole, then remove the older ones."""
+    """Write ``checkpoint-STEP`` whole, of those before it leaving one."""
     final, temporary = work / f"checkpoint-{step:06d}", work / ".checkpoint.tmp"
     tensors = state.tensors(weights=True)
     if sharding.rank() == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        before = sorted(folder for folder in work.glob("checkpoint-*") if folder < final)[-1:]
+        for other in {temporary, *work.glob("checkpoint-*")} - {*before}:  # a damaged one may be of this very step
+            shutil.rmtree(other, ignore_errors=True)
+        make_folder(temporary)
         save_file(tensors, temporary / "state.safetensors")
         (temporary / "metrics.jsonl").write_text("".join(lines))
-        for file in temporary.iterdir():
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
+        vouch(temporary / NOTE, temporary / "state.safetensors", temporary / "metrics.jsonl")
         temporary.rename(final)
-        for old in sorted(work.glob("checkpoint-*"))[:-1]:
-            shutil.rmtree(old)
+        sync(work)
     sharding.barrier()
 
 

@@ -5,7 +5,6 @@ column, and nothing here knows why a problem weighs what it does.
 """
 
 import functools
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -28,8 +27,8 @@ from paced.losses.targets import FLAT, Packed, decode, pack
 from paced.models import Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.models.sharding import barrier, loading_device, rank, shard
 from paced.sampling.rollouts import kept_problems
-from paced.sampling.sampler import model_folder
 from paced.stage import Job
+from paced.storage.artifacts import model_folder
 from paced.storage.ragged import Ragged, RaggedWriter
 from paced.storage.store import Collection
 from paced.storage.tables import SAMPLES, TARGETS
@@ -73,7 +72,7 @@ class Forward:
     def __init__(
         self, job: Job, loss: Loss, tokenizer: Tokenizer, weights: pd.DataFrame, device: torch.device, scratch: Path
     ):
-        about = json.loads((job.input("answers").folder / "targets.json").read_text())
+        about = job.json("answers", "targets.json")
         collection = Collection(job.home, "targets", about, TARGETS, tokenizer.token_map)
         self._ids, items, numbers, pairs = answered(job)
         if rank() == 0:
@@ -225,7 +224,7 @@ class Reverse:
         shard(self._teacher, model, device, gather_once=True)
         table = job.table("rollouts", "rollouts.parquet")
         table = table[(table["finish"] != "error") & ~table["problem_id"].duplicated()]
-        about = json.loads((job.input("rollouts").folder / "samples.json").read_text())
+        about = job.json("rollouts", "samples.json")
         collection = Collection(job.home, "samples", about, SAMPLES, tokenizer.token_map)
         pairs = zip(table["sample_key"], table["part"], strict=True)
         rows = (r["response_ids"] for r in collection.rows(list(pairs), ["response_ids"]))

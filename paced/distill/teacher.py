@@ -14,8 +14,9 @@ from paced.losses.targets import ENTRIES, Sparse, encode, joined
 from paced.models import Tokenizer, projection, same_tokens
 from paced.models.scoring import chunks, scored
 from paced.sampling.rollouts import kept_problems
-from paced.sampling.sampler import Sampler, by_problem, model_folder
+from paced.sampling.sampler import Sampler, by_problem
 from paced.stage import Job
+from paced.storage.artifacts import model_folder
 from paced.storage.store import Collection, Writer, sample_key
 from paced.storage.tables import ANSWERS, TARGETS, Row
 

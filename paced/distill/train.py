@@ -20,13 +20,13 @@ from paced.batching import draws, micro_batches
 from paced.config import Model, Training
 from paced.config.stages import TrainConfig
 from paced.distill import launch
-from paced.distill.checkpoints import State, save_checkpoint, save_model
+from paced.distill.checkpoints import State, newest_checkpoint, save_checkpoint, save_model
 from paced.distill.objectives import TrainingSample, make_objective
 from paced.distill.student import Student, canary, coefficients, denominator, recompute_activations
 from paced.errors import EngineError
 from paced.models import DTYPES, Tokenizer, device_of, layers, load_model, lora, sharding
-from paced.sampling.sampler import model_folder
 from paced.stage import Job
+from paced.storage.artifacts import model_folder
 
 
 def learning_rate(step: int, training: Training) -> float:
@@ -78,7 +78,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.source = model_folder(job.input("model"))
         tokenizer = Tokenizer(self.source, config.trust_remote_code, config.thinking)
-        self.earlier = job.input("state").folder / "state.safetensors" if "state" in job.spec.inputs else None
+        self.earlier = job.file("state", "state.safetensors") if "state" in job.spec.inputs else None
         self.student = trainable_student(self.source, config, tokenizer.size, self.device, self.earlier)
         self.parameters = [p for p in self.student.model.parameters() if p.requires_grad]
         training = config.training
@@ -106,14 +106,14 @@ class Trainer:
 
     def _resume(self) -> int:
         """Restore the newest checkpoint, or else the state of the stage before; returns how many steps are done."""
-        checkpoints = sorted(self.job.work.glob("checkpoint-*"))
-        if not checkpoints:
+        checkpoint = newest_checkpoint(self.job.work, self.job.log)
+        if checkpoint is None:
             if self.earlier:
                 self.state.restore(self.earlier)
             return 0
-        done = int(checkpoints[-1].name.rpartition("-")[2])
-        self.state.restore(checkpoints[-1] / "state.safetensors")
-        self.lines = (checkpoints[-1] / "metrics.jsonl").read_text().splitlines(keepends=True)
+        done = int(checkpoint.name.rpartition("-")[2])
+        self.state.restore(checkpoint / "state.safetensors")
+        self.lines = (checkpoint / "metrics.jsonl").read_text().splitlines(keepends=True)
         self.job.log(f"resuming at step {done} of {self.config.steps}")
         return done
 

@@ -11,7 +11,7 @@ from paced.distill.train import train
 from paced.events import StageEvent
 from paced.models.sharding import rank
 from paced.stage import Job, Spec, emit, peak_memory
-from paced.storage.artifacts import write_json
+from paced.storage.files import write_json
 
 
 def work(path: Path) -> int:

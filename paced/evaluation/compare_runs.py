@@ -4,13 +4,10 @@ An arm is named ``RUN:ARM``. The base student is one arm if all runs began with 
 Differences are paired by problem, and by seed where the runs share seeds.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import yaml
 
 from paced.config import Recipe
 from paced.config.base import JsonObject
@@ -19,7 +16,8 @@ from paced.errors import ConfigError, DataError
 from paced.evaluation.compare import compare_config
 from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Manifest, Ref, read_manifest, reference
-from paced.storage.runs import ComparisonSummary, RunSummary
+from paced.storage.files import read_record
+from paced.storage.runs import ComparisonSummary, RunSummary, folder_of, read_recipe
 from paced.storage.tables import Row
 
 SETTINGS = ("samples", "sampling", "seed", "thinking", "engine")  # of the stage 'evaluate', for all runs alike
@@ -57,20 +55,20 @@ def judged(folder: Path) -> Judged:
         ConfigError: the run has not ended well, or a student's scores are gone.
     """
     path = folder / "run.json"
-    record: Row = json.loads(path.read_text()) if path.exists() else {"status": "not finished"}
+    record: Row = read_record(path) if path.exists() else {"status": "not finished"}
     if record["status"] != "completed":
         raise ConfigError(f"run {folder.name}: it is {record['status']}; finish it with 'paced run' before comparing")
-    recipe = Recipe.model_validate(yaml.safe_load((folder / "recipe.yaml").read_text()))
+    recipe = read_recipe(folder)
     scored: dict[Label, Ref] = {}
     for stage in record["stages"]:
         if stage["stage"] == "evaluate":
-            path = Path(stage["path"])
+            path = folder_of(stage["path"], folder.absolute().parent.parent)
             if not (path / "manifest.json").exists():
                 raise ConfigError(f"run {folder.name}: {path} is gone; 'paced run' with its recipe makes it anew")
             scored[Label.parse(stage["label"]).student] = reference(path)
     if Label(BASE) not in scored:
         raise ConfigError(f"run {folder.name}: no student was judged in it, as in no diagnosis: leave it out")
-    summary = json.loads((folder / "summary.json").read_text())
+    summary: Any = read_record(folder / "summary.json")
     return Judged(record["name"], recipe, summary, scored, scored.pop(Label(BASE)))
 
 

@@ -7,9 +7,10 @@ from paced.config.stages import EvaluateConfig
 from paced.data.problems import problems_of
 from paced.models import Tokenizer
 from paced.sampling.likelihoods import Chooser
-from paced.sampling.sampler import Sampler, model_folder
+from paced.sampling.sampler import Sampler
 from paced.stage import Job
 from paced.statistics import summary
+from paced.storage.artifacts import model_folder
 from paced.storage.tables import SCORES, ProblemRow, Row
 
 

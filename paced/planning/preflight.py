@@ -23,8 +23,8 @@ from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
 from paced.planning.plan import drawn
 from paced.sampling.engines import vllm
-from paced.sampling.sampler import model_folder
 from paced.stage import Job
+from paced.storage.artifacts import model_folder
 from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
 from paced.storage.tables import ProblemRow
 
@@ -135,7 +135,7 @@ def check_pair(student: Path, own: Tokenizer, teacher: Path, other: Tokenizer) -
 def bytes_stored(recipe: Recipe, student: Shape, problems: int, benchmarks: Mapping[str, int]) -> float:
     """What a run leaves on disk if every response is as long as it may be, and what its trainings have beside that.
 
-    That is a copy of the targets and, while a checkpoint is written, the one before it too.
+    That is a copy of the targets, and the last two checkpoints.
     """
     rank, seeds = recipe.training.lora_rank, len(recipe.seeds)
     stages = drawn(recipe, problems, benchmarks)

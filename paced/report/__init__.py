@@ -4,7 +4,7 @@ What belongs here reads and draws; nothing here computes a result that is not in
 """
 
 from paced.report.record import read
-from paced.report.summary import build, students, write_summary
+from paced.report.summary import build, drawn, students, write_summary
 from paced.report.tables import table
 
-__all__ = ["build", "read", "students", "table", "write_summary"]
+__all__ = ["build", "drawn", "read", "students", "table", "write_summary"]

@@ -10,7 +10,8 @@ from paced.config.arms import weighting
 from paced.config.label import Label
 from paced.errors import DataError
 from paced.storage.artifacts import Manifest, Ref, open_file, read_manifest
-from paced.storage.runs import Entry
+from paced.storage.files import read_record
+from paced.storage.runs import Entry, folder_of
 
 
 class RunArm(BaseModel):
@@ -70,11 +71,14 @@ def read(folder: Path) -> tuple[RunRecord, dict[Label, Made]]:
     """
     path = folder / "run.json"
     try:
-        run = RunRecord.model_validate_json(path.read_text())
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}): {folder} is no run folder") from None
+        run = RunRecord.model_validate(read_record(path))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: {folder} is no run folder, or its run has not ended yet") from None
     except ValidationError as error:
         first = error.errors()[0]
         raise DataError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    home = folder.absolute().parent.parent
+    stages = [e.model_copy(update={"path": str(folder_of(e.path, home)) if e.path else ""}) for e in run.stages]
+    run = run.model_copy(update={"stages": stages})
     there = [e for e in run.stages if e.path and (Path(e.path) / "manifest.json").exists()]
     return run, {e.label: Made(e, read_manifest(Path(e.path))) for e in there}

@@ -22,18 +22,19 @@ from paced.report import lengths, plots
 from paced.report.page import page
 from paced.report.record import Made, RunArm, RunRecord, read
 from paced.statistics import Array, bootstrap_mean
-from paced.storage.artifacts import replacing, write_json
+from paced.storage.files import replacing, vouch, vouched, write_record
 from paced.storage.runs import RunSummary, StageSummary
 from paced.storage.tables import Row
 
 COMPARE = Label(step="compare")
+DRAWN = "report.json"  # which bytes report.html has
 METRICS = ("accuracy", "by_level", "by_benchmark", "retention", "k", "pass_at_k", "truncated", "mean_tokens", "unknown")
 
 
 def write_summary(run: Path) -> RunSummary:
     """Write ``summary.json`` into a run folder; returns what it says."""
     summary = summarise(*read(run))
-    write_json(run / "summary.json", summary)
+    write_record(run / "summary.json", summary)
     return summary
 
 
@@ -45,7 +46,13 @@ def build(run: Path) -> tuple[RunSummary, dict[str, Figure]]:
         temporary.write_text(
             page(summary, {name: plots.svg(figure) for name, figure in pictures.items()}), encoding="utf-8"
         )
+    vouch(run / DRAWN, run / "report.html")
     return summary, pictures
+
+
+def drawn(run: Path) -> bool:
+    """Whether a run's report is there as it was drawn."""
+    return vouched(run / DRAWN)
 
 
 def summarise(run: RunRecord, made: Mapping[Label, Made]) -> RunSummary:

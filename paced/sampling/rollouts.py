@@ -10,8 +10,9 @@ from paced.batching import draws
 from paced.config.stages import RolloutsConfig
 from paced.data.problems import problems_of
 from paced.models import Tokenizer
-from paced.sampling.sampler import Sampler, model_folder
+from paced.sampling.sampler import Sampler
 from paced.stage import Job
+from paced.storage.artifacts import model_folder
 from paced.storage.tables import ROLLOUTS, ProblemRow, Row
 
 

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformers import PreTrainedModel
@@ -25,8 +24,7 @@ from paced.models import (
 from paced.sampling.engines.base import Limits, Request, SamplingEngine
 from paced.sampling.engines.transformers import TransformersEngine
 from paced.stage import Job
-from paced.storage.artifacts import Ref
-from paced.storage.identity import model_identity
+from paced.storage.artifacts import Ref, model_folder, weights_identity
 from paced.storage.store import Collection, sample_key
 from paced.storage.tables import SAMPLES, ProblemRow, Row
 from paced.verify import Sample, Verifier
@@ -60,7 +58,7 @@ class Sampler:
         self._privileged = privileged
         self.config = config.model_copy(update={"engine": job.spec.engine})
         self.about: dict[str, Any] = {
-            "model": model_identity(self.folder),
+            "model": weights_identity(ref),
             "dtype": config.dtype,
             "tokens": tokenizer.token_map,
             "sampling": sampling.model_dump(),
@@ -209,8 +207,3 @@ def by_problem(wanted: Sequence[Wanted], problems: int) -> Iterator[list[Wanted]
         part.append(w)
     if part:
         yield part
-
-
-def model_folder(ref: Ref) -> Path:
-    """Where a model's files lie: a folder the user gave, or the ``model`` folder of a training artifact."""
-    return ref.folder / "model" if ref.kind == "train" else ref.folder

@@ -1,18 +1,15 @@
 """Artifacts: directories of immutable files plus ``manifest.json``, written last.
 
-No manifest, no artifact. Every file is written under a temporary name and renamed, so a reader never sees half a
-file; the manifest lists each file's sha256, which is checked on first open.
+No manifest, no artifact. The manifest lists each file's sha256 and is a record (paced/storage/files.py); it is written
+when all of them are on the disk. Here is the one place where a stage, a report, an export or a registry takes a file of
+an artifact or a model's folder, and it compares their bytes.
 """
 
-import contextlib
 import datetime
-import errno
 import importlib.metadata
-import json
-import os
-import secrets
 import shutil
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import paced
 from paced.config.base import JsonObject
-from paced.errors import CacheError, EngineError
-from paced.storage.identity import digest, file_digest
+from paced.errors import CacheError
+from paced.storage.checks import WAY_OUT, check_file, check_meanwhile, check_source
+from paced.storage.files import make_folder, read_record, secure, sync, write_record
+from paced.storage.identity import MODEL_FILES, digest, file_digest, model_files, model_identity
 
 SCHEMA = 1
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pyarrow")
@@ -48,7 +47,7 @@ class Ref(BaseModel):
 class File(BaseModel):
     """One file of an artifact."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     bytes: int
     sha256: str
@@ -72,72 +71,9 @@ class Manifest(BaseModel):
     created: str
 
 
-def disk_is_full(error: BaseException) -> bool:
-    """Whether an error comes from a full disk or quota; safetensors only says so in its text, SQLite in its own way."""
-    full = (errno.ENOSPC, errno.EDQUOT)
-    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
-        return True
-    return getattr(error, "errno", None) in full or any(f"os error {number}" in str(error) for number in full)
-
-
-@contextlib.contextmanager
-def told_if_full(path: Path) -> Generator[None]:
-    """Turn the error of a full disk into one that says what to do.
-
-    Raises:
-        EngineError: the disk is full.
-    """
-    try:
-        yield
-    except Exception as error:
-        if disk_is_full(error):
-            raise EngineError(
-                f"the disk is full while writing {path}: free some space (paced cache gc), then run the same command "
-                "again; what was committed is kept"
-            ) from None
-        raise
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Generator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes ``path``'s place at once, on failure it goes.
-
-    Raises:
-        EngineError: the disk is full.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # pods on one volume share process ids
-    try:
-        with told_if_full(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_list(path: Path, values: Iterable[Any]) -> None:
-    """The bytes of ``write_json`` of a list, written value by value."""
-    with replacing(path) as temporary, temporary.open("w") as file:
-        file.write("[")
-        end = "]"
-        for number, value in enumerate(values):
-            lines = json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
-            file.write(f"{',' if number else ''}\n {lines}")
-            end = "\n]"
-        file.write(end + "\n")
-
-
 def describe(path: Path, name: str | None = None, rows: int | None = None) -> File:
-    """The manifest entry of a file."""
+    """The manifest entry of a file, which is on the disk from now on."""
+    secure(path)
     return File(name=name or path.name, bytes=path.stat().st_size, sha256=file_digest(path), rows=rows)
 
 
@@ -158,7 +94,15 @@ def commit(
     files: list[File],
     seconds: float,
 ) -> Ref:
-    """Write the manifest, which turns ``folder`` into an artifact."""
+    """Write the manifest, which turns ``folder`` into an artifact, when the names of its files are on the disk.
+
+    Raises:
+        CacheError, DataError: something it was made from was damaged, or changed meanwhile.
+    """
+    make_folder(folder)
+    # Down to the home: who wrote files in the folder may have made it, too.
+    for place in {(folder / file.name).parent for file in files} | {folder, *folder.parents[:3]}:
+        sync(place)
     manifest = Manifest(
         kind=kind,
         identity=identity,
@@ -171,7 +115,7 @@ def commit(
         seconds=round(seconds, 3),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    write_json(folder / "manifest.json", manifest.model_dump(by_alias=True))
+    write_record(folder / "manifest.json", manifest.model_dump(by_alias=True))
     return Ref(kind=kind, path=str(folder), identity=identity, digest=file_digest(folder / "manifest.json"))
 
 
@@ -183,63 +127,96 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / "manifest.json"
     try:
-        raw = json.loads(path.read_text())
+        return Manifest.model_validate(read_record(path, SCHEMA))
     except FileNotFoundError:
         raise CacheError(f"{folder} is not an artifact: manifest.json is missing") from None
-    except (OSError, ValueError) as error:
-        raise CacheError(f"{path} is unreadable ({error}): delete its folder and run again") from None
-    found = raw.get("schema") if isinstance(raw, dict) else None
-    if found != SCHEMA:
-        raise CacheError(
-            f"{path} has schema version {found}, this version of paced reads {SCHEMA}: "
-            "install the version that wrote it, or delete its folder and run again"
-        )
-    try:
-        return Manifest.model_validate(raw)
     except ValidationError as error:
         count = error.error_count()
-        raise CacheError(f"{path} is damaged ({count} bad fields): delete its folder and run again") from None
-
-
-_checked: set[tuple[str, str]] = set()
-
-
-def check_file(path: Path, sha256: str) -> None:
-    """Compare a file with its recorded digest, once a process.
-
-    Raises:
-        CacheError: the file is gone or its bytes are others.
-    """
-    if (str(path), sha256) in _checked:
-        return
-    way_out = "run 'paced cache verify --delete', then the same command again: only what was lost is computed anew"
-    if not path.exists():
-        raise CacheError(f"{path} is missing although its manifest lists it: {way_out}")
-    if file_digest(path) != sha256:
-        raise CacheError(f"{path} is damaged (its sha256 differs from the recorded one): {way_out}")
-    _checked.add((str(path), sha256))
+        raise CacheError(f"{path} is damaged ({count} bad fields): {WAY_OUT}") from None
 
 
 def open_file(ref: Ref, name: str) -> Path:
-    """The path of one file of an artifact, its digest checked."""
-    for file in read_manifest(ref.folder).files:
+    """The path of one file of an artifact, its digest checked.
+
+    Raises:
+        CacheError: it is missing or damaged, or the artifact is another one.
+    """
+    for file in _manifest_of(ref).files:
         if file.name == name:
             check_file(ref.folder / name, file.sha256)
             return ref.folder / name
     raise CacheError(f"artifact {ref.path} ({ref.kind}) holds no file {name}")
 
 
-def reference(folder: Path) -> Ref:
-    """A reference to the finished artifact in ``folder``; its files' presence and sizes are checked.
+def check_member(path: Path) -> None:
+    """Compare a file with its manifest, if it lies in an artifact and is listed there.
 
     Raises:
-        CacheError: it is not a finished artifact, or a file is gone or cut short.
+        CacheError: it is damaged.
+    """
+    if (path.parent / "manifest.json").exists():
+        for file in read_manifest(path.parent).files:
+            if file.name == path.name:
+                check_file(path, file.sha256)
+
+
+def model_folder(ref: Ref) -> Path:
+    """The folder of a model, a stage's or a user's, whose bytes are compared while they are read (checks.settle).
+
+    Raises:
+        CacheError: a file of a trained model is missing, cut short or not the stage's.
+        DataError: a user's folder is missing or is no model's.
+    """
+    if ref.kind != "train":
+        check_source(ref.folder, model_files(ref.folder), lambda: model_identity(ref.folder), ref.identity)
+        return ref.folder
+    folder = ref.folder / "model"
+    files = {ref.folder / f.name: f for f in _manifest_of(ref).files if f.name.startswith("model/")}
+    for path, file in files.items():
+        check_size(path, file.bytes)
+    if more := sorted(set(model_files(folder)) - files.keys()):
+        raise CacheError(f"{more[0]} was not made by the stage that made all else of {folder}: delete it, run again")
+    check_meanwhile((path, file.sha256) for path, file in files.items())
+    return folder
+
+
+def weights_identity(ref: Ref) -> str:
+    """What ``model_identity`` gives for a model's folder, without reading it: whoever reads it compares."""
+    if ref.kind != "train":
+        return ref.identity
+    files = {f.name.removeprefix("model/"): f.sha256 for f in _manifest_of(ref).files if f.name.startswith("model/")}
+    return digest({name: sha256 for name, sha256 in files.items() if any(fnmatch(name, p) for p in MODEL_FILES)})
+
+
+def check_size(path: Path, size: int) -> None:
+    """What can be seen of a file without reading it.
+
+    Raises:
+        CacheError: it is gone or cut short.
+    """
+    if not path.is_file() or path.stat().st_size != size:
+        raise CacheError(f"{path} is missing or cut short: {WAY_OUT}")
+
+
+def _manifest_of(ref: Ref) -> Manifest:
+    manifest = read_manifest(ref.folder)
+    if manifest.identity != ref.identity:
+        raise CacheError(f"{ref.path} holds identity {manifest.identity}, expected {ref.identity}: {WAY_OUT}")
+    return manifest
+
+
+def reference(folder: Path) -> Ref:
+    """A reference to the finished artifact in ``folder``: all of its files are there, and undamaged but for weights,
+    which are large and compared when they are read.
+
+    Raises:
+        CacheError: it is not a finished artifact, or a file is gone or damaged.
     """
     manifest = read_manifest(folder)
     for file in manifest.files:
-        path = folder / file.name
-        if not path.exists() or path.stat().st_size != file.bytes:
-            raise CacheError(f"{path} is missing or cut short: run 'paced cache verify --delete', then run again")
+        check_size(folder / file.name, file.bytes)
+        if not file.name.endswith(".safetensors"):
+            check_file(folder / file.name, file.sha256)
     return Ref(
         kind=manifest.kind, path=str(folder), identity=manifest.identity, digest=file_digest(folder / "manifest.json")
     )
@@ -248,16 +225,18 @@ def reference(folder: Path) -> Ref:
 def discard(folder: Path) -> None:
     """Remove an artifact, manifest first, so that an interrupted removal leaves no artifact."""
     (folder / "manifest.json").unlink(missing_ok=True)
+    if folder.is_dir():
+        sync(folder)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def stage_identity(stage: str, algorithm: int, config: Mapping[str, Any], inputs: Mapping[str, Ref]) -> str:
+def stage_identity(stage: str, algorithm: int, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """sha256 over the stage, its algorithm's version, its configuration and its inputs' identities."""
     return digest(
         {
             "stage": stage,
             "algorithm": algorithm,
             "config": dict(config),
-            "inputs": {name: ref.identity for name, ref in inputs.items()},
+            "inputs": dict(inputs),
         }
     )

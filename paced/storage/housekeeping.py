@@ -1,16 +1,17 @@
-"""What lies under ``PACED_HOME``: list it, verify it, remove what nothing refers to."""
+"""What lies under ``PACED_HOME``: list it, remove what nothing refers to."""
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import pandas as pd
-
 from paced.errors import CacheError
 from paced.storage.artifacts import discard, read_manifest
-from paced.storage.identity import file_digest, short
+from paced.storage.checks import WAY_OUT
+from paced.storage.files import read_record
+from paced.storage.identity import short
+from paced.storage.runs import BEGUN
+from paced.storage.store import ABOUT, read_note
 
 MADE_OF = ("identity", "data", "answers")  # tags of a registered version that name artifacts
 
@@ -22,7 +23,12 @@ def artifacts(home: Path) -> Iterator[Path]:
 
 def collections(home: Path) -> Iterator[Path]:
     """Folders of the sample-keyed store."""
-    yield from (f.parent for f in sorted((home / "store").glob("*/*/collection.json")))
+    yield from (folder for folder in sorted((home / "store").glob("*/*")) if folder.is_dir())
+
+
+def notes_of(collection: Path) -> list[Path]:
+    """The notes of a collection's parts."""
+    return sorted(p for p in collection.glob("*.json") if p.name != ABOUT)
 
 
 def size(path: Path) -> int:
@@ -34,7 +40,7 @@ def listing(home: Path) -> str:
     """A table of stored collections and artifacts: kind, rows or counts, size, folder."""
     lines: list[str] = []
     for folder in collections(home):
-        notes = [p for p in folder.glob("*.json") if p.name != "collection.json"]
+        notes = notes_of(folder)
         rows = [n for p in notes if (n := noted_rows(p)) is not None]
         lines.append(
             f"{folder.parent.name:<10} {sum(rows):>9,} rows {len(notes):>5} parts {size(folder) / 1e6:>9.1f} MB  "
@@ -54,8 +60,8 @@ def listing(home: Path) -> str:
 def noted_rows(note: Path) -> int | None:
     """How many rows a part has by its note; nothing if the note is damaged."""
     try:
-        return int(json.loads(note.read_text())["rows"])
-    except (ValueError, KeyError, TypeError):
+        return read_note(note).rows
+    except CacheError:
         return None
 
 
@@ -64,63 +70,15 @@ def folder_line(folder: Path, damaged: int) -> str:
     return f"{folder}" + (f"  {damaged} damaged: run 'paced cache verify --delete'" if damaged else "")
 
 
-def verify(home: Path, delete: bool) -> tuple[int, list[str]]:
-    """Compare every stored file with its recorded sha256.
-
-    Args:
-        delete: remove damaged parts and artifacts, and artifacts that select rows of a removed part.
-
-    Returns:
-        how many files were checked, and one line for each damaged one.
-    """
-    checked, damaged, present = 0, list[str](), set[str]()
-    for folder in collections(home):
-        for note in sorted(folder.glob("*.json")):
-            if note.name == "collection.json":
-                continue
-            checked += 1
-            part = note.with_suffix(".parquet")
-            try:
-                good = part.exists() and file_digest(part) == json.loads(note.read_text())["sha256"]
-            except (ValueError, KeyError, TypeError):
-                good = False
-            if good:
-                present.add(part.stem)
-            else:
-                damaged.append(f"{part}: missing or other bytes than recorded")
-                if delete:
-                    note.unlink()
-                    part.unlink(missing_ok=True)
-    for folder in artifacts(home):
-        try:
-            manifest = read_manifest(folder)
-        except CacheError as error:
-            damaged.append(str(error))
-            if delete:
-                discard(folder)
-            continue
-        bad = [
-            f.name for f in manifest.files if not (folder / f.name).exists() or file_digest(folder / f.name) != f.sha256
-        ]
-        checked += len(manifest.files)
-        damaged += [f"{folder / name}: missing or other bytes than recorded" for name in bad]
-        lost = set() if bad else selected_parts(folder) - present
-        if lost and not delete:
-            damaged.append(f"{folder}: selects {len(lost)} parts that are gone")
-        if (bad or lost) and delete:
-            if lost:
-                damaged.append(f"{folder}: selected {len(lost)} parts that are gone")
-            discard(folder)
-    return checked, damaged
-
-
-def selected_parts(folder: Path) -> set[str]:
-    """Names of the store's parts that an artifact selects rows of."""
-    parts = set[str]()
-    for name in ("rollouts.parquet", "answers.parquet"):
-        if (folder / name).exists():
-            parts |= set(pd.read_parquet(folder / name, columns=["part"])["part"])
-    return parts
+def strays(home: Path) -> Iterator[Path]:
+    """Files where only folders belong, and folders where only locks do."""
+    yield from sorted(
+        p
+        for pattern in ("artifacts/*", "artifacts/*/*", "store/*", "store/*/*")
+        for p in home.glob(pattern)
+        if not p.is_dir()
+    )
+    yield from sorted(p for p in home.glob("locks/*") if p.is_dir())
 
 
 def garbage(home: Path, delete: bool, registered: Iterable[Mapping[str, str]] = ()) -> tuple[list[Path], int]:
@@ -144,15 +102,18 @@ def garbage(home: Path, delete: bool, registered: Iterable[Mapping[str, str]] = 
                     f"a stage or a retraining is running in {home}: collect garbage when no run is going on"
                 )
     runs, tags = home / "runs", list(registered)
-    notes = [stage for f in runs.glob("*/run.json") for stage in json.loads(f.read_text())["stages"]]
-    notes += [json.loads(f.read_text()) for f in runs.glob("*/executed/*.json")]
-    # By stage and identity: the home may have been moved, or be reached by another path.
-    wanted = {Path(note["path"]).parts[-2:] for note in notes}
+    try:
+        notes = [stage for f in runs.glob("*/run.json") for stage in read_record(f)["stages"]]
+        notes += [read_record(f) for f in runs.glob("*/executed/*.json")]
+        # By stage and identity: the home may have been moved, or be reached by another path.
+        wanted = {Path(note["path"]).parts[-2:] for note in notes}
+    except (KeyError, TypeError):
+        raise CacheError(f"a record in {runs} says not what it should: {WAY_OUT}") from None
     made_of = {short(t[name]) for t in tags for name in MADE_OF if name in t}
     folders = [f for f in artifacts(home) if f.parts[-2:] not in wanted and f.name not in made_of]
-    half = [f for f in sorted((home / "artifacts").glob("*/*")) if not (f / "manifest.json").exists()]
+    half = [f for f in sorted((home / "artifacts").glob("*/*")) if f.is_dir() and not (f / "manifest.json").exists()]
     left = sorted(retraining_leftovers(home, {short(t["model"]) for t in tags if "model" in t}))
-    left += [*idle_work(home), *store_leftovers(home)]
+    left += [*idle_work(home), *store_leftovers(home), *strays(home)]
     bytes_ = sum(size(f) for f in folders + half + left)
     if delete:
         for folder in folders + half:
@@ -173,11 +134,9 @@ def idle_work(home: Path) -> Iterator[Path]:
 
 
 def completed(run: Path) -> bool:
-    """Whether a run has ended well, and was not begun again since, which writes its recipe anew."""
+    """Whether a run has ended well, and was not begun again since."""
     record = run / "run.json"
-    if not record.exists() or json.loads(record.read_text())["status"] != "completed":
-        return False
-    return record.stat().st_mtime >= (run / "recipe.yaml").stat().st_mtime
+    return record.exists() and not (run / BEGUN).exists() and read_record(record).get("status") == "completed"
 
 
 def store_leftovers(home: Path) -> Iterator[Path]:
@@ -195,7 +154,7 @@ def retraining_leftovers(home: Path, models: set[str]) -> Iterator[Path]:
     recipes = [f.read_text() for f in (home / "runs").glob("*/recipe.yaml")]
     for folder in (home / "retrain").glob("*"):
         ledger = folder / "ledger.json"
-        decided = {f["sha256"][:12] for f in json.loads(ledger.read_text())["files"]} if ledger.exists() else set[str]()
+        decided = {f["sha256"][:12] for f in read_record(ledger)["files"]} if ledger.exists() else set[str]()
         for copies in (folder / "data").glob("*"):
             open_ = any(f.name.partition("-")[0] not in decided for f in copies.iterdir())
             if not open_ and not any(str(copies.relative_to(home)) in text for text in recipes):
@@ -206,6 +165,8 @@ def retraining_leftovers(home: Path, models: set[str]) -> Iterator[Path]:
 
 def held(lock: Path) -> bool:
     """Whether a process holds a file lock."""
+    if not lock.is_file():
+        return False
     with lock.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,7 +24,12 @@ def canonical(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """``sha256:...`` of a JSON-able value."""
-    return "sha256:" + hashlib.sha256(canonical(value).encode()).hexdigest()
+    return text_digest(canonical(value))
+
+
+def text_digest(text: str) -> str:
+    """``sha256:...`` of a text."""
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def short(digest: str, length: int = 24) -> str:
@@ -38,8 +43,22 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
 
+Stamp = tuple[int, int, int]  # of a file: bytes, time of change, inode
+
+
+def stamp(path: Path) -> Stamp:
+    """Changes when a file is written or replaced."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def known_digest(path: Path) -> str:
+    """``file_digest``, read once a process as long as the file is not written."""
+    return _file_digest(path, stamp(path))
+
+
 @functools.cache
-def _file_digest(path: Path, size: int, changed: int) -> str:
+def _file_digest(path: Path, _stamp: Stamp) -> str:
     return file_digest(path)
 
 
@@ -47,14 +66,12 @@ def model_identity(folder: Path) -> str:
     """Digest over the weight, configuration and tokenizer files of a Hugging Face folder.
 
     A name alone is not an identity: two folders with the same files have the same identity wherever they lie. Bytes are
-    read again only if a file's size or time of change differs, for workers live longer than the files they name.
+    read again only if a file was written since, for workers live longer than the files they name.
 
     Raises:
         DataError: the folder, its ``config.json`` or its safetensors weights are missing.
     """
-    if not folder.is_dir():
-        raise DataError(f"model folder {folder} does not exist: give the path of a Hugging Face model folder")
-    files = sorted({f for pattern in MODEL_FILES for f in folder.glob(pattern)})
+    files = model_files(folder)
     names = [f.name for f in files]
     if "config.json" not in names:
         raise DataError(f"model folder {folder} has no config.json: it is not a Hugging Face model folder")
@@ -63,7 +80,18 @@ def model_identity(folder: Path) -> str:
             f"model folder {folder} has no *.safetensors weights: pickled weights are never loaded; convert them with "
             "save_pretrained"
         )
-    return digest({f.name: _file_digest(f, f.stat().st_size, f.stat().st_mtime_ns) for f in files})
+    return digest({f.name: known_digest(f) for f in files})
+
+
+def model_files(folder: Path) -> list[Path]:
+    """The files that decide a model's output, sorted.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"model folder {folder} does not exist: give the path of a Hugging Face model folder")
+    return sorted({f for pattern in MODEL_FILES for f in folder.glob(pattern)})
 
 
 def commit_of(folder: Path) -> str:

@@ -7,9 +7,9 @@ a tenth, and two runs that ask for the same rows at once lose none: a part's nam
 write the same file or two files.
 """
 
+import contextvars
 import hashlib
 import itertools
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,16 +19,20 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from paced.batching import batched
 from paced.errors import CacheError
-from paced.storage.artifacts import SCHEMA, check_file, replacing, write_json
+from paced.storage.artifacts import SCHEMA
+from paced.storage.checks import WAY_OUT, check_file
+from paced.storage.files import read_record, replacing, write_record
 from paced.storage.identity import digest, short
 from paced.storage.tables import Row
 
 T = TypeVar("T")
 
 KEY = "sample_key"
+ABOUT = "collection.json"  # what a collection is of
 ROW_GROUP = 8192  # rows of a table that are written, and can be read, at once
 WINDOW, TAKEN = 2048, 256  # rows in memory that are put in order, and of them as objects
 
@@ -41,6 +45,47 @@ def sample_key(**parts: Any) -> str:
 # What planning reckons with: a sampled token (id and text, compressed), a position of the teacher's targets (about 10
 # entries of 2.2 bytes, and what a row costs), and the same in the flat copy that training reads (10 entries of 6).
 SAMPLE_BYTES, TARGET_BYTES, PACKED_BYTES = 6, 30, 70
+
+
+class PartNote(BaseModel):
+    """What is known of a part: the record beside it, written last."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="forbid")
+    schema_version: int = Field(alias="schema")
+    rows: int
+    bytes: int
+    sha256: str
+    tokens: str  # digest of the tokenizer's token->id map
+
+
+def read_note(path: Path) -> PartNote:
+    """The note of a part.
+
+    Raises:
+        CacheError: it is missing, damaged or of another schema version.
+    """
+    try:
+        return PartNote.model_validate(read_record(path, SCHEMA))
+    except (FileNotFoundError, ValidationError):
+        raise CacheError(f"{path} is missing or damaged: {WAY_OUT}") from None
+
+
+def open_part(path: Path) -> tuple[pq.ParquetFile, str]:
+    """A part, its bytes compared with its note, and the digest of the token->id map it was written with.
+
+    Raises:
+        CacheError: one of the two is missing or damaged, or they do not belong together.
+    """
+    note = read_note(path.with_suffix(".json"))
+    check_file(path, note.sha256)
+    try:
+        part = pq.ParquetFile(path)
+        tokens: str = part.schema_arrow.metadata[b"paced.tokens"].decode()
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        raise CacheError(f"{path} is no part of a store ({' '.join(str(error).split())[:200]}): {WAY_OUT}") from None
+    if (tokens, part.metadata.num_rows) != (note.tokens, note.rows):  # the note is of a version that gave it no digest
+        raise CacheError(f"{path.with_suffix('.json')} is damaged: {WAY_OUT}")
+    return part, tokens
 
 
 class Collection:
@@ -58,7 +103,7 @@ class Collection:
         self.schema = schema.with_metadata(notes)
         self._about = about
         self._index: dict[str, str] = {}
-        self._seen = {"collection.json"}  # files that need no second look
+        self._seen = {ABOUT}  # files that need no second look
         self._added = 0  # parts written here since the folder was listed
 
     def refresh(self) -> dict[str, str]:
@@ -93,14 +138,12 @@ class Collection:
         # put its file under the other's note.
         name = short(sha256)
         path = self.folder / f"{name}.parquet"
-        if not (self.folder / "collection.json").exists():
-            write_json(self.folder / "collection.json", self._about)
+        if not (self.folder / ABOUT).exists():
+            write_record(self.folder / ABOUT, self._about)
         with replacing(path) as temporary:
             temporary.write_bytes(data)
-        write_json(
-            path.with_suffix(".json"),
-            {"schema": SCHEMA, "rows": len(rows), "bytes": len(data), "sha256": sha256, "tokens": self.tokens},
-        )
+        note = PartNote(schema=SCHEMA, rows=len(rows), bytes=len(data), sha256=sha256, tokens=self.tokens)
+        write_record(path.with_suffix(".json"), note.model_dump(by_alias=True))
         self._seen |= {f"{name}.json", path.name}
         self._added += 1
         for key in keys:
@@ -168,25 +211,13 @@ class Collection:
 
     def _open(self, name: str) -> pq.ParquetFile:
         path = self.folder / f"{name}.parquet"
-        try:
-            note = dict[str, Any](json.loads(path.with_suffix(".json").read_text()))
-        except (OSError, ValueError, TypeError):
+        part, tokens = open_part(path)
+        if tokens != self.tokens:
             raise CacheError(
-                f"{path.with_suffix('.json')} is missing or unreadable: run 'paced cache verify --delete', then the "
-                "same command again: only what was lost is computed anew"
-            ) from None
-        if note.get("schema") != SCHEMA:
-            raise CacheError(
-                f"{path.with_suffix('.json')} has schema version {note.get('schema')}, this version of paced reads "
-                f"{SCHEMA}: delete {self.folder} and run again"
-            )
-        if note["tokens"] != self.tokens:
-            raise CacheError(
-                f"{path} was written by another tokenizer (token map {note['tokens'][:15]}, now {self.tokens[:15]}): "
+                f"{path} was written by another tokenizer (token map {tokens[:15]}, now {self.tokens[:15]}): "
                 "use the tokenizer it was made with"
             )
-        check_file(path, note["sha256"])
-        return pq.ParquetFile(path)
+        return part
 
 
 class Writer:
@@ -201,7 +232,8 @@ class Writer:
         """Take a part; returns when the one before is committed, or raises what went wrong with it."""
         self.wait()
         self.given |= {row[KEY] for row in rows}
-        self._pending = self._thread.submit(self._collection.write, rows)
+        # In this context, whose comparisons have to be done before anything is committed.
+        self._pending = self._thread.submit(contextvars.copy_context().run, self._collection.write, rows)
 
     def wait(self) -> None:
         """Returns when all parts are committed, or raises what went wrong."""

@@ -136,6 +136,8 @@ def run(copy: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     folder = next((copy.parent / "home" / "runs").iterdir())
     record = json.loads((folder / "run.json").read_text())
+    for stage in record["stages"]:
+        stage["path"] = str(copy.parent / "home" / stage["path"])
     manifests = {s["label"]: json.loads((Path(s["path"]) / "manifest.json").read_text()) for s in record["stages"]}
     configs = {label: manifest["config"] for label, manifest in manifests.items()}
     return {"folder": folder, "configs": configs, "stages": record["stages"]}

@@ -31,17 +31,17 @@ from paced.storage.artifacts import read_manifest
 # Each place leaves another kind of half-done work; the number is the call that does not happen any more.
 PLACES = {
     "prepare: all but the manifest": ("prepare", "paced.stage:commit", 1, 0),
-    "rollouts: a part without its note": ("rollouts", "paced.storage.store:write_json", 5, 3),
-    "rollouts: a part not renamed": ("rollouts", "os:fsync", 6, 2),
+    "rollouts: a part without its note": ("rollouts", "paced.storage.store:write_record", 5, 3),
+    "rollouts: a part not renamed": ("rollouts", "os:fsync", 14, 2),
     "rollouts: all but the manifest": ("rollouts", "paced.stage:commit", 1, 10),
     "weights: all but the manifest": ("weights", "paced.stage:commit", 1, 0),
-    "teacher: a part of answers without its note": ("teacher", "paced.storage.store:write_json", 4, 2),
+    "teacher: a part of answers without its note": ("teacher", "paced.storage.store:write_record", 4, 2),
     "teacher: in the targets": ("teacher", "paced.distill.teacher:Scorer._score", 3, None),
     "train forward: before a checkpoint": ("train_forward", "paced.distill.train:save_checkpoint", 2, 2),
     "train forward: in a checkpoint": ("train_forward", "paced.distill.checkpoints:save_file", 2, 2),
     "train reverse: before a checkpoint": ("train_reverse", "paced.distill.train:save_checkpoint", 2, 2),
     "train reverse: between model and manifest": ("train_reverse", "paced.distill.train:save_model", 1, 4),
-    "evaluate: a part without its note": ("evaluate", "paced.storage.store:write_json", 3, 1),
+    "evaluate: a part without its note": ("evaluate", "paced.storage.store:write_record", 3, 1),
     "diagnose: a part of gradients not written": ("diagnose", "paced.diagnosis.diagnose:keep", 3, 20),
     "compare: all but the manifest": ("compare", "paced.stage:commit", 1, 0),
 }

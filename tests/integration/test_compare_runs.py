@@ -19,7 +19,9 @@ from mlflow.entities import Run
 from paced.errors import ConfigError, DataError
 from paced.evaluation.compare_runs import comparison, judged
 from paced.stage import execute
+from paced.storage.files import read_record, write_record
 from paced.storage.identity import file_digest
+from paced.storage.runs import read_recipe, write_recipe
 from paced_tasks.journal import PARENT
 from paced_tasks.registry import located
 
@@ -123,27 +125,27 @@ def edited(run: Finished, folder: Path, name: str) -> Path:
     """A copy of a run's folder under another name, artifacts of its evaluations included."""
     copy = folder / name
     shutil.copytree(run.folder, copy)
-    record = json.loads((copy / "run.json").read_text())
+    record = read_record(copy / "run.json")
     record["name"] = name
     for stage in record["stages"]:
         if stage["stage"] == "evaluate":
             place = folder / "artifacts" / stage["label"].replace("/", ".")
-            shutil.copytree(stage["path"], place)
+            shutil.copytree(run.home / stage["path"], place)
             stage["path"] = str(place)
-    (copy / "run.json").write_text(json.dumps(record))
+    write_record(copy / "run.json", record)
     return copy
 
 
 def rewritten(copy: Path, change: str, value: object) -> None:
     """Set ``a/b`` in the manifest of every evaluation of a copied run; ``~`` stands for a slash in a name."""
     for manifest in (copy.parent / "artifacts").glob("*/manifest.json"):
-        content = json.loads(manifest.read_text())
+        content = read_record(manifest)
         *path, last = (key.replace("~", "/") for key in change.split("/"))
         node = content
         for key in path:
             node = node[key]
         node[last] = value
-        manifest.write_text(json.dumps(content))
+        write_record(manifest, content)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +176,11 @@ def test_the_same_base_must_have_the_same_scores(first_run: Finished, tmp_path: 
     folder = tmp_path / "artifacts" / "base.evaluate"
     scores = pq.read_table(folder / "scores.parquet")
     pq.write_table(scores.slice(1), folder / "scores.parquet")
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = read_record(folder / "manifest.json")
     for file in manifest["files"]:
         path = folder / file["name"]
         file |= {"sha256": file_digest(path), "bytes": path.stat().st_size}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    write_record(folder / "manifest.json", manifest)
     outcome = paced(first_run.home, "compare", first_run.folder.name, str(other))
     assert (outcome.status, outcome.out) == (1, "")
     assert "scored the same base student differently" in outcome.err
@@ -205,12 +207,11 @@ def test_a_diagnosis_judges_no_student(tmp_path: Path) -> None:
 def test_runs_without_a_seed_in_common_are_paired_by_problem(first_run: Finished, tmp_path: Path) -> None:
     """The same scores under another seed: every difference between the two runs is zero."""
     other = edited(first_run, tmp_path, "other")
-    recipe = other / "recipe.yaml"
-    recipe.write_text(recipe.read_text().replace("seeds:\n- 0\n", "seeds:\n- 7\n"))
-    record = json.loads((other / "run.json").read_text())
+    write_recipe(other, read_recipe(other).model_copy(update={"seeds": (7,)}))
+    record = read_record(other / "run.json")
     for stage in record["stages"]:
         stage["label"] = stage["label"].replace("/0/", "/7/")
-    (other / "run.json").write_text(json.dumps(record))
+    write_record(other / "run.json", record)
     outcome = paced(first_run.home, "compare", first_run.folder.name, str(other))
     assert outcome.status == 0, outcome.err
     assert "the runs share no seed: differences are paired by problem alone" in outcome.out

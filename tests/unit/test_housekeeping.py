@@ -1,7 +1,6 @@
 """What ``paced cache`` lists and deletes: nothing that a run refers to or would go on from, wherever the home lies."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,8 @@ def run(home: Path, name: str, status: str = "completed", *stages: Path, recipe:
     if status:
         record = {"status": status, "stages": [{"path": str(stage)} for stage in stages]}
         (folder / "run.json").write_text(json.dumps(record))
-        os.utime(folder / "run.json", (1, 1) if again else None)
+        if again:
+            (folder / "begun").touch()
 
 
 def made(path: Path, text: str = "x") -> Path:
@@ -84,7 +84,8 @@ def test_a_damaged_note_or_manifest_is_a_line_of_the_list(tmp_path: Path) -> Non
     good, bad = artifact(tmp_path, "good"), artifact(tmp_path, "bad")
     (bad / "manifest.json").write_text("{")
     part = tmp_path / "store" / "samples" / "01ab"
-    for name, text in (("collection", "{}"), ("a", '{"rows": 1200}'), ("b", ""), ("c", "[]")):
+    note = {"schema": 1, "rows": 1200, "bytes": 1, "sha256": "sha256:a", "tokens": "sha256:b"}
+    for name, text in (("collection", "{}"), ("a", json.dumps(note)), ("b", ""), ("c", "[]")):
         made(part / f"{name}.json", text)
     *lines, _total = listing(tmp_path).splitlines()
     places = {line.partition(str(tmp_path))[2]: line for line in lines}

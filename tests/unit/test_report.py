@@ -24,6 +24,7 @@ from paced.report.page import PICTURES, data_grid
 from paced.report.tables import amount, verdict
 from paced.stage import STAGES, Job, Spec
 from paced.storage.artifacts import Ref
+from paced.storage.files import read_record, write_record
 from paced.storage.tables import PASS_RATES, SCORES
 
 ARMS = (
@@ -192,7 +193,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
 
 def test_the_summary_carries_scores_and_costs(whole: Synthetic) -> None:
     summary = write_summary(whole.folder)
-    assert json.loads((whole.folder / "summary.json").read_text()) == summary
+    assert read_record(whole.folder / "summary.json") == summary
     assert list(summary["arms"]) == ["base", *(arm[0] for arm in ARMS)]
     compared = next(s for s in whole.stages if s["label"] == "compare")
     comparison = json.loads((Path(compared["path"]) / "comparison.json").read_text())
@@ -314,9 +315,9 @@ def test_an_alarm_is_seen_on_the_page_and_in_the_terminal(tmp_path: Path) -> Non
     synthetic = Synthetic(tmp_path, (0,), ARMS[:1], 60).run()
     for stage in synthetic.stages:
         if stage["label"].endswith("sample_1"):
-            manifest = json.loads((Path(stage["path"]) / "manifest.json").read_text())
+            manifest = read_record(Path(stage["path"]) / "manifest.json")
             manifest["counts"]["tokens"] *= 3
-            (Path(stage["path"]) / "manifest.json").write_text(json.dumps(manifest))
+            write_record(Path(stage["path"]) / "manifest.json", manifest)
     summary, _ = build(synthetic.write())
     assert len(summary["warnings"]) == 1
     assert "WARNING: paced: sample 1: responses of 75 tokens on average, the first round's 25" in table(summary)

@@ -1,6 +1,5 @@
 """The sample store: nothing is computed twice, nothing is lost, nothing damaged or foreign is used."""
 
-import json
 import os
 import subprocess
 import sys
@@ -12,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import paced.storage.artifacts as artifacts
 from paced.errors import CacheError
+from paced.storage.files import read_record
 from paced.storage.identity import digest
 from paced.storage.store import Collection, Writer, sample_key
 
@@ -21,12 +20,6 @@ SCHEMA = pa.schema(
     {"sample_key": pa.string(), "value": pa.int32(), "ids": pa.list_(pa.int32()), "halves": pa.list_(pa.float16())}
 )
 ABOUT = {"model": "sha256:1", "seed": 0}
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a process that has opened nothing yet."""
-    monkeypatch.setattr(artifacts, "_checked", set())
 
 
 def collection(root: Path, about: dict[str, Any] = ABOUT, tokens: str = "sha256:tokens") -> Collection:
@@ -51,7 +44,7 @@ def test_rows_come_back_in_the_order_asked_for(tmp_path: Path) -> None:
     table = store.part(first)
     about = digest(ABOUT).encode()
     assert table.schema.metadata == {b"paced.tokens": b"sha256:tokens", b"paced.schema": b"1", b"paced.about": about}
-    assert json.loads((store.folder / "collection.json").read_text()) == ABOUT
+    assert read_record(store.folder / "collection.json") == ABOUT
 
 
 def test_a_part_is_read_once_for_rows_in_any_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,16 +133,16 @@ def test_two_processes_that_write_the_same_keys_lose_nothing(tmp_path: Path) -> 
 def test_an_interleaved_writer_leaves_both_parts_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import paced.storage.store
 
-    noted = paced.storage.store.write_json
+    noted = paced.storage.store.write_record
 
     def other_first(path: Path, value: Any) -> None:  # another process commits between our file and our note
-        monkeypatch.setattr(paced.storage.store, "write_json", noted)
+        monkeypatch.setattr(paced.storage.store, "write_record", noted)
         collection(tmp_path).write([row("a", 2)])
         noted(path, value)
 
     store = collection(tmp_path)
     store.write([row("z")])
-    monkeypatch.setattr(paced.storage.store, "write_json", other_first)
+    monkeypatch.setattr(paced.storage.store, "write_record", other_first)
     mine = store.write([row("a", 1)])
     assert [r["value"] for r in collection(tmp_path).rows([("a", mine)], ["value"])] == [1]
     assert collection(tmp_path).refresh().keys() == {"a", "z"}
@@ -167,14 +160,13 @@ def test_a_part_without_its_note_is_not_there(tmp_path: Path) -> None:
     assert collection(tmp_path).refresh() == {"a": name}
 
 
-def test_damaged_and_foreign_parts_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_and_foreign_parts_are_refused(tmp_path: Path) -> None:
     store = collection(tmp_path)
     name = store.write([row("a", 1)])
     path, note = store.folder / f"{name}.parquet", store.folder / f"{name}.json"
     whole, said = path.read_bytes(), note.read_text()
 
     def refused(says: str, tokens: str = "sha256:tokens") -> None:
-        monkeypatch.setattr(artifacts, "_checked", set())
         for attempt in (
             lambda s: s.refresh(),
             lambda s: s.part(name),
@@ -194,7 +186,13 @@ def test_damaged_and_foreign_parts_are_refused(tmp_path: Path, monkeypatch: pyte
     path.write_bytes(whole)
     refused("another tokenizer.*sha256:tokens", tokens="sha256:others")
     newer = said.replace('"schema": 1', '"schema": 9')
-    for text, says in ((newer, "schema version 9.*reads 1.*run again"), ("", "unreadable"), ("[1]", "unreadable")):
+    for text, says in (
+        (newer, "schema version 9.*reads 1.*run again"),
+        ("", "unreadable"),
+        ("[1]", "damaged"),
+        (said.replace('"rows": 1', '"rows": 2'), "damaged"),
+        (said.replace("sha256:tokens", "sha256:others"), "damaged"),
+    ):
         note.write_text(text)
         refused(says)
     note.write_text(said)
