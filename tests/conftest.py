@@ -24,6 +24,10 @@ GROUPS = {
     "runs": (
         "test_concurrent",
         "test_resume",
+        "test_damage",
+        "test_corruption",
+        "test_power_cut",
+        "test_kills",
         "test_cache",
         "test_student",
         "test_plan",

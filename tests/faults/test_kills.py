@@ -1,0 +1,65 @@
+"""kill -9 at random in the first minutes of a home's life: what survives is used, and nothing is left behind.
+
+A kill hits a stage, the server that stages are started from, Prefect's server, the command alone or all of them, while
+databases are made as well as later. CI does a few; ``make kills`` does 200.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+from harness import Command, Finished, finished, gone, paced, processes_of, run_arguments, stages_of
+
+KILLS = int(os.environ.get("PACED_KILLS", "1"))
+SEED = int(os.environ.get("PACED_SEED", "18"))
+PATIENCE = 300  # seconds for one command
+
+
+def victims(command: Command, home: Path, kind: str) -> list[int]:
+    """The processes that a kill of a kind hits."""
+    lines = processes_of(home)
+    return {
+        "command": [command.process.pid],
+        "stage": list(stages_of(home)),
+        "forkserver": [pid for pid, line in lines.items() if "forkserver" in line and pid not in stages_of(home)],
+        "server": [pid for pid, line in lines.items() if "paced_deployments.embedded" in line],
+        "all": list(lines),
+    }[kind]
+
+
+def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
+    """The same bits at the end, tracking that works, no process, lock or temporary file."""
+    home, chance = tmp_path / "home", random.Random(SEED)
+    done = 0
+    while done < KILLS:
+        kind = ("all", "command", "server", "stage", "forkserver")[done % 5]
+        command = Command(home, *run_arguments())
+        # The first second of a home's life has as many kills as its first half minute.
+        deadline = time.monotonic() + 10 ** chance.uniform(0, 1.6)
+        while command.process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        hit = victims(command, home, kind) if command.process.poll() is None else []
+        for pid in hit:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        done += bool(hit)
+        outcome = command.finish(PATIENCE)
+        assert "Traceback" not in outcome.err, (kind, outcome.err[-2000:])
+        gone(home)
+        if outcome.status == 0 and done < KILLS:  # it got to its end: begin with a new home
+            assert finished(home, outcome).bits == first_run.bits
+            home = tmp_path / f"home{done}"
+    last = finished(home, paced(home, *run_arguments()))
+    assert last.bits == first_run.bits and last.numbers() == first_run.numbers()
+    assert "mlflow" not in last.outcome.err.lower(), last.outcome.err
+    with contextlib.closing(sqlite3.connect(home / "mlflow" / "mlflow.db")) as database:
+        runs = "select count(*) from runs where status = 'FINISHED' and name = ?"
+        assert database.execute(runs, (last.folder.name,)).fetchone() == (1,)
+    assert paced(home, "cache", "verify").status == 0
+    assert paced(home, "cache", "gc", "--delete").status == 0
+    assert not list(home.glob("work/*")) and not list(home.rglob("*.tmp")) and not list(home.rglob("*.new"))
+    gone(home)
