@@ -1,10 +1,10 @@
 """Where problems come from, and what of them is left out. Imports no torch."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paced.config.base import PositiveInt, Section, Seed, Source, Verifier
+from paced.config.base import PositiveInt, Reach, Section, Seed, Source, Verifier
 from paced.config.catalog import SOURCES, SourceRecord
 from paced.config.extensions import source
 
@@ -45,7 +45,7 @@ class Data(Section):
     """
 
     source: Source
-    path: str | None = Field(
+    path: Annotated[str | None, Reach.PLACE] = Field(
         default=None,
         description="JSONL or Parquet file, or a folder of such; for mmlu also a folder or zip of the original CSV "
         "files; or a data set of the Hugging Face hub as hub:OWNER/NAME:SPLIT or hub:OWNER/NAME:CONFIG:SPLIT.",
