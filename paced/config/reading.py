@@ -14,7 +14,6 @@ from paced.config import Data, Recipe, Retraining
 from paced.config.base import JsonObject
 from paced.errors import ConfigError
 
-
 _LONGEST = 1 << 20  # characters of a recipe
 _VALUES = 20_000  # in a recipe, those counted that aliases and merge keys repeat
 _MERGED = 100  # mappings that one merge key brings in

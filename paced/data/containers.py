@@ -8,6 +8,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -258,7 +259,7 @@ def _of_mmlu(cells: list[str], where: str, name: str) -> dict[str, Any]:
 
 def zipped(file: IO[bytes], name: str) -> Iterator[Row]:
     """The CSV files of a zip file."""
-    try:
+    try:  # damaged, encrypted, of an unknown method
         with zipfile.ZipFile(file) as archive:
             found = sorted(member for member in archive.namelist() if member.endswith(".csv"))
             members = [member for member in found if AUXILIARY not in member.split("/")]
@@ -267,5 +268,5 @@ def zipped(file: IO[bytes], name: str) -> Iterator[Row]:
             for member in members:
                 with archive.open(member) as inner:
                     yield from comma_separated(inner, f"{name}/{member}")
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:  # damaged, encrypted, unknown
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, OSError) as error:
         raise DataError(f"{name} is not a readable zip file: {error}") from None
