@@ -119,11 +119,11 @@ def said(value: Any, path: str, where: str) -> str:
 def _listed(value: list[Any], path: str, where: str) -> str:
     """The items of a list, or the text of a message's parts."""
     if any(isinstance(part, dict) and "type" in part for part in value):
-        kinds = {part.get("type") if isinstance(part, dict) else "text" for part in value}
-        if kinds != {"text"}:
-            others = ", ".join(sorted(str(kind) for kind in kinds - {"text"}))
-            raise DataError(f"{where}: field '{path}' has a part of type {others}, and only text is read: leave it out")
-        return "\n".join(said(part.get("text") if isinstance(part, dict) else part, path, where) for part in value)
+        parts = [part if isinstance(part, dict) else {"type": "text", "text": part} for part in value]
+        if others := sorted({str(part.get("type")) for part in parts if not isinstance(part.get("text"), str)}):
+            kinds = ", ".join(others)
+            raise DataError(f"{where}: field '{path}' has a part of type {kinds}, and only text is read: leave it out")
+        return "\n".join(said(part["text"], path, where) for part in parts)
     if any(isinstance(item, list) for item in value):
         raise DataError(f"{where}: field '{path}' holds lists in a list: write it as text")
     return ", ".join(said(item, path, where) for item in value)
@@ -146,7 +146,7 @@ def level_of(value: Any, where: str, named: bool = False) -> int | None:
     Raises:
         DataError: it is none of these.
     """
-    if value is None or (isinstance(value, float) and value != value) or value == "":
+    if value is None or (isinstance(value, float) and value != value) or not str(value).strip():
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -11,6 +11,7 @@ from paced.verify.rules.decision import Undecided
 from paced.verify.rules.equality import BoundedEngine
 from paced.verify.rules.judge import Case, judge
 
+_MOST_BOXES = 30  # of one solution that are compared with each other, from the last
 # The question wants every one of several answers.
 _ASKS_FOR_SEVERAL = re.compile(
     r"\bseparated by\b|\b(?:find|list|enter|determine|give|compute)\b[^.]{0,80}\ball\b|\ball possible\b", re.IGNORECASE
@@ -32,7 +33,7 @@ def boxed_answer(solution: str, question: str) -> str | None:
         SeveralAnswersError: the question asks for one, and they differ.
     """
     last = last_boxed(solution)
-    found = [box for box in boxes(solution) if box.content.strip()]
+    found = [box for box in boxes(solution) if box.content.strip()][-_MOST_BOXES:]
     if not last or len(found) < 2:
         return last
     several = _ASKS_FOR_SEVERAL.search(question) is not None
@@ -65,7 +66,7 @@ def last_boxed(solution: str) -> str | None:
 def own_number(solution: str, question: str) -> str | None:
     """The plain number that a solution boxes, or ends in behind ``####``; None if it marks no answer or another one."""
     try:
-        own = plain_gold(solution) if "####" in solution else boxed_answer(solution, question)
+        own = boxed_answer(solution, question) or (plain_gold(solution) if "####" in solution else None)
     except SeveralAnswersError:
         return None
     return own if own and isinstance(read(own), Number) else None

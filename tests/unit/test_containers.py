@@ -9,13 +9,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from harness import TINY
 from test_problems import lines
 
 from paced.config import Data
+from paced.config.reading import load_recipe
 from paced.config.retraining import Retraining
 from paced.data.layouts import read
 from paced.data.rows import identity, rows
-from paced.errors import DataError
+from paced.errors import ConfigError, DataError
+from paced_deployments.commands.named import check_data
 
 TABLE = [
     {"question": f"What is {i}, or\n\"that\"?", "answer": f"NA {i}", "level": str(i % 5), "solution": "é, 01"}
@@ -185,6 +188,13 @@ def test_patterns(tmp_path: Path) -> None:
         questions(tmp_path / "valid-*")
     some(tmp_path / "odd[1].jsonl")
     assert questions(tmp_path / "odd[1].jsonl") == ["odd[1].jsonl"]  # its own name, and no pattern
+
+
+def test_a_recipe_may_name_a_pattern(tmp_path: Path) -> None:
+    some(tmp_path / "train-1.jsonl")
+    check_data(load_recipe(TINY, (f"data={{source: table, path: {tmp_path}/train-*.jsonl}}",)))
+    with pytest.raises(ConfigError, match=r"data.path: file .*valid-\* does not exist"):
+        check_data(load_recipe(TINY, (f"data={{source: table, path: {tmp_path}/valid-*}}",)))
 
 
 def test_what_stands_beside_the_data_is_none(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def first(path: Path, **data: Any) -> Problem:
         json.dumps(TURNS),
         json.dumps([{"content": "Why is\nit so?", "role": "user"}]),
         [{"type": "text", "text": "Why is"}, "it so?"],
+        [{"type": "input_text", "text": "Why is"}, {"type": "input_text", "text": "it so?"}],
     ],
 )
 def test_questions_in_every_form_of_a_message(tmp_path: Path, asked: Any) -> None:
