@@ -2,7 +2,15 @@
 
 
 class PacedError(Exception):
-    """Base of every error that is reported as one line instead of a traceback."""
+    """Base of every error that is reported as one line instead of a traceback.
+
+    Whatever it quotes from files and options, it is one line that any terminal can show: white space is a space, and
+    what is no printable character is written as its code.
+    """
+
+    def __str__(self) -> str:
+        line = " ".join(super().__str__().split())
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 class ConfigError(PacedError):

@@ -68,7 +68,7 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.data.problems:prepare", 8, False, PrepareConfig),
+    "prepare": Stage("paced.data.problems:prepare", 9, False, PrepareConfig),
     "preflight": Stage("paced.planning.preflight:preflight", 2, True, PreflightConfig),
     "rollouts": Stage("paced.sampling.rollouts:rollouts", 8, True, RolloutsConfig),
     "weights": Stage("paced.weighting:weights", 1, False, WeightsConfig),

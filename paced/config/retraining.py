@@ -24,7 +24,7 @@ class Retraining(Section):
     watch: Annotated[str, Reach.PLACE] = Field(
         description="Folder, or object store such as s3://bucket/prefix, to look for files in."
     )
-    files: Annotated[str, Field(pattern=r"\.(jsonl|parquet)$")] = Field(
+    files: Annotated[str, Field(pattern=r"\.(parquet|arrow|(jsonl|json|csv|tsv)(\.gz|\.zst)?)$")] = Field(
         default="*.jsonl", description="Which files count, as a pattern on the path below watch; * crosses folders."
     )
     settle: float = Field(

@@ -18,7 +18,7 @@ from paced.config.stages import PreflightConfig
 from paced.data.problems import problems_of
 from paced.data.prompts import messages_of
 from paced.distill.launch import check_configuration
-from paced.errors import ConfigError, DataError, EngineError
+from paced.errors import ConfigError, DataError, EngineError, PacedError
 from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
 from paced.planning.plan import drawn
@@ -186,7 +186,28 @@ def check_engines(job: Job) -> None:
 
 
 def preflight(job: Job) -> None:
-    """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
+    """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found.
+
+    Whatever stands in a model folder becomes one line: of what nobody thought of, the library's own words.
+
+    Raises:
+        DataError, ConfigError, EngineError: with what is wrong, where and what to do.
+    """
+    try:
+        _checks(job)
+    except (PacedError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        folders = " or ".join(dict.fromkeys(job.input(role).path for role in ("student", "teacher")))
+        raise DataError(
+            f"a file in model folder {folders} cannot be used ({type(error).__name__}: {error}): it is damaged, or of "
+            "a kind that is not known; compare it with the published one"
+        ) from error
+
+
+def _checks(job: Job) -> None:
     recipe = PreflightConfig.model_validate(job.spec.config).recipe.model_copy(update={"runtime": job.runtime})
     import_all(job.spec.config)
     if recipe.training.compile:

@@ -107,8 +107,8 @@ LONE = '{"question": "q", "%s": "\\ud83d", %s}'  # half a surrogate pair
         ("table", {"question": "q"}, r"x.jsonl:2: field 'answer' is missing"),
         (
             "table",
-            {"question": "q", "answer": 1, "level": "hard"},
-            r"x.jsonl:2: level must be a whole number of at most 9 digits, got 'hard'",
+            {"question": "q", "answer": 1, "level": "hard 2"},
+            r"x.jsonl:2: level must be a whole number of at most 9 digits, got 'hard 2'",
         ),
         ("table", {"question": "q", "answer": 1, "level": 1 << 31}, r"x.jsonl:2: level .* got '2147483648'"),
         ("table", LONE % ("solution", '"answer": "1"'), r"x.jsonl:2: field 'solution' holds half a surrogate"),
@@ -194,7 +194,7 @@ def test_what_is_skipped_is_counted_and_listed(tmp_path: Path) -> None:
     assert reasons == {
         2: ("conflict", "conflicting golds: 1050, 3"),  # which of the two is right, nobody knows: both go
         3: ("benchmark", "stands in a benchmark: test, word for word"),
-        5: ("gold", "verifier rejects gold 'many'"),
+        5: ("gold", "verifier rejects gold 'many' (no number): correct it or remove the row"),
         6: ("duplicate", f"repeats {path}:1"),
         7: ("conflict", "conflicting golds: 1050, 3"),
         8: ("empty", "field 'question' is empty: fill it in or remove the line"),
