@@ -22,7 +22,7 @@ from paced.errors import ConfigError, DataError, EngineError
 from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
 from paced.planning.plan import drawn
-from paced.sampling.engines import vllm
+from paced.sampling.engines import transformers, vllm
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
 from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
@@ -174,12 +174,15 @@ def check_compiler() -> None:
         raise EngineError("training.compile needs a C++ compiler and none is on PATH: install g++, or set CXX")
 
 
-def check_engines(job: Job) -> None:
-    """That vLLM can be started wherever it is to sample; what was found is logged.
+def check_engines(job: Job, folders: Mapping[str, Path], trust: Mapping[str, bool]) -> None:
+    """That each model can be sampled by its engine: vLLM can be started; what was found is logged.
 
     Raises:
         ConfigError: with what to install or to set.
     """
+    for role, folder in folders.items():
+        if job.spec.engines[role].record.in_process:
+            transformers.check(folder, trust[role])
     samples = [engine for engine in job.spec.engines.values() if engine.kind == "vllm"]
     for found in dict.fromkeys(vllm.check(engine, job.runtime.device) for engine in dict.fromkeys(samples)):
         job.log(found)
@@ -193,7 +196,6 @@ def preflight(job: Job) -> None:
         check_compiler()
     if job.runtime.accelerate:
         check_configuration(Path(job.runtime.accelerate))
-    check_engines(job)
     folders = {role: model_folder(job.input(role)) for role in ("student", "teacher")}
     trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
     tokenizers: dict[str, Tokenizer] = {}
@@ -210,6 +212,7 @@ def preflight(job: Job) -> None:
             "parameters": shapes[role].parameters, "vocab_size": rows, "tokens": tokenizer.size,
             "ends": sorted(end_tokens(folder, tokenizer)),
         }  # fmt: skip
+    check_engines(job, folders, trust)
     check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])
 
     for kind in ("problems", "benchmark"):

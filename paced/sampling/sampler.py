@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from transformers import PreTrainedModel
 
 from paced.batching import batched
 from paced.config import Model, Sampling
 from paced.config.catalog import resolved
 from paced.data.prompts import messages_of
+from paced.errors import EngineError
 from paced.losses.targets import Sparse
 from paced.models import (
     Tokenizer,
@@ -22,7 +24,8 @@ from paced.models import (
     stop_ids,
     vocabulary,
 )
-from paced.sampling.engines.base import Limits, Request, SamplingEngine
+from paced.sampling.agreement import LARGEST_GAP, gap, longest
+from paced.sampling.engines.base import Limits, Request, Response, SamplingEngine
 from paced.sampling.engines.transformers import TransformersEngine
 from paced.stage import Job
 from paced.storage.artifacts import Ref
@@ -74,6 +77,7 @@ class Sampler:
             self.about["capture"] = floor
         self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
         self._engine: SamplingEngine | None = None
+        self._compared = False
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
@@ -150,9 +154,13 @@ class Sampler:
             engine: SamplingEngine = resolved(self.config.engine.record.function)(self)
             self._engine = engine
             self.job.resources.callback(engine.close)
+        if not self.config.engine.record.in_process and self.__dict__.pop("model", None):
+            torch.cuda.empty_cache()  # the engine has memory of its own
         prompts = {name: self._prompt(p) for name, p in {w.problem["problem_id"]: w.problem for w in part}.items()}
-        requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16)) for w in part]
+        requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16), not self._compared) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
+        if not self._compared:
+            self._compare(self._engine, longest(requests, responses))
         rows: list[Row] = [
             {
                 "sample_key": w.key,
@@ -169,6 +177,31 @@ class Sampler:
         ]
         self.capture(rows, [r.targets for r in responses])
         return rows
+
+
+    def _compare(self, engine: SamplingEngine, pairs: Sequence[tuple[Request, Response]]) -> None:
+        """Measure the gap between sampler and trainer on the first responses; it is among the stage's counts.
+
+        Raises:
+            EngineError: it is more than rounding makes.
+        """
+        self._compared = True
+        try:
+            found = gap(self.model, engine.normalised, pairs) if pairs else None
+        except torch.OutOfMemoryError:  # a model that only several devices together can hold
+            found = None
+        if not found:
+            return self.job.log(f"{engine.name}: its log-probabilities could not be compared with the model's own")
+        self.job.counts |= {"sampler_gap": found.mean, "sampler_gap_largest": found.largest}
+        words = f"{found.mean:.2g} nats a token from a forward pass of the model (largest {found.largest:.2g}, "
+        words += f"{found.tokens} tokens of {len(pairs)} responses)"
+        self.job.log(f"{engine.name}: log-probabilities are {words}")
+        if not found.mean <= (limit := LARGEST_GAP[self.config.dtype]):
+            raise EngineError(
+                f"{engine.name} draws from another law than that of {self.folder}: its log-probabilities are {words}, "
+                f"more than the {limit} that rounding explains: use another engine.kind, or a server of this very "
+                "model with --logprobs-mode raw_logprobs"
+            )
 
 
 def transformers_engine(sampler: Sampler) -> SamplingEngine:

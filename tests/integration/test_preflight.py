@@ -186,6 +186,18 @@ def test_a_thinking_mode_is_chosen(prepared: Prepared, tmp_path: Path) -> None:
         check(prepared, load_recipe(TINY, (*SMALL, "thinking=true")))
 
 
+def with_a_state(folder: Path) -> None:
+    """A layer that keeps a convolution's state."""
+    config = json.loads((folder / "config.json").read_text())
+    layers = ["conv", *["full_attention"] * (config["num_hidden_layers"] - 1)]
+    edit("config.json", model_type="lfm2", architectures=["Lfm2ForCausalLM"], layer_types=layers)(folder)
+
+
+def test_a_model_that_the_engine_cannot_draw_from(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"student keeps more .*\(LinearAttentionLayer\).*use engine.kind vllm"):
+        check(prepared, with_models(tmp_path, with_a_state, None))
+
+
 def test_a_small_disk_is_refused(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk cannot be had here for so small a run; the amount needed is real."""
     usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
