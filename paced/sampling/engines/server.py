@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from paced.config import Model, Runtime, Sampling
-from paced.errors import ConfigError, EngineError
+from paced.errors import ConfigError, EngineError, TransientError
 from paced.models import Tokenizer
 from paced.sampling.engines.base import Limits, Request, Response
 
@@ -119,12 +119,12 @@ class ServerEngine:
         words = " ".join(str(error).split())[:300]
         match error:
             case openai.APITimeoutError():
-                return EngineError(f"{self.url} did not answer within {TIMEOUT:.0f} s: lower runtime.sample_rows")
+                return TransientError(f"{self.url} did not answer within {TIMEOUT:.0f} s: lower runtime.sample_rows")
             case openai.APIConnectionError():
-                return EngineError(f"{self.url} cannot be reached: start the server, or correct engine.url")
+                return TransientError(f"{self.url} cannot be reached: start the server, or correct engine.url")
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 return EngineError(f"{self.url} refuses the key: set VLLM_API_KEY to the server's")
             case openai.InternalServerError():
-                return EngineError(f"{self.url} failed {RETRIES + 1} times: see the server's own log ({words})")
+                return TransientError(f"{self.url} failed {RETRIES + 1} times: see the server's own log ({words})")
             case _:
                 return EngineError(f"{self.url}: {words}")
