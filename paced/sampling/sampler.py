@@ -27,6 +27,7 @@ from paced.models import (
 from paced.sampling.agreement import LARGEST_GAP, gap, longest
 from paced.sampling.engines.base import Limits, Request, Response, SamplingEngine
 from paced.sampling.engines.transformers import TransformersEngine
+from paced.sampling.prompts import Prompts
 from paced.stage import Job
 from paced.storage.artifacts import Ref
 from paced.storage.identity import model_identity
@@ -60,7 +61,7 @@ class Sampler:
         privileged: bool = False, floor: float | None = None,
     ):  # fmt: skip
         self.job, self.folder, self.sampling, self.tokenizer = job, model_folder(ref), sampling, tokenizer
-        self._privileged = privileged
+        self._privileged, self._prompts = privileged, Prompts(job.home, tokenizer)
         self.config = config.model_copy(update={"engine": job.spec.engine})
         self.about: dict[str, Any] = {
             "model": model_identity(self.folder),
@@ -68,6 +69,7 @@ class Sampler:
             "tokens": tokenizer.token_map,
             "sampling": sampling.model_dump(),
             "seed": seed,
+            **tokenizer.bound,
         }
         if self.config.engine.kind != "transformers":  # its kernels round otherwise: another distribution, if barely
             self.about["engine"] = self.config.engine.kind
@@ -96,16 +98,16 @@ class Sampler:
             DataError: a prompt leaves no room for the response.
         """
         result: list[Wanted] = []
-        for problem in problems:
-            ids = self._prompt(problem)
+        problems = list(problems)
+        for problem, ids in zip(problems, self._prompts_of(problems), strict=True):
             check_length(ids, self.sampling.max_new_tokens, self.folder, problem["question"])
             for number in range(samples):
                 key = sample_key(**self.about, problem=problem["problem_id"], prompt=ids, index=number)
                 result.append(Wanted(problem, number, key))
         return result
 
-    def _prompt(self, problem: ProblemRow) -> list[int]:
-        return self.tokenizer.prompt(messages_of(problem, self._privileged))
+    def _prompts_of(self, problems: Iterable[ProblemRow]) -> Iterator[list[int]]:
+        return self._prompts.ids(messages_of(problem, self._privileged) for problem in problems)
 
     def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
         """Compute what is missing; returns the part that holds each wanted sample.
@@ -156,7 +158,8 @@ class Sampler:
             self.job.resources.callback(engine.close)
         if not self.config.engine.record.in_process and self.__dict__.pop("model", None):
             torch.cuda.empty_cache()  # the engine has memory of its own
-        prompts = {name: self._prompt(p) for name, p in {w.problem["problem_id"]: w.problem for w in part}.items()}
+        asked = {w.problem["problem_id"]: w.problem for w in part}
+        prompts = dict(zip(asked, self._prompts_of(asked.values()), strict=True))
         requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16), not self._compared) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
         if not self._compared:

@@ -303,6 +303,29 @@ def test_whatever_stop_ends_a_response_is_no_part_of_its_text(folder: Path, toke
         assert row["response"] == tokens.core.decode(kept) and "7" not in row["response"]
 
 
+def test_ids_without_a_row_are_part_of_what_a_sample_is(folder: Path, tmp_path: Path) -> None:
+    """Two students of one token map, one with fewer rows: what a teacher may draw for them differs."""
+    names: dict[int, tuple[Tokenizer, list[str]]] = {}
+    for rows in (27, VOCABULARY):
+        path = shutil.copytree(folder, tmp_path / str(rows))
+        core = json.loads((path / "tokenizer.json").read_text())
+        core["added_tokens"].append(core["added_tokens"][0] | {"id": 27, "content": "<image>"})
+        (path / "tokenizer.json").write_text(json.dumps(core))
+        config = json.loads((path / "config.json").read_text()) | {"vocab_size": rows}
+        (path / "config.json").write_text(json.dumps(config))
+        tokenizer = Tokenizer(path)
+        teacher = Ref(kind="model", path=str(folder), identity="sha256:x")
+        job = Job(Spec(stage="teacher", home=str(tmp_path)), lambda event: None)
+        sampler = Sampler(job, teacher, Model(path=str(folder)), tokenizer, Sampling(max_new_tokens=20), seed=0)
+        problem: Any = {"problem_id": "p", "question": "1+1=", "prompt": json.dumps("1+1="), "source": "tiny"}
+        names[rows] = tokenizer, [w.key for w in sampler.wanted([problem], 3)]
+        assert ("known" in sampler.about) == (rows == 27)
+    (few, a), (all_, b) = names.values()
+    assert few.token_map == all_.token_map
+    assert (few.size, all_.size) == (27, 28)
+    assert not set(a) & set(b)
+
+
 def test_first_tokens_follow_the_softmax_over_known_ids(model: PreTrainedModel, tokens: Tokenizer) -> None:
     head(model).weight.data[tokens.size :] *= 20  # padding rows that would be drawn often if they could
     n = 6000
