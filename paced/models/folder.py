@@ -121,11 +121,8 @@ class Tokenizer:
         """Token ids of a prompt, given as chat messages in JSON, ready for the assistant's turn."""
         return self.encode(self.text_of(messages))
 
-    def text_of(self, prompt: str, now: datetime | None = None) -> str:
+    def text_of(self, prompt: str) -> str:
         """What the model reads: JSON chat messages rendered, a JSON string as it stands; control tokens in it marked.
-
-        Args:
-            now: what the template takes for the time, if it asks for that.
 
         Raises:
             DataError: see ``written``.
@@ -133,10 +130,14 @@ class Tokenizer:
         content = json.loads(prompt)
         if isinstance(content, str):
             return self.marked(content)
-        return self.written(content, now, add_generation_prompt=True)
+        return self.written(content, add_generation_prompt=True)
 
     def written(self, messages: Sequence[Mapping[str, str]], now: datetime | None = None, **options: Any) -> str:
         """A conversation as the chat template writes it.
+
+        Args:
+            now: what the template takes for the time, if it asks for that.
+            options: of the library's ``apply_chat_template``.
 
         Raises:
             DataError: the template cannot write it, or leaves out what the user says.

@@ -12,7 +12,7 @@ from paced.batching import batched
 from paced.config import Model, Sampling
 from paced.config.catalog import resolved
 from paced.data.prompts import messages_of
-from paced.errors import EngineError
+from paced.errors import ConfigError, DataError, EngineError
 from paced.losses.targets import Sparse
 from paced.models import (
     Tokenizer,
@@ -190,11 +190,13 @@ class Sampler:
         """
         self._compared = True
         try:
-            found = gap(self.model, engine.normalised, pairs) if pairs else None
-        except torch.OutOfMemoryError:  # a model that only several devices together can hold
-            found = None
-        if not found:
-            return self.job.log(f"{engine.name}: its log-probabilities could not be compared with the model's own")
+            model = self.model
+        except (torch.OutOfMemoryError, ConfigError, DataError) as error:  # only an engine outside can hold it
+            reason = " ".join(str(error).split())
+            return self.job.log(f"{engine.name}: log-probabilities cannot be compared with the model's own ({reason})")
+        if not pairs:
+            return self.job.log(f"{engine.name}: tells no log-probabilities to be compared with the model's own")
+        found = gap(model, engine.normalised, pairs)
         self.job.counts |= {"sampler_gap": found.mean, "sampler_gap_largest": found.largest}
         words = f"{found.mean:.2g} nats a token from a forward pass of the model (largest {found.largest:.2g}, "
         words += f"{found.tokens} tokens of {len(pairs)} responses)"

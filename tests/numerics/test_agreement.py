@@ -42,8 +42,8 @@ class Off(TransformersEngine):
 
     by = 0.0
 
-    def sample(self, *arguments: Any) -> list[Response]:
-        responses = super().sample(*arguments)
+    def sample(self, requests: Any, sampling: Any, tick: Any) -> list[Response]:
+        responses = super().sample(requests, sampling, tick)
         return [r._replace(logprobs=r.logprobs and [*r.logprobs[:-1], r.logprobs[-1] + self.by]) for r in responses]
 
 
