@@ -30,7 +30,7 @@ from paced.losses import bucketed, exact, forward_kl
 from paced.losses.targets import ENTRIES, Sparse, decode, joined, sparse
 from paced.models import Tokenizer, device_of, load_model, projection, response_hidden
 from paced.report import read
-from paced.sampling.prompts import Prompts
+from paced.sampling.prompts import PromptStore
 from paced.storage.identity import model_identity
 from paced.storage.store import Collection, write_table
 from paced.storage.tables import TARGETS, Row
@@ -201,7 +201,7 @@ def report(run: Path, tokens: int) -> Report:
     problems = pq.read_table(made[Label(seed=stage.entry.seed, step="prepare")].file("problems.parquet"))
     prompts: dict[str, str] = {row["problem_id"]: row["prompt"] for row in problems.to_pylist()}
     rows = list(collection.rows(pairs, ["problem_id", "prompt_ids", "response_ids", *ENTRIES]))
-    rendered = Prompts(run.absolute().parent.parent, tokenizer).ids(prompts[row["problem_id"]] for row in rows)
+    rendered = PromptStore(run.absolute().parent.parent, tokenizer).ids(prompts[row["problem_id"]] for row in rows)
     samples = [
         StoredAnswer(
             prompt, row["prompt_ids"], row["response_ids"],

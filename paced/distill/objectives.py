@@ -27,7 +27,7 @@ from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, 
 from paced.losses.targets import FLAT, Packed, decode, pack
 from paced.models import Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.models.sharding import barrier, loading_device, rank, shard
-from paced.sampling.prompts import Prompts
+from paced.sampling.prompts import PromptStore
 from paced.sampling.rollouts import kept_problems
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
@@ -140,7 +140,7 @@ def targets(
         DataError: a token that the student has no row for.
     """
     texts, known = prompts(job, scratch / "prompts.bin")
-    asked, rendered = places(ids, known), Prompts(job.home, tokenizer)
+    asked, rendered = places(ids, known), PromptStore(job.home, tokenizer)
     field, done = TARGETS.field("prompt_ids"), 0
     for rows in collection.tables(pairs, list(FLAT)):
         for name in ("response_ids", "entry_ids"):
@@ -234,7 +234,7 @@ class Reverse:
         # Draws are from the whole population, as the rollouts stage made them; only drawn problems have a response.
         problems = kept_problems(job)
         self._responses = [responses.get(p["problem_id"]) for p in problems]
-        rendered, drawn = Prompts(job.home, tokenizer), [p for p in problems if p["problem_id"] in responses]
+        rendered, drawn = PromptStore(job.home, tokenizer), [p for p in problems if p["problem_id"] in responses]
         places = [i for i, r in enumerate(self._responses) if r is not None]
         self._prompts = dict(zip(places, rendered.ids(p["prompt"] for p in drawn), strict=True))
         self._contexts = dict(zip(places, rendered.ids(messages_of(p, privileged) for p in drawn), strict=True))

@@ -24,7 +24,7 @@ from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
 from paced.planning.plan import drawn
 from paced.sampling.engines import transformers, vllm
-from paced.sampling.prompts import Prompts
+from paced.sampling.prompts import PromptStore
 from paced.sampling.sampler import model_folder
 from paced.stage import Job
 from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
@@ -247,7 +247,7 @@ def preflight(job: Job) -> None:
     for kind in ("problems", "benchmark"):
         for name, ref in job.inputs(kind).items():
             problems = problems_of(ref)
-            prompts = Prompts(job.home, tokenizers["student"])
+            prompts = PromptStore(job.home, tokenizers["student"])
             longest = check_prompts(problems, recipe, folders, prompts, kind == "problems")
             found[f"{kind}/{name}"] = {"problems": len(problems), "longest_prompt": longest}
             if kind == "problems" and len(problems) < recipe.training.batch:
@@ -263,7 +263,7 @@ def preflight(job: Job) -> None:
 
 
 def check_prompts(
-    problems: list[ProblemRow], recipe: Recipe, folders: dict[str, Path], prompts: Prompts, training: bool
+    problems: list[ProblemRow], recipe: Recipe, folders: dict[str, Path], prompts: PromptStore, training: bool
 ) -> int:
     """That every prompt leaves room for its response, in the student's context and the teacher's; the longest one.
 

@@ -18,7 +18,7 @@ from paced.errors import DataError
 from paced.losses import Projection
 from paced.models import Tokenizer, check_length, projection
 from paced.models.scoring import chunks, scored
-from paced.sampling.prompts import Prompts
+from paced.sampling.prompts import PromptStore
 from paced.stage import Job
 from paced.storage.store import Collection, sample_key
 from paced.storage.tables import LIKELIHOODS, ProblemRow, Row
@@ -58,7 +58,7 @@ class Chooser:
     def __init__(self, job: Job, about: dict[str, Any], tokenizer: Tokenizer, model: Callable[[], PreTrainedModel]):
         self.job, self.about, self.tokenizer = job, about, tokenizer
         self.collection = Collection(job.home, "likelihoods", about, LIKELIHOODS, tokenizer.token_map)
-        self._prompts, self._load = Prompts(job.home, tokenizer), model
+        self._prompts, self._load = PromptStore(job.home, tokenizer), model
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Prompts rendered once: a chat template may write the date, and every stage, on whatever day, reads the same ids."""
+"""Each prompt is rendered once: a template may write the date, and all stages, on whatever day, read the same ids."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from paced.storage.tables import PROMPTS, Row
 TOGETHER = 2048  # prompts rendered, committed and read at once
 
 
-class Prompts:
+class PromptStore:
     """The prompts that a tokenizer writes.
 
     Args:

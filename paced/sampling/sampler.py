@@ -27,7 +27,7 @@ from paced.models import (
 from paced.sampling.agreement import LARGEST_GAP, gap, longest
 from paced.sampling.engines.base import Limits, Request, Response, SamplingEngine
 from paced.sampling.engines.transformers import TransformersEngine
-from paced.sampling.prompts import Prompts
+from paced.sampling.prompts import PromptStore
 from paced.stage import Job
 from paced.storage.artifacts import Ref
 from paced.storage.identity import model_identity
@@ -61,7 +61,7 @@ class Sampler:
         privileged: bool = False, floor: float | None = None,
     ):  # fmt: skip
         self.job, self.folder, self.sampling, self.tokenizer = job, model_folder(ref), sampling, tokenizer
-        self._privileged, self._prompts = privileged, Prompts(job.home, tokenizer)
+        self._privileged, self._prompts = privileged, PromptStore(job.home, tokenizer)
         self.config = config.model_copy(update={"engine": job.spec.engine})
         self.about: dict[str, Any] = {
             "model": model_identity(self.folder),

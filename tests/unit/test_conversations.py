@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from paced.errors import DataError
 from paced.models import Tokenizer
 from paced.models.control import MARK
-from paced.sampling.prompts import TOGETHER, Prompts
+from paced.sampling.prompts import TOGETHER, PromptStore
 
 CHATML = (
     "{% for m in messages %}<turn>{{ m['role'] }}\n{{ m['content'] }}<eos>\n{% endfor %}"
@@ -102,12 +102,12 @@ def test_a_prompt_is_rendered_once(make: Make, tmp_path: Path) -> None:
     tokenizer = make(CLOCK)
     questions = [asking(f"What is {i} + {i}?") for i in range(TOGETHER + 3)]
     assert tokenizer.prompt(questions[0]) != tokenizer.prompt(questions[0])
-    first = list(Prompts(tmp_path, tokenizer).ids(questions))
-    again = Prompts(tmp_path, make(CLOCK))
+    first = list(PromptStore(tmp_path, tokenizer).ids(questions))
+    again = PromptStore(tmp_path, make(CLOCK))
     assert list(again.ids(reversed(questions))) == first[::-1]
     texts = list(again.texts([questions[1], questions[0], questions[1]]))
     assert [tokenizer.encode(text) for text in texts] == [first[1], first[0], first[1]]
     more = list(again.ids([*questions[:2], asking("And 7?")]))
     assert more[:2] == first[:2]
-    assert list(Prompts(tmp_path / "elsewhere", tokenizer).ids(questions[:2])) != first[:2]
-    assert list(Prompts(tmp_path, make(CLOCK + "{# another #}")).ids(questions[:2])) != first[:2]
+    assert list(PromptStore(tmp_path / "elsewhere", tokenizer).ids(questions[:2])) != first[:2]
+    assert list(PromptStore(tmp_path, make(CLOCK + "{# another #}")).ids(questions[:2])) != first[:2]
