@@ -1,8 +1,11 @@
 """``python -m paced STAGE --spec spec.json``: run one stage; see paced/stage.py for what it prints."""
 
 import argparse
+import errno
 import signal
+import socket
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -10,7 +13,7 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from paced.errors import PacedError
+from paced.errors import ConfigError, EngineError, PacedError, TransientError, UnforeseenError
 from paced.events import Listener
 from paced.stage import STAGES, Spec, emit, execute
 from paced.storage.artifacts import disk_is_full
@@ -34,26 +37,45 @@ def guarded(program: Callable[[], object], tell: Listener) -> int:
     signal.signal(signal.SIGINT, stop)
     try:
         program()
-    except PacedError as error:
-        return fail(type(error).__name__, str(error))
-    except ValidationError as error:
-        first = error.errors()[0]
-        return fail("ConfigError", f"spec: {'.'.join(map(str, first['loc']))}: {first['msg']}")
     except KeyboardInterrupt:
         return fail("Stopped", "stopped; the same command resumes from what is committed", 130)
-    except MemoryError:
-        return fail("EngineError", "out of memory: lower runtime.sample_rows or training.micro_batch_tokens")
     except Exception as error:
-        if disk_is_full(error):
-            return fail("EngineError", "the disk is full: free some space, then run the same command again")
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-            return fail(
-                "EngineError",
-                "out of device memory: lower training.micro_batch_tokens or set training.gradient_checkpointing "
-                "('paced plan' says what each stage needs)",
-            )
-        raise
+        found = explained(error)
+        if isinstance(found, UnforeseenError):
+            traceback.print_exc()
+        return fail(type(found).__name__, str(found))
     return 0
+
+
+def explained(error: Exception) -> PacedError:
+    """Any exception as an error of ours: one line, and whether waiting can mend it."""
+    match error:
+        case PacedError():
+            return error
+        case ValidationError():
+            first = error.errors()[0]
+            return ConfigError(f"spec: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        case MemoryError():
+            return EngineError("out of memory: lower runtime.sample_rows or training.micro_batch_tokens")
+        case _ if disk_is_full(error):
+            return EngineError("the disk is full: free some space, then run the same command again")
+        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            return EngineError(
+                "out of device memory: lower training.micro_batch_tokens or set training.gradient_checkpointing "
+                "('paced plan' says what each stage needs)"
+            )
+        case _:
+            words = f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no message'}"
+            return TransientError(words) if passes(error) else UnforeseenError(words)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a lost connection or a busy device lies behind an error: libraries wrap these in errors of their own."""
+    behind = error.__cause__ or error.__context__
+    busy = isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EAGAIN)
+    busy = busy or "busy or unavailable" in str(error)  # CUDA's words, whatever torch's class for them is
+    lost = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+    return busy or lost or (behind is not None and passes(behind))
 
 
 def run(read: Callable[[], str], tell: Listener) -> int:

@@ -37,11 +37,20 @@ class EngineError(PacedError):
     """Sampling or training failed while running: memory, disk, non-finite numbers, a process that died."""
 
 
+class TransientError(EngineError):
+    """What waiting can mend: a process was killed, a connection lost, a device busy. A stage is then tried again."""
+
+
+class UnforeseenError(PacedError):
+    """A fault that no check has foreseen; its traceback is in the log of the stage."""
+
+
 class Stopped(PacedError):
     """The run was told to stop; what was committed stays."""
 
 
-ERRORS = {
-    e.__name__: e
-    for e in (PacedError, ConfigError, DataError, NothingToLearn, VerifierError, CacheError, EngineError, Stopped)
-}
+_ALL = (
+    PacedError, ConfigError, DataError, NothingToLearn, VerifierError, CacheError, EngineError, TransientError,
+    UnforeseenError, Stopped,
+)  # fmt: skip
+ERRORS: dict[str, type[PacedError]] = {error.__name__: error for error in _ALL}

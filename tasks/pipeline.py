@@ -14,7 +14,7 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from paced.config.label import Label
-from paced.errors import PacedError, Stopped
+from paced.errors import PacedError, Stopped, TransientError
 from paced.storage.artifacts import Ref, read_manifest, told_if_full, write_json
 from paced.storage.identity import digest
 from paced.storage.runs import Entry, RunSummary
@@ -22,7 +22,6 @@ from paced_tasks import record
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.lineage import note_model
-from paced_tasks.policies import StageDied
 from paced_tasks.run import Run
 from paced_tasks.runner import stop_all
 from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
@@ -221,7 +220,7 @@ class Pipeline:
 def first_cause(failures: list[Exception]) -> Exception | None:
     """The error to show: a stage's own before those of stages that only never started."""
     own = [e for e in failures if isinstance(e, PacedError) and not isinstance(e, Stopped)]
-    died = [e for e in own if isinstance(e, StageDied)]
+    died = [e for e in own if isinstance(e, TransientError)]
     stopped = [e for e in failures if isinstance(e, Stopped)]
     return next(iter([*[e for e in own if e not in died], *died, *stopped, *failures]), None)
 

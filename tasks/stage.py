@@ -16,13 +16,13 @@ from prefect.tasks import Task
 
 from paced.config.base import JsonObject
 from paced.config.label import Label
-from paced.errors import PacedError, Stopped
+from paced.errors import PacedError, Stopped, TransientError
 from paced.events import StageEvent
 from paced.stage import Spec, finished
 from paced.storage.artifacts import Ref, read_manifest, write_json
 from paced_tasks.console import display, progress_line, span
 from paced_tasks.journal import Journal, flat
-from paced_tasks.policies import DELAYS, RETRIES, StageDied, StageIdentity, infrastructure
+from paced_tasks.policies import DELAYS, RETRIES, StageIdentity, infrastructure
 from paced_tasks.run import Run
 from paced_tasks.runner import run_stage
 from paced_tasks.tracking import Tracker
@@ -62,7 +62,7 @@ def stage_task(build: Callable[Concatenate[Run, str, P], Spec]) -> Task[Concaten
             # The artifact may be there although Prefect forgot it: no process is needed to find that out.
             return finished(spec) or _execute(run, label, spec)
         except PacedError as error:
-            if not isinstance(error, StageDied):
+            if not isinstance(error, TransientError):
                 _failed.setdefault(flow_run, error)
             raise
 
@@ -119,7 +119,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     try:
         ref = run_stage(spec, run.folder / "logs" / f"{Label.parse(label).file}.log", listen)
     except BaseException as error:
-        display.done(label, str(error) if isinstance(error, StageDied) else "stopped")
+        display.done(label, str(error) if isinstance(error, TransientError) else "stopped")
         raise
     note = {"label": label, "flow_run": flow_run_id(), "began": began, "seconds": seconds, "path": str(ref.folder)}
     write_json(note_of(run, Label.parse(label)), note)

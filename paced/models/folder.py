@@ -8,7 +8,8 @@ sides everywhere, so a distribution here always sums to 1 over V.
 import contextlib
 import functools
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ from transformers.utils.logging import disable_progress_bar
 from paced.config import Model, Runtime
 from paced.errors import ConfigError, DataError
 from paced.losses import Projection
-from paced.storage.identity import digest
+from paced.models.control import MARK, ControlTokens, unmarked
+from paced.storage.identity import TOKENIZER_FILES, digest, file_digest
 
 disable_progress_bar()  # stages report progress themselves
 
 NOT_FINITE = "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
+ASKED = ("What is 1 + 1?", "Name a prime.")  # two questions, for which a template must write two prompts
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -77,6 +80,7 @@ class Tokenizer:
             core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         self.core: PreTrainedTokenizerBase = core
         self._mode: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+        self._control = ControlTokens(core)
         self.folder = folder
         if not core.chat_template:
             raise DataError(
@@ -91,18 +95,88 @@ class Tokenizer:
         # whose tokenizer has the <image_soft_token> of its larger kin).
         last = max(ids.values()) + 1
         self.size = min(last, vocabulary(folder) or last)
+        self.whole = self.size == last
         self.token_map: str = digest(ids)
+        files = sorted(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern))
+        # What decides the prompts that it writes, but for a clock.
+        self.about: dict[str, Any] = {"thinking": thinking, **self.bound} | {f.name: file_digest(f) for f in files}
+
+    @property
+    def bound(self) -> dict[str, int]:
+        """The number of known ids where the model has no row for the last; the token map tells it of all others."""
+        return {} if self.whole else {"known": self.size}
+
+    @functools.cached_property
+    def begins(self) -> list[int]:
+        """The ids that the tokenizer puts in front of every text (Gemma's <bos>), unless told not to."""
+        plain, whole = self._encode("a"), self._encode("a", add_special_tokens=True)
+        first = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+        return whole[:first]
+
+    def marked(self, text: str) -> str:
+        """A text from outside, in which what looks like a control token is told from the model's own."""
+        return self._control.marked(text)
 
     def prompt(self, messages: str) -> list[int]:
         """Token ids of a prompt, given as chat messages in JSON, ready for the assistant's turn."""
         return self.encode(self.text_of(messages))
 
     def text_of(self, prompt: str) -> str:
-        """What the model reads: JSON chat messages rendered, a JSON string as it stands."""
+        """What the model reads: JSON chat messages rendered, a JSON string as it stands; control tokens in it marked.
+
+        Raises:
+            DataError: see ``written``.
+        """
         content = json.loads(prompt)
         if isinstance(content, str):
-            return content
-        return str(self.core.apply_chat_template(content, tokenize=False, add_generation_prompt=True, **self._mode))
+            return self.marked(content)
+        return self.written(content, add_generation_prompt=True)
+
+    def written(self, messages: Sequence[Mapping[str, str]], now: datetime | None = None, **options: Any) -> str:
+        """A conversation as the chat template writes it.
+
+        Args:
+            now: what the template takes for the time, if it asks for that.
+            options: of the library's ``apply_chat_template``.
+
+        Raises:
+            DataError: the template cannot write it, or leaves out what the user says.
+        """
+        return self._written(messages, self._in_parts, now, **options)
+
+    @functools.cached_property
+    def _in_parts(self) -> bool:
+        """Whether the template wants content as a list of parts, as those of models that read images too may do."""
+        faults: list[str] = []
+        for parts in (False, True):
+            try:
+                found = [self._written([{"role": "user", "content": asked}], parts, None) for asked in ASKED]
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            if all(asked in text for asked, text in zip(ASKED, found, strict=True)):
+                return parts
+            faults.append(f"the chat template of {self.folder} writes {unmarked(found[0])[:60]!r} for {ASKED[0]!r}")
+        raise DataError(f"{faults[0]}: prompts would not hold the question; use the template of the model's training")
+
+    def _written(
+        self, messages: Sequence[Mapping[str, str]], parts: bool, now: datetime | None, **options: Any
+    ) -> str:
+        def content(text: str) -> str | list[dict[str, str]]:
+            marked = self.marked(text)
+            return [{"type": "text", "text": marked}] if parts else marked
+
+        if now:  # shadows the template language's own clock
+            options["strftime_now"] = now.strftime
+        conversation: Any = [{**message, "content": content(message["content"])} for message in messages]
+        try:
+            return str(self.core.apply_chat_template(conversation, tokenize=False, **self._mode, **options))
+        except Exception as error:  # a template is a program, and may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise DataError(
+                f"the chat template of {self.folder} cannot write the conversation that begins "
+                f"{messages[0]['content'][:60]!r} ({reason})"
+            ) from None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special token added.
@@ -110,13 +184,17 @@ class Tokenizer:
         Raises:
             DataError: it has a token that the model has no row for.
         """
-        ids: list[int] = self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportAssignmentType]
+        ids = self._control.encoded(text, self._encode) if MARK in text else self._encode(text)
         if ids and max(ids) >= self.size:
             raise DataError(
                 f"the model in {self.folder} has no row for token {self.core.convert_ids_to_tokens(max(ids))!r}, which "
                 f"is in {text[:60]!r}: remove the problem"
             )
         return ids
+
+    def _encode(self, text: str, **options: bool) -> list[int]:
+        chosen: Any = {"add_special_tokens": False, **options}
+        return self.core(text, **chosen)["input_ids"]  # pyright: ignore[reportReturnType]
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of a response, given without the token that ended it; a special token inside it stays to be seen."""

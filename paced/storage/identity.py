@@ -16,6 +16,13 @@ MODEL_FILES = (
     "merges.txt", "chat_template.jinja", "*.py",
 )  # fmt: skip
 
+# What decides the prompts that a folder's tokenizer writes.
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja",
+    "*.py",
+)  # fmt: skip
+
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys and no spaces, so that equal values have equal text."""
