@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from harness import SMALL, TINY
+from safetensors.torch import load_file, save_file
 
 from paced.config import Recipe
 from paced.config.reading import load_recipe
@@ -117,6 +118,9 @@ def one_more(folder: Path) -> None:
     core["added_tokens"].append(core["added_tokens"][0] | {"id": 27, "content": "<image>"})
     path.write_text(json.dumps(core))
     edit("config.json", vocab_size=27)(folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:27].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_sound_models_pass(prepared: Prepared) -> None:
