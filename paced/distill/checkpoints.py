@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from paced.models import lora, sharding
+from paced.models import head, lora, sharding
 
 COMPANIONS = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken",
@@ -103,7 +103,7 @@ def save_model(model: PreTrainedModel, weights: dict[str, Tensor], source: Path,
     """
     shutil.rmtree(target, ignore_errors=True)
     config = copy.deepcopy(model.config)
-    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+    if head(model).weight is not model.get_input_embeddings().weight:
         for part in (config, config.get_text_config()):
             if getattr(part, "tie_word_embeddings", False):
                 part.tie_word_embeddings = False

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from paced.errors import ConfigError, DataError
@@ -151,6 +152,20 @@ def check_ends(folder: Path, ends: int | list[int] | None, last: int) -> None:
                 f"model folder {folder}: eos_token_id {end} of its generation configuration is no token's (the ids go "
                 f"from 0 to {last}): set it to the end-of-sequence token's in generation_config.json and config.json"
             )
+
+
+def check_attention(folder: Path, config: PreTrainedConfig) -> None:
+    """That the library has sdpa attention for the architecture, which is what loads, scores and trains models here.
+
+    Raises:
+        ConfigError: with the architecture.
+    """
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kind is not None and not isinstance(kind, tuple) and not kind._supports_sdpa:
+        raise ConfigError(
+            f"model {folder}: transformers {transformers.__version__} has no sdpa attention for {kind.__name__}, which "
+            "models are loaded, scored and trained with here: it is not supported"
+        )
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ from transformers.utils import logging
 from paced.config import Model, Runtime
 from paced.errors import ConfigError, DataError
 from paced.losses import Projection
-from paced.models.checks import check_files, check_taken, logit_divisor
+from paced.models.checks import check_attention, check_files, check_taken, logit_divisor
 from paced.storage.identity import digest
 
 logging.disable_progress_bar()  # stages report progress themselves
@@ -199,7 +199,7 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
             f"model {folder}: transformers does not tell the layers of {type(model).__name__} from its output "
             "projection (base_model), which is not supported"
         )
-    model = model.to(device).eval()
+    model.eval().to(device)  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         probe = torch.arange(1, 5, device=device)[None]
         own = model(input_ids=probe, use_cache=False).logits[0]
@@ -221,6 +221,9 @@ def empty_model(folder: Path, config: Model) -> PreTrainedModel:
 
 def _loaded(folder: Path, config: Model, **options: Any) -> PreTrainedModel:
     check_files(folder)
+    with _loading(folder, "model"):
+        own = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code, local_files_only=True)
+    check_attention(folder, own)
     with _loading(folder, "model"), _silent():  # what the library would tell of the load is told by check_taken
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -244,8 +247,7 @@ def head(model: PreTrainedModel) -> nn.Linear:
 
 
 def projection(model: PreTrainedModel, size: int, temperature: float = 1.0) -> Projection:
-    """Hidden states to logits over the first ``size`` ids, soft-capped and scaled if the model's are (Gemma 2, Granite).
-    """
+    """Hidden states to logits over the first ``size`` ids, capped and scaled as the model's are (Gemma 2, Granite)."""
     core = head(model)
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
     return Projection(core.weight, size, core.bias, softcap, temperature * getattr(model, DIVISOR, 1.0))
@@ -275,9 +277,9 @@ def layers(model: PreTrainedModel) -> list[nn.Module]:
     names = set(model._no_split_modules or ())  # pyright: ignore[reportPrivateUsage]
     found: dict[str, nn.Module] = {}
     for name, module in model.named_modules():  # an outer one comes first
-        if type(module).__name__ in names or isinstance(module, GradientCheckpointingLayer):
-            if not any(name.startswith(f"{outer}.") for outer in found):
-                found[name] = module
+        repeated = type(module).__name__ in names or isinstance(module, GradientCheckpointingLayer)
+        if repeated and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
     return list(found.values())
 
 

@@ -22,7 +22,7 @@ INSIDE, NAME = ".base_layer.", "default"  # peft's names of a layer that it wrap
 
 
 def adapted_layers(model: PreTrainedModel) -> list[str]:
-    """The layers that get adapters: all that multiply with one matrix and do nothing else, but the output projection."""
+    """The layers that get adapters: all that multiply with one matrix and no more, but the output projection."""
     last = model.get_output_embeddings()
     return [name for name, m in model.named_modules() if m is not last and _multiplies(type(m))]
 

@@ -6,6 +6,7 @@ any architecture it knows, and the activations kept for the backward pass are th
 Symbols: P parameters, V vocabulary, H hidden size. Sizes are in bytes.
 """
 
+import contextlib
 import functools
 import json
 import weakref
@@ -25,7 +26,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 from paced.config import Precision, Sampling, Training
 from paced.errors import DataError
 from paced.losses import BLOCK, GPU, chunk_rows
-from paced.models import DTYPES
+from paced.models import DTYPES, head
 from paced.models.lora import adapted_layers
 from paced.models.scoring import CHUNK, TOKENS, shape_of
 from paced.sampling.engines.base import COLUMNS
@@ -95,7 +96,7 @@ def configuration(path: str) -> tuple[dict[str, Any], str]:
     file = Path(path) / "config.json"
     if file.exists():
         try:
-            return json.loads(file.read_text()), str(file)
+            return json.loads(file.read_text(), object_hook=_special), str(file)
         except ValueError as error:
             raise DataError(f"{file} is not valid JSON ({error})") from None
     known: dict[str, dict[str, Any]] = json.loads(KNOWN.read_text())["models"]
@@ -106,6 +107,11 @@ def configuration(path: str) -> tuple[dict[str, Any], str]:
             "download the model, or name its folder after one of these"
         )
     return known[name], f"{path} is not there: the shape of {name}"
+
+
+def _special(value: dict[str, Any]) -> Any:
+    """The library writes infinity as {"__float__": "Infinity"}."""
+    return float(value["__float__"]) if value.keys() == {"__float__"} else value
 
 
 def _one_expert(module: Any, hidden: torch.Tensor, chosen: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
@@ -151,13 +157,24 @@ def _idle(model: PreTrainedModel) -> int:
     return found
 
 
-def _cached(model: PreTrainedModel) -> int:
-    """Numbers of keys and values that a token leaves in all layers' caches; 0 if it leaves others."""
-    with torch.no_grad():
-        out = model(input_ids=torch.zeros(1, 1, dtype=torch.long), use_cache=True)
+def _passed(model: PreTrainedModel) -> int:
+    """A token goes through the model; numbers that it leaves in all layers' caches, 0 where that cannot be told."""
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    try:
+        out = model(input_ids=ids, use_cache=True)
+    except Exception:  # an architecture's own cache may ask for what there is not
+        out = model(input_ids=ids, use_cache=False)
     layers: Any = getattr(getattr(out, "past_key_values", None), "layers", ())
     kept = [t for layer in layers for t in (getattr(layer, "keys", None), getattr(layer, "values", None))]
     return sum(t.numel() for t in kept if t is not None)
+
+
+def _head_size(config: Any) -> int:
+    """Of attention; where it differs from layer to layer, which some configurations refuse to tell, by the width."""
+    size: Any = None
+    with contextlib.suppress(Exception):
+        size = config.head_dim
+    return size or config.hidden_size // config.num_attention_heads
 
 
 def shape(path: str) -> Shape:
@@ -168,20 +185,19 @@ def shape(path: str) -> Shape:
     """
     config, source = configuration(path)
     try:
-        with FakeTensorMode():
+        with FakeTensorMode(), torch.no_grad():
             model = _build(config)
             tensors = {name: tuple(p.shape) for name, p in model.named_parameters()}
-            cached, idle = _cached(model), _idle(model)
+            cached, idle = _passed(model), _idle(model)
         c: Any = model.config.get_text_config()
-        heads = c.num_attention_heads
-        size = getattr(c, "head_dim", None) or c.hidden_size // heads
+        heads, size = c.num_attention_heads, _head_size(c)
         keys = 2 * getattr(c, "num_key_value_heads", heads) * size
         return Shape(
             Path(path).name, source, tensors, c.num_hidden_layers, c.vocab_size, c.hidden_size,
             cached // c.num_hidden_layers or keys, heads * size, getattr(c, "max_position_embeddings", 0),
-            model.get_output_embeddings().weight is model.get_input_embeddings().weight,
+            head(model).weight is model.get_input_embeddings().weight,
             config.get("dtype") or config.get("torch_dtype") or "bfloat16",
-            json.loads(c.to_json_string(use_diff=False)), frozenset(adapted_layers(model)), idle,
+            json.loads(json.dumps(c.to_dict())), frozenset(adapted_layers(model)), idle,
         )  # fmt: skip
     except Exception as error:  # of an architecture's own code, which may raise anything
         reason = " ".join(str(error).split())[:300]
@@ -255,7 +271,13 @@ def activations(model: Shape, rows: int, tokens: int, dtype: Precision, layers: 
         rows: sequences, each of ``tokens`` padded tokens.
         layers: of a model with so many layers instead of its own.
     """
-    return _activations(json.dumps(_with_layers(model, layers)), rows, tokens, dtype)
+    try:
+        return _activations(json.dumps(_with_layers(model, layers)), rows, tokens, dtype)
+    except Exception:
+        if layers is None:
+            raise
+        # An architecture whose layers need each other: an equal share of all of them.
+        return _activations(json.dumps(model.config), rows, tokens, dtype) * layers // model.layers
 
 
 def _with_layers(model: Shape, layers: int | None) -> dict[str, Any]:
@@ -409,9 +431,17 @@ def scoring_memory(model: Shape, dtype: Precision, tokens: int) -> dict[str, int
     rows, width = shape_of(tokens)
     return loading(model, dtype) | {
         "weights": BYTES[dtype] * model.parameters,
-        "forward pass": _forward_pass(json.dumps(_with_layers(model, 2)), rows, width, dtype),
+        "forward pass": _layers_pass(model, rows, width, dtype),
         "next-token distributions of a chunk": 6 * CHUNK * model.vocabulary * 4,
     }
+
+
+def _layers_pass(model: Shape, rows: int, tokens: int, dtype: Precision) -> int:
+    """A forward pass through two layers, or through all of an architecture that cannot have two."""
+    try:
+        return _forward_pass(json.dumps(_with_layers(model, 2)), rows, tokens, dtype)
+    except Exception:
+        return _forward_pass(json.dumps(model.config), rows, tokens, dtype)
 
 
 def loading(model: Shape, dtype: Precision) -> dict[str, int]:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from paced.config import Model, Sampling, Training
 from paced.distill.checkpoints import State, save_model
@@ -79,14 +79,11 @@ def _rehearse(folder: Path, about: str, trust: bool, role: Rehearsal) -> str:
         small, why = _small_model(folder, trust)
         if small is None:
             return why
-        if not small._supports_sdpa:  # pyright: ignore[reportPrivateUsage]
-            raise ConfigError(
-                f"model {folder}: transformers has no sdpa attention for {type(small).__name__}, which is what loads, "
-                "scores and trains models here: it is not supported"
-            )
         for file in folder.glob("*.py"):
             stage.first.mkdir(exist_ok=True)
             shutil.copyfile(file, stage.first / file.name)
+        if not role.trained:  # it will not be stored, and may have a generation configuration that cannot be
+            small.generation_config = GenerationConfig()
         with stage.trying("storing it"):
             small.save_pretrained(stage.first)
         own = Model(path=str(stage.first), trust_remote_code=trust)
@@ -218,7 +215,7 @@ def _small_model(folder: Path, trust: bool) -> tuple[PreTrainedModel | None, str
     except Exception as error:
         return None, " ".join(str(error).split())[:300]
     why = ""
-    for sizes, layers in ((SMALL, LAYERS), (SMALL, sys.maxsize), (WIDE, LAYERS)):
+    for sizes, layers in ((SMALL, LAYERS), (SMALL, sys.maxsize), (WIDE, LAYERS), ({}, sys.maxsize)):
         try:
             config = small_config(whole, sizes, layers)
             with torch.device("meta"):
@@ -226,16 +223,21 @@ def _small_model(folder: Path, trust: bool) -> tuple[PreTrainedModel | None, str
             if (count := sum(p.numel() for p in made.parameters())) > LARGEST:
                 why = why or f"the smallest has {count:,} parameters"
                 continue
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust, dtype=torch.float32)
-                _spread(model.eval())
-            with torch.no_grad():
-                model(input_ids=torch.arange(3, 12)[None], use_cache=False)
-            return model, ""
+            return _random_model(config, trust), ""
         except Exception as error:  # sizes that this architecture cannot have
-            why = why or " ".join(str(error).split())[:300]
+            why = " ".join(str(error).split())[:300]
+            if not sizes:
+                raise ConfigError(f"model {folder}: a model of its config.json cannot be run: {why}") from None
     return None, why
+
+
+def _random_model(config: PreTrainedConfig, trust: bool) -> PreTrainedModel:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trust, dtype=torch.float32)
+        _spread(model.eval())
+        model(input_ids=torch.arange(3, 12)[None], use_cache=False)
+    return model
 
 
 @torch.no_grad()
