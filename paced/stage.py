@@ -69,11 +69,11 @@ class Stage(NamedTuple):
 
 STAGES = {
     "prepare": Stage("paced.data.problems:prepare", 8, False, PrepareConfig),
-    "preflight": Stage("paced.planning.preflight:preflight", 2, True, PreflightConfig),
+    "preflight": Stage("paced.planning.preflight:preflight", 3, True, PreflightConfig),
     "rollouts": Stage("paced.sampling.rollouts:rollouts", 8, True, RolloutsConfig),
     "weights": Stage("paced.weighting:weights", 1, False, WeightsConfig),
     "teacher": Stage("paced.distill.teacher:teacher", 9, True, TeacherConfig),
-    "train": Stage("paced.distill.train:train", 6, True, TrainConfig),
+    "train": Stage("paced.distill.train:train", 7, True, TrainConfig),
     "evaluate": Stage("paced.evaluation.evaluate:evaluate", 10, True, EvaluateConfig),
     "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True, DiagnoseConfig),
     "compare": Stage("paced.evaluation.compare:compare", 3, False, CompareConfig),

@@ -10,6 +10,7 @@ line; where one fails later than that, this fails.
 import contextlib
 import sys
 import tempfile
+import traceback
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "architectures.md"
 CPU = torch.device("cpu")
 LARGEST = 3_000_000  # parameters of a model here
+FAILED = "fails, and was not refused"
 
 # Under the library's names, where an architecture has them; odd ones are set for those that need it.
 SIZES: dict[str, Any] = {
@@ -249,8 +251,11 @@ def all_outcomes() -> Generator[tuple[str, Outcome | str]]:
             except Exception as error:
                 yield architecture, " ".join(str(error).split())[:100]
                 continue
-            with named(architecture):
+            try:
                 yield architecture, outcome(Path(folder))
+            except Exception:
+                traceback.print_exc()
+                yield architecture, FAILED
 
 
 def entry(architecture: str, found: Outcome) -> str:
@@ -286,21 +291,26 @@ says.
 """
 
 
-def main() -> None:
-    """Write the page."""
+def main() -> int:
+    """Write the page, unless something fails later than preflight."""
     transformers.logging.set_verbosity_error()
-    entries, without = list[str](), list[str]()
+    entries, without, failed = list[str](), list[str](), 0
     for architecture, found in all_outcomes():
-        if isinstance(found, str):
-            without.append(architecture)
-        else:
+        if isinstance(found, Outcome):
             entries.append(entry(architecture, found))
-        print(entries[-1] if not isinstance(found, str) else f"- {architecture}: no small model: {found}", flush=True)
+            print(entries[-1], flush=True)
+        else:
+            without.append(architecture)
+            failed += found == FAILED
+            print(f"- `{architecture}`: {found}", flush=True)
+    if failed:
+        return 1
     works = [e for e in entries if e.endswith(": all")]
     text = HEAD + f"{len(entries)} architectures were tried; with {len(works)} of them all of it works.\n\n"
     text += "\n".join(entries) + "\n\n"
     text += "No small model could be made of these, so nothing is known of them here: "
     PAGE.write_text(text + ", ".join(f"`{name}`" for name in without) + ".\n")
+    return 0
 
 
 if __name__ == "__main__":

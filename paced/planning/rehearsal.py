@@ -26,7 +26,8 @@ from paced.distill.objectives import TrainingSample
 from paced.distill.student import Student, check_recomputed, recompute_activations
 from paced.errors import ConfigError
 from paced.losses import exact, forward_kl
-from paced.models import load_model, lora
+from paced.models import load_model, lora, next_logits
+from paced.models.scoring import scored
 from paced.sampling.engines.base import Request
 from paced.sampling.engines.transformers import TransformersEngine
 
@@ -75,32 +76,32 @@ def rehearse(folder: Path, config: Model, role: Rehearsal) -> str:
 def _rehearse(folder: Path, about: str, trust: bool, role: Rehearsal) -> str:
     """``about`` is the configuration as it stands now."""
     with tempfile.TemporaryDirectory() as name:
-        stage = Stage(folder, Path(name))
+        trial = Trial(folder, Path(name))
         small, why = _small_model(folder, trust)
         if small is None:
             return why
         for file in folder.glob("*.py"):
-            stage.first.mkdir(exist_ok=True)
-            shutil.copyfile(file, stage.first / file.name)
+            trial.first.mkdir(exist_ok=True)
+            shutil.copyfile(file, trial.first / file.name)
         if not role.trained:  # it will not be stored, and may have a generation configuration that cannot be
             small.generation_config = GenerationConfig()
-        with stage.trying("storing it"):
-            small.save_pretrained(stage.first)
-        own = Model(path=str(stage.first), trust_remote_code=trust)
-        with stage.trying("loading it"):
-            model = load_model(stage.first, own, CPU)
+        with trial.trying("storing it"):
+            small.save_pretrained(trial.first)
+        own = Model(path=str(trial.first), trust_remote_code=trust)
+        with trial.trying("loading it"):
+            model = load_model(trial.first, own, CPU)
         size = model.config.get_text_config().vocab_size
-        with stage.trying("a plain forward pass"):
-            _check_causal(model, size)
+        with trial.trying("scoring a batch"):
+            _check_scores(model, size)
         if role.sampled:
-            with stage.trying("sampling with engine.kind transformers (vllm may)"):
-                _check_samples(load_model(stage.first, own, CPU), model, size)
+            with trial.trying("sampling with engine.kind transformers (vllm may)"):
+                _check_samples(load_model(trial.first, own, CPU), model, size)
         if role.trained:
-            _rehearse_training(stage, own, role.trained, size)
+            _rehearse_training(trial, own, role.trained, size)
     return ""
 
 
-class Stage(NamedTuple):
+class Trial(NamedTuple):
     """Where a rehearsal takes place: the folder of the model, and that of the small ones."""
 
     folder: Path
@@ -146,11 +147,16 @@ def _ids(tokens: list[int], size: int) -> Tensor:
 
 
 @torch.no_grad()
-def _check_causal(model: PreTrainedModel, size: int) -> None:
-    """That no token changes the logits before it: sequences of a batch are padded on the right, without a mask."""
-    ids = _ids([*PROMPTS[1], *range(3, 3 + NEW)], size)
-    whole, part = (model(input_ids=x, use_cache=False).logits[0] for x in (ids, ids[:, :9]))
-    _close(part, whole[:9], "logits depend on tokens behind them")
+def _check_scores(model: PreTrainedModel, size: int) -> None:
+    """That logits in a batch are those of a sequence alone: it is padded on the right, without a mask."""
+    sequences = [([t % size for t in p], [t % size for t in range(3, 3 + NEW)]) for p in PROMPTS]
+    for batch, hidden in scored(model, sequences):
+        logits = next_logits(model, hidden, size)
+        for i, found in zip(batch, logits.split([NEW] * len(batch)), strict=True):
+            prompt, response = sequences[i]
+            ids = torch.tensor([prompt + response])
+            alone = model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1, :size]
+            _close(found, alone, "a sequence's logits depend on what else is in its batch, or behind it")
 
 
 def _check_samples(sampled: PreTrainedModel, plain: PreTrainedModel, size: int) -> None:
@@ -174,15 +180,15 @@ def _check_samples(sampled: PreTrainedModel, plain: PreTrainedModel, size: int) 
         _close(drawn, logits.amax(-1), "it draws other tokens than the most probable")
 
 
-def _rehearse_training(stage: Stage, config: Model, training: Training, size: int) -> None:
-    model = load_model(stage.first, config, CPU)
+def _rehearse_training(trial: Trial, config: Model, training: Training, size: int) -> None:
+    model = load_model(trial.first, config, CPU)
     if training.lora_rank:
-        with stage.trying("training.lora_rank"):
+        with trial.trying("training.lora_rank"):
             lora.adapt(model, training.lora_rank, training.adapter_alpha, torch.float32, None)
-    if training.gradient_checkpointing:
-        recompute_activations(model)
     trained = [p for p in model.parameters() if p.requires_grad]
-    with stage.trying("training.gradient_checkpointing" if training.gradient_checkpointing else "training"):
+    with trial.trying("training.gradient_checkpointing" if training.gradient_checkpointing else "training"):
+        if training.gradient_checkpointing:
+            recompute_activations(model)
         samples = [TrainingSample([t % size for t in p], [3, 4, 5, 6, 7], 1.0, 0) for p in PROMPTS]
         student, shares = Student(model, size, "float32"), torch.ones(5 * len(samples))
 
@@ -198,10 +204,10 @@ def _rehearse_training(stage: Stage, config: Model, training: Training, size: in
     with torch.no_grad():
         for p in trained:  # as a step would, every one: an adapter adds nothing at first
             p += 0.05 * torch.randn(p.shape, generator=random) * (p.std(unbiased=False) + 0.1)
-    with stage.trying("storing the trained student, with adapters," if training.lora_rank else "storing it trained"):
+    with trial.trying("storing the trained student, with adapters," if training.lora_rank else "storing it trained"):
         state = State(model, torch.optim.AdamW(trained))
-        save_model(model, state.weights(torch.float32), stage.folder, stage.last)
-        again = load_model(stage.last, config, CPU)
+        save_model(model, state.weights(torch.float32), trial.folder, trial.last)
+        again = load_model(trial.last, config, CPU)
         ids = _ids([*PROMPTS[1], *range(3, 3 + NEW)], size)
         with torch.no_grad():
             found, own = (m(input_ids=ids, use_cache=False).logits[0] for m in (again, model))
