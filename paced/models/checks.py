@@ -39,15 +39,20 @@ def check_files(folder: Path) -> None:
             f"model folder {folder} has both {SINGLE} and {INDEX}, which names other files: remove the one that is out "
             "of date"
         )
+    if (method := quantization(folder)) and method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
+        raise DataError(
+            f"{folder / 'config.json'} names quant_method {method!r}, which transformers does not know: take the "
+            "model's unquantized weights"
+        )
+
+
+def quantization(folder: Path) -> str:
+    """How config.json says that the weights are quantized; '' if they are not."""
     config = _json(folder / "config.json")
-    quantized = config.get("quantization_config") or (config.get("text_config") or {}).get("quantization_config")
-    if quantized:
-        method = quantized.get("quant_method") if isinstance(quantized, dict) else quantized
-        if method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
-            raise DataError(
-                f"{folder / 'config.json'} names quant_method {method!r}, which transformers does not know: take the "
-                "model's unquantized weights"
-            )
+    found: Any = config.get("quantization_config")
+    if found is None and isinstance(config.get("text_config"), dict):
+        found = config["text_config"].get("quantization_config")
+    return str(found.get("quant_method") if isinstance(found, dict) else found) if found else ""
 
 
 def weight_map(index: Path) -> dict[str, str]:

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paced.config import Model, Recipe
-from paced.errors import ConfigError
+from paced.errors import ConfigError, DataError
 from paced.models import Tokenizer, empty_model, generation_config, vocabulary
-from paced.models.checks import check_ends, check_files, headers, ignored
+from paced.models.checks import check_ends, check_files, headers, ignored, quantization
 from paced.models.lora import adapted_layers
 from paced.planning.footprint import Shape
 from paced.planning.rehearsal import Rehearsal, rehearse
@@ -31,6 +31,11 @@ def check_model(recipe: Recipe, role: str, folder: Path, log: Log) -> Shape:
     """
     headers(folder)
     check_files(folder)
+    if role == "student" and (method := quantization(folder)):
+        raise DataError(
+            f"the student in {folder} is quantized ({method}), and rounded weights cannot be trained: take the model's "
+            "unquantized weights"
+        )
     model = empty_model(folder, model_of(recipe, role, folder))
     if left := ignored(folder, model):
         log(

@@ -16,6 +16,7 @@ from paced.config import Recipe
 from paced.config.reading import load_recipe
 from paced.errors import ConfigError, DataError, EngineError, PacedError
 from paced.models import Tokenizer
+from paced.planning.plan import Assumptions, plan
 from paced.stage import execute
 from paced.storage.artifacts import Ref
 from paced_tasks.preflight import preflight
@@ -146,6 +147,26 @@ def test_a_special_token_without_a_row_is_no_part_of_the_vocabulary(prepared: Pr
         tokenizer.encode("1<image>")
 
 
+# What plan finds, too.
+UNUSABLE: list[tuple[Harm | None, Harm | None, type[PacedError], str]] = [
+    (special, one_more, ConfigError, "teacher has 27 rows of ids .* tokenizer 28 ids"),
+    (edit("generation_config.json", eos_token_id=-1), None, DataError, "eos_token_id -1 of its generation config"),
+    (edit("config.json", pad_token_id=-1), None, ConfigError, "storing it fails, .*pad_token_id. should be pos"),
+    (edit("config.json", vocab_size=40), None, DataError, "embed_tokens.weight: 32 x 96 in the file, 40 x 96 in"),
+    (None, lambda f: (f / "adapter_config.json").write_text("{}"), DataError, "teacher has an adapter beside"),
+    (edit("config.json", quantization_config={"quant_method": "fp8"}), None, DataError, r"is quantized \(fp8\), and"),
+]
+
+
+@pytest.mark.parametrize(("student", "teacher", "error", "says"), UNUSABLE)
+def test_plan_refuses_it(
+    tmp_path: Path, student: Harm | None, teacher: Harm | None, error: type[PacedError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        plan(with_models(tmp_path, student, teacher), "H100", 8, Assumptions())
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("student", "teacher", "error", "says"),
     [
@@ -163,11 +184,7 @@ def test_a_special_token_without_a_row_is_no_part_of_the_vocabulary(prepared: Pr
         (a_thinking_mode, a_thinking_mode, ConfigError, "has a thinking mode; set thinking to true or false"),
         (edit("config.json", max_position_embeddings=60), None, DataError, "56 new ones exceeds the context of 60"),
         (None, edit("config.json", max_position_embeddings=60), DataError, "exceeds the context of 60 of .*teacher"),
-        (special, one_more, ConfigError, "teacher has 27 rows of ids .* tokenizer 28 ids"),
-        (edit("generation_config.json", eos_token_id=-1), None, DataError, "eos_token_id -1 of its generation config"),
-        (edit("config.json", pad_token_id=-1), None, ConfigError, "storing it fails, .*pad_token_id. should be pos"),
-        (edit("config.json", vocab_size=40), None, DataError, "embed_tokens.weight: 32 x 96 in the file, 40 x 96 in"),
-        (None, lambda f: (f / "adapter_config.json").write_text("{}"), DataError, "teacher has an adapter beside"),
+        *UNUSABLE,
     ],
 )  # fmt: skip
 def test_a_broken_folder_is_refused(

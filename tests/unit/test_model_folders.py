@@ -92,7 +92,7 @@ def classifier(folder: Path) -> None:
             "file, 32 x 32 in the model",
         ),
         (classifier, r"one tensor has no place .* score.weight \(3 x 32\)"),
-        (edit("config.json", quantization_config={"quant_method": "of_mine"}), "names quant_method 'of_mine', which"),
+        (edit("config.json", quantization_config={"quant_method": "of_mine"}), "names quant_method .of_mine., which"),
     ],
     ids=["adapter", "stale file", "left over", "rows", "classifier", "quantized"],
 )
