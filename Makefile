@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz quick setup lint docs installs fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
+.PHONY: demo test fuzz quick setup lint docs installs matrix fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -47,6 +47,10 @@ docs: setup
 # Whether all that this repository tells people to install resolves, on each system and Python that README names.
 installs: setup
 	$(BIN)/python tests/installs.py
+
+# What works with each architecture of the installed transformers, by doing it; writes docs/architectures.md, in minutes.
+matrix: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/architectures.py
 
 # The two commands above as on a newcomer's machine, from the package index alone; once for each change of constraints.txt.
 fresh:

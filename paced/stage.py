@@ -73,7 +73,7 @@ STAGES = {
     "rollouts": Stage("paced.sampling.rollouts:rollouts", 9, True, RolloutsConfig),
     "weights": Stage("paced.weighting:weights", 1, False, WeightsConfig),
     "teacher": Stage("paced.distill.teacher:teacher", 10, True, TeacherConfig),
-    "train": Stage("paced.distill.train:train", 6, True, TrainConfig),
+    "train": Stage("paced.distill.train:train", 7, True, TrainConfig),
     "evaluate": Stage("paced.evaluation.evaluate:evaluate", 11, True, EvaluateConfig),
     "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True, DiagnoseConfig),
     "compare": Stage("paced.evaluation.compare:compare", 3, False, CompareConfig),

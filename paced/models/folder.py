@@ -24,18 +24,21 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import logging
 
 from paced.config import Model, Runtime
 from paced.errors import ConfigError, DataError
 from paced.losses import Projection
+from paced.models.checks import check_attention, check_files, check_taken, logit_divisor
 from paced.models.control import MARK, ControlTokens, unmarked
 from paced.storage.identity import TOKENIZER_FILES, digest, file_digest
 
-disable_progress_bar()  # stages report progress themselves
+logging.disable_progress_bar()  # stages report progress themselves
 
 NOT_FINITE = "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
 ASKED = ("What is 1 + 1?", "Name a prime.")  # two questions, for which a template must write two prompts
+DIVISOR = "logit_divisor"  # what ``load_model`` has found the model's logits to be divided by
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -64,6 +67,17 @@ def _loading(folder: Path, what: str) -> Generator[None]:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise DataError(f"the {what} in model folder {folder} cannot be loaded: {reason}") from None
+
+
+@contextlib.contextmanager
+def _silent() -> Generator[None]:
+    """Without the library's warnings."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 class Tokenizer:
@@ -251,10 +265,44 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
     """A causal language model from safetensors, in evaluation mode, its head checked against the model's own logits.
 
     Raises:
-        DataError: the folder's weights or configuration cannot be loaded, some weights are missing or not finite.
-        ConfigError: its logits are not its output projection of the hidden states, but scaled, say.
+        DataError: the folder's weights or configuration cannot be loaded or are not those of one plain model
+            (paced/models/checks.py), some weights are missing, left over, of another size or not finite.
+        ConfigError: its logits are not its output projection of the hidden states, be it times a number.
     """
+    model = _loaded(folder, config)
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # Gemma 2: sdpa would leave its scores as they are, and say nothing
+    if model.base_model is model:
+        raise ConfigError(
+            f"model {folder}: transformers does not tell the layers of {type(model).__name__} from its output "
+            "projection (base_model), which is not supported"
+        )
+    model.eval().to(device)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        probe = torch.arange(1, 5, device=device)[None]
+        own = model(input_ids=probe, use_cache=False).logits[0]
+        if bool((own.isnan() | own.isposinf()).any()):
+            raise DataError(f"model {folder}: {NOT_FINITE}")
+        products = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
+        setattr(model, DIVISOR, logit_divisor(str(folder), own, products, model.config.get_text_config()))
+    return model
+
+
+def empty_model(folder: Path, config: Model) -> PreTrainedModel:
+    """The model of a folder without its weights' values, whose names and sizes are checked as ``load_model`` does.
+
+    Raises:
+        DataError: see ``load_model``.
+    """
+    return _loaded(folder, config, device_map="meta")
+
+
+def _loaded(folder: Path, config: Model, **options: Any) -> PreTrainedModel:
+    check_files(folder)
     with _loading(folder, "model"):
+        own = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code, local_files_only=True)
+    check_attention(folder, own)
+    with _loading(folder, "model"), _silent():  # what the library would tell of the load is told by check_taken
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=DTYPES[config.dtype],
@@ -263,27 +311,11 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
             use_safetensors=True,
             attn_implementation="sdpa",
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to be named
+            **options,
         )
     model, report = loaded
-    if report["missing_keys"]:  # the library would leave them at random numbers and only warn
-        raise DataError(
-            f"model folder {folder} lacks weights, among them {min(report['missing_keys'])}: its safetensors files are "
-            "incomplete"
-        )
-    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
-        model.set_attn_implementation("eager")  # Gemma 2: sdpa would leave its scores as they are, and say nothing
-    model = model.to(device).eval()
-    with torch.no_grad():
-        probe = torch.arange(1, 5, device=device)[None]
-        own = model(input_ids=probe, use_cache=False).logits[0]
-        if bool((own.isnan() | own.isposinf()).any()):
-            raise DataError(f"model {folder}: {NOT_FINITE}")
-        ours = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
-        if not torch.allclose(own.float(), ours.float(), atol=1e-3, rtol=1e-2):
-            raise ConfigError(
-                f"model {folder}: its logits are not its output projection of its hidden states (they are scaled, or "
-                "made in another way), which is not supported"
-            )
+    check_taken(folder, report)
     return model
 
 
@@ -293,10 +325,10 @@ def head(model: PreTrainedModel) -> nn.Linear:
 
 
 def projection(model: PreTrainedModel, size: int, temperature: float = 1.0) -> Projection:
-    """Hidden states to logits over the first ``size`` ids, soft-capped if the model's are (Gemma 2)."""
+    """Hidden states to logits over the first ``size`` ids, capped and scaled as the model's are (Gemma 2, Granite)."""
     core = head(model)
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return Projection(core.weight, size, core.bias, softcap, temperature)
+    return Projection(core.weight, size, core.bias, softcap, temperature * getattr(model, DIVISOR, 1.0))
 
 
 def next_logits(model: PreTrainedModel, hidden: Tensor, size: int) -> Tensor:
@@ -319,9 +351,14 @@ def right_pad(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
 
 
 def layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The blocks that a model repeats."""
+    """The blocks that a model repeats, none inside another."""
     names = set(model._no_split_modules or ())  # pyright: ignore[reportPrivateUsage]
-    return [module for module in model.modules() if type(module).__name__ in names]
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():  # an outer one comes first
+        repeated = type(module).__name__ in names or isinstance(module, GradientCheckpointingLayer)
+        if repeated and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
+    return list(found.values())
 
 
 def response_hidden(

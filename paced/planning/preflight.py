@@ -1,6 +1,7 @@
 """Stage 'preflight': what would spoil an expensive stage is found before the first one, and said in one line.
 
-Reads configurations, tokenizers and the headers of weight files; no weights.
+Reads configurations, tokenizers and the headers of weight files; no weights. What an architecture's code does is tried
+on a small random model of it (paced/planning/rehearsal.py).
 """
 
 import datetime
@@ -11,8 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from paced.config import Recipe
 from paced.config.extensions import import_all
 from paced.config.stages import PreflightConfig
@@ -22,6 +21,7 @@ from paced.distill.launch import check_configuration
 from paced.errors import ConfigError, DataError, EngineError, PacedError
 from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
+from paced.planning.models import check_architecture, check_end_ids, check_model, check_rows
 from paced.planning.plan import drawn
 from paced.sampling.engines import transformers, vllm
 from paced.sampling.prompts import PromptStore
@@ -33,34 +33,6 @@ from paced.storage.tables import ProblemRow
 PROBE = [{"role": "user", "content": "What is 1 + 1?"}, {"role": "assistant", "content": "The answer is 2."}]
 NOON = datetime.datetime(2001, 2, 3, 12)  # when templates are compared, whatever the time
 SWITCH = "enable_thinking"  # what chat templates call it
-
-
-def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
-    """That every weight file is there and whole, as far as its header says.
-
-    Returns:
-        the shape of each tensor.
-
-    Raises:
-        DataError: with the file.
-    """
-    _json(folder / "config.json", folder)
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        names = sorted(set(_json(index, folder).get("weight_map", {}).values()))
-    else:
-        names = sorted(file.name for file in folder.glob("*.safetensors"))
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in names:
-        if not (folder / name).exists():
-            raise DataError(f"model folder {folder} lacks {name}, which its index names: download it again")
-        try:
-            with safe_open(folder / name, "pt") as file:
-                tensors: list[str] = file.keys()
-                shapes |= {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in tensors}
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"{folder / name} is damaged ({error}): download it again") from None
-    return shapes
 
 
 def _json(path: Path, folder: Path) -> dict[str, Any]:
@@ -251,19 +223,23 @@ def _checks(job: Job) -> None:
     found: dict[str, Any] = {}
     shapes: dict[str, Shape] = {}
     for role, folder in folders.items():
-        tensors, rows = check_weights(folder), vocabulary(folder)
-        # What file sizes follow from; the rest may be known to a model's own code alone.
-        shapes[role] = Shape(folder.name, str(folder), tensors, 0, rows, 0, 0, 0, 0, False, "", {})
+        _json(folder / "config.json", folder)
+        rows = vocabulary(folder)
         tokenizer = tokenizers[role] = Tokenizer(folder, trust[role], recipe.thinking)
+        check_end_ids(folder, tokenizer, trust[role])
         check_tokenizer(folder, tokenizer, rows)
         check_thinking(folder, tokenizer, recipe.thinking)
         check_turn(folder, tokenizer)
+        shapes[role] = check_model(recipe, role, folder, job.log)
         found[role] = {
             "parameters": shapes[role].parameters, "vocab_size": rows, "tokens": tokenizer.size,
             "ends": sorted(end_tokens(folder, tokenizer)),
         }  # fmt: skip
     check_engines(job, folders, trust)
     check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])
+    check_rows(tokenizers["student"].size, folders["teacher"])
+    for role, folder in folders.items():
+        check_architecture(recipe, role, folder, job.log)
 
     for kind in ("problems", "benchmark"):
         for name, ref in job.inputs(kind).items():

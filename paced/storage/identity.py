@@ -12,8 +12,8 @@ from paced.errors import DataError
 # What decides a model's output. A README or an optimizer state beside the weights does not.
 MODEL_FILES = (
     "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
-    "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "chat_template.jinja", "*.py",
+    "*.model", "*.tiktoken", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "chat_template.jinja", "additional_chat_templates/*.jinja", "*.py",
 )  # fmt: skip
 
 # What decides the prompts that a folder's tokenizer writes.
@@ -62,7 +62,7 @@ def model_identity(folder: Path) -> str:
     if not folder.is_dir():
         raise DataError(f"model folder {folder} does not exist: give the path of a Hugging Face model folder")
     files = sorted({f for pattern in MODEL_FILES for f in folder.glob(pattern)})
-    names = [f.name for f in files]
+    names = [str(f.relative_to(folder)) for f in files]
     if "config.json" not in names:
         raise DataError(f"model folder {folder} has no config.json: it is not a Hugging Face model folder")
     if not any(name.endswith(".safetensors") for name in names):
@@ -70,7 +70,9 @@ def model_identity(folder: Path) -> str:
             f"model folder {folder} has no *.safetensors weights: pickled weights are never loaded; convert them with "
             "save_pretrained"
         )
-    return digest({f.name: _file_digest(f, f.stat().st_size, f.stat().st_mtime_ns) for f in files})
+    return digest(
+        {name: _file_digest(f, f.stat().st_size, f.stat().st_mtime_ns) for name, f in zip(names, files, strict=True)}
+    )
 
 
 def commit_of(folder: Path) -> str:

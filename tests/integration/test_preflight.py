@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 import pytest
 from harness import SMALL, TINY
+from safetensors.torch import load_file, save_file
 
 from paced.config import Recipe
 from paced.config.reading import load_recipe
 from paced.data.problems import problems_of
 from paced.errors import ConfigError, DataError, EngineError, PacedError
 from paced.models import Tokenizer
+from paced.planning.plan import Assumptions, plan
 from paced.sampling.sampler import Sampler
 from paced.stage import Job, Spec, execute
 from paced.storage.artifacts import Ref
@@ -143,13 +145,21 @@ def another_end(folder: Path) -> None:
     edit("generation_config.json", eos_token_id=4)(folder)
 
 
-def one_more(folder: Path) -> None:
-    """A special token beyond the model's rows, as Gemma 3 1B has."""
+def special(folder: Path) -> None:
+    """One more special token, for which the model has a row."""
     path = folder / "tokenizer.json"
     core = json.loads(path.read_text())
     core["added_tokens"].append(core["added_tokens"][0] | {"id": 27, "content": "<image>"})
     path.write_text(json.dumps(core))
+
+
+def one_more(folder: Path) -> None:
+    """A special token beyond the model's rows, as Gemma 3 1B has."""
+    special(folder)
     edit("config.json", vocab_size=27)(folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:27].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_sound_models_pass(prepared: Prepared) -> None:
@@ -168,6 +178,26 @@ def test_a_special_token_without_a_row_is_no_part_of_the_vocabulary(prepared: Pr
     tokenizer = Tokenizer(Path(recipe.student.path))
     with pytest.raises(DataError, match=r"student has no row for token '<image>', which is in '1<image>': remove"):
         tokenizer.encode("1<image>")
+
+
+# What plan finds, too.
+UNUSABLE: list[tuple[Harm | None, Harm | None, type[PacedError], str]] = [
+    (special, one_more, ConfigError, "teacher has 27 rows of ids .* tokenizer 28 ids"),
+    (edit("generation_config.json", eos_token_id=-1), None, DataError, "eos_token_id -1 of its generation config"),
+    (edit("config.json", pad_token_id=-1), None, ConfigError, "storing it fails, .*pad_token_id. should be pos"),
+    (edit("config.json", vocab_size=40), None, DataError, "embed_tokens.weight: 32 x 96 in the file, 40 x 96 in"),
+    (None, lambda f: (f / "adapter_config.json").write_text("{}"), DataError, "teacher has an adapter beside"),
+    (edit("config.json", quantization_config={"quant_method": "fp8"}), None, DataError, r"is quantized \(fp8\), and"),
+]
+
+
+@pytest.mark.parametrize(("student", "teacher", "error", "says"), UNUSABLE)
+def test_plan_refuses_it(
+    tmp_path: Path, student: Harm | None, teacher: Harm | None, error: type[PacedError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        plan(with_models(tmp_path, student, teacher), "H100", 8, Assumptions())
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +219,7 @@ def test_a_special_token_without_a_row_is_no_part_of_the_vocabulary(prepared: Pr
         (a_thinking_mode, a_thinking_mode, ConfigError, "has a thinking mode; set thinking to true or false"),
         (edit("config.json", max_position_embeddings=60), None, DataError, "56 new ones exceeds the context of 60"),
         (None, edit("config.json", max_position_embeddings=60), DataError, "exceeds the context of 60 of .*teacher"),
+        *UNUSABLE,
     ],
 )  # fmt: skip
 def test_a_broken_folder_is_refused(
