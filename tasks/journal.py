@@ -67,7 +67,7 @@ class Input(Stamp):
     context: str
 
 
-class File(Stamp):
+class KeptFile(Stamp):
     """A file or a folder to be kept as an artifact."""
 
     kind: Literal["file"]
@@ -93,7 +93,7 @@ class End(Stamp):
     status: str
 
 
-Entry = Begin | Tags | Note | Metrics | Input | File | Registration | End
+Entry = Begin | Tags | Note | Metrics | Input | KeptFile | Registration | End
 
 
 class Journal:
@@ -190,7 +190,7 @@ class Journal:
 
     def file(self, path: Path, folder: str = "") -> None:
         """Note a file or a folder to be kept as an artifact."""
-        self._append(File(**self._stamp(), kind="file", path=str(path), folder=folder))
+        self._append(KeptFile(**self._stamp(), kind="file", path=str(path), folder=folder))
 
     def model(
         self, path: Path, name: str, tags: Mapping[str, str], description: str, sampling: Mapping[str, float]
