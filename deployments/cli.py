@@ -7,7 +7,7 @@ from typing import IO, Any, cast
 
 import paced
 from paced.config import home
-from paced.errors import PacedError, Stopped, explained, visible
+from paced.errors import PacedError, Stopped, UnforeseenError, explained, visible
 from paced.storage.files import no_room
 from paced_deployments.commands import before, cache, retraining, runs, services
 
@@ -61,10 +61,12 @@ def obeyed(arguments: argparse.Namespace) -> int:
     except MemoryError:
         return fail("out of memory: leave this host more, or ask for less at once")
     except Exception as error:
-        told = explained(error) or no_room(home())  # a server that cannot write fails in ways of its own
-        if told is None:
-            raise
-        return fail(told)
+        told = explained(error)
+        if not isinstance(told, UnforeseenError):
+            return fail(told)
+        if full := no_room(home()):  # a server that cannot write fails in ways of its own
+            return fail(full)
+        raise
 
 
 def fail(error: object) -> int:

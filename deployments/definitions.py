@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
@@ -116,9 +116,22 @@ def schedules(name: str) -> list[DeploymentScheduleCreate]:
 
 
 def work_pool() -> None:
-    """The pool that the worker takes runs from."""
-    with get_client(sync_client=True) as client, contextlib.suppress(ObjectAlreadyExists):
-        client.create_work_pool(WorkPoolCreate(name=POOL, type="process", concurrency_limit=AT_ONCE))
+    """The pool that the worker takes runs from.
+
+    Prefect's own has a command and an environment among the settings that whoever submits a run may change; here
+    neither can be, so that a form cannot start another program than a flow.
+    """
+    template = {
+        "job_configuration": {"name": "{{ name }}", "stream_output": True},
+        "variables": {"type": "object", "properties": {"name": {"type": "string", "title": "Name"}}},
+    }
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_work_pool(
+                WorkPoolCreate(name=POOL, type="process", base_job_template=template, concurrency_limit=AT_ONCE)
+            )
+        except ObjectAlreadyExists:
+            client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
 
 
 def crash_detection() -> None:

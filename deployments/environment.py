@@ -61,7 +61,9 @@ def apply(folder: Path) -> bool:
 
 
 def make_folders(folder: Path) -> None:
-    """What Prefect and MLflow expect to be there."""
+    """What Prefect and MLflow expect to be there; a new home is its owner's alone."""
+    if not folder.exists():
+        folder.mkdir(parents=True, mode=0o700)
     for name in ("prefect", "mlflow"):
         (folder / name).mkdir(parents=True, exist_ok=True)
 

@@ -22,6 +22,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from supervisor.xmlrpc import SupervisorTransport
 
+from paced.config.allowed import begin
 from paced.errors import ConfigError, EngineError
 from paced.stage import exclusive
 from paced.storage.files import write_json
@@ -207,6 +208,7 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         supervisor = connect(home)
         if supervisor is None:
             reap(home)
+            begin(home, Path.cwd())
             for service in services(home, settings)[:2]:
                 free(service, settings.host)
             remember(home, settings)

@@ -16,6 +16,7 @@ from paced.config.grid import grid
 from paced.storage.runs import RunSummary
 from paced_flows.distill import train_arms
 from paced_tasks.owner import claim
+from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
 from paced_tasks.run import open_run
 
@@ -53,5 +54,6 @@ def ablate(
     Returns the run's summary.
     """
     claim()
+    permit(recipe=recipe)
     whole = grid(recipe, schemes, schedules, seeds, exponents, losses)
     return train_arms(Pipeline(open_run(whole), keep=False))

@@ -15,6 +15,7 @@ from paced_flows.distill import Future, opened
 from paced_tasks.diagnose import diagnose as measure
 from paced_tasks.diagnose import objective
 from paced_tasks.owner import claim
+from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
 from paced_tasks.rollouts import rollouts
 from paced_tasks.run import model_ref, open_run
@@ -41,6 +42,7 @@ def diagnose(recipe: Recipe) -> RunSummary:
     Returns the run's summary.
     """
     claim()
+    permit(recipe=recipe)
     seed = recipe.seeds[0]
     pipeline = Pipeline(open_run(recipe.model_copy(update={"seeds": (seed,)}), "diagnosis"), keep=False)
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)

@@ -15,6 +15,7 @@ from paced.storage.artifacts import Ref
 from paced.storage.runs import RunSummary
 from paced_tasks.evaluate import compare, evaluate
 from paced_tasks.owner import claim
+from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
 from paced_tasks.preflight import preflight
 from paced_tasks.prepare import prepare
@@ -45,6 +46,7 @@ def distill(recipe: Recipe) -> RunSummary:
     Returns the run's summary (docs: summary.json).
     """
     claim()
+    permit(recipe=recipe)
     return train_arms(Pipeline(open_run(recipe)))
 
 

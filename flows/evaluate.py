@@ -7,13 +7,14 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from paced.config import Recipe, home
+from paced.config import Model, Recipe, home
 from paced.config.label import BASE, Label
 from paced.storage.runs import RunSummary
 from paced_flows.distill import prepared
 from paced_tasks.evaluate import compare
 from paced_tasks.evaluate import evaluate as judge
 from paced_tasks.owner import claim
+from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
 from paced_tasks.registry import located
 from paced_tasks.run import JUDGED, model_ref, open_run
@@ -39,16 +40,18 @@ def evaluate(recipe: Recipe, model: str) -> RunSummary:
     Returns the run's summary.
     """
     claim()
-    run = open_run(recipe.model_copy(update={"seeds": (0,)}), "evaluation", located(model, home()))
+    judged = located(model, home())
+    permit(recipe=recipe, model=Model(path=judged.path))
+    run = open_run(recipe.model_copy(update={"seeds": (0,)}), "evaluation", judged)
     pipeline = Pipeline(run, keep=False)
     with pipeline as stages:
         benchmarks = prepared(stages)
-        judged = Label(JUDGED, 0)
+        label = Label(JUDGED, 0)
         scores = {
             str(Label(BASE, 0)): stages.add(
                 judge, Label(BASE, step="evaluate"), model=model_ref(recipe.student), benchmarks=benchmarks
             ),
-            str(judged): stages.add(judge, judged.at("evaluate"), model=run.model, benchmarks=benchmarks),
+            str(label): stages.add(judge, label.at("evaluate"), model=run.model, benchmarks=benchmarks),
         }
         stages.add(compare, Label(step="compare"), scores=scores)
     return pipeline.summary

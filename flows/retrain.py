@@ -27,6 +27,7 @@ from paced_flows.distill import distill
 from paced_tasks.console import display
 from paced_tasks.notify import Event, notify
 from paced_tasks.owner import claim
+from paced_tasks.permission import permit
 from paced_tasks.registry import Registry, Version
 from paced_tasks.run import run_name
 from paced_tasks.runner import stopping
@@ -55,6 +56,7 @@ def retrain(recipe: Recipe, retraining: Retraining) -> Any:
         the fields of an Event; its message is also that of the run's final state.
     """
     claim()
+    permit(recipe=recipe, retraining=retraining)
     registry = Registry(home(), recipe.name)
     try:
         with alone(registry, retraining):

@@ -3,14 +3,13 @@
 import argparse
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pydantic import ValidationError
-
-from paced.errors import PacedError, explained, one_line
+from paced.errors import PacedError, UnforeseenError, explained
 from paced.events import Listener
 from paced.stage import STAGES, Spec, emit, execute
 
@@ -23,7 +22,7 @@ def guarded(program: Callable[[], object], tell: Listener) -> int:
     """
 
     def fail(kind: str, message: str, status: int = 1) -> int:
-        tell({"event": "error", "type": kind, "message": one_line(message)})
+        tell({"event": "error", "type": kind, "message": message})
         return status
 
     def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -33,25 +32,13 @@ def guarded(program: Callable[[], object], tell: Listener) -> int:
     signal.signal(signal.SIGINT, stop)
     try:
         program()
-    except PacedError as error:
-        return fail(type(error).__name__, str(error))
-    except ValidationError as error:
-        first = error.errors()[0]
-        return fail("ConfigError", f"spec: {'.'.join(map(str, first['loc']))}: {first['msg']}")
     except KeyboardInterrupt:
         return fail("Stopped", "stopped; the same command resumes from what is committed", 130)
-    except MemoryError:
-        return fail("EngineError", "out of memory: lower runtime.sample_rows or training.micro_batch_tokens")
     except Exception as error:
-        if told := explained(error):
-            return fail("EngineError", str(told))
-        if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
-            return fail(
-                "EngineError",
-                "out of device memory: lower training.micro_batch_tokens or set training.gradient_checkpointing "
-                "('paced plan' says what each stage needs)",
-            )
-        raise
+        found = explained(error)
+        if isinstance(found, UnforeseenError):
+            traceback.print_exc()
+        return fail(type(found).__name__, str(found))
     return 0
 
 

@@ -3,9 +3,11 @@
 import errno
 import os
 import re
+import socket
+
+from pydantic import ValidationError
 
 LONGEST = 500  # characters of a message
-HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # Numbers of the operating system's errors, in the texts of libraries that raise none of Python's.
 NUMBER = re.compile(r"\b(?:os error|errno) (\d+)|Os \{ code: (\d+)", re.IGNORECASE)
 SQLITE = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_CANTOPEN": errno.EACCES}
@@ -13,8 +15,8 @@ AGAIN = "then run the same command again; what was committed is kept"
 
 
 def visible(text: str) -> str:
-    """A text without characters that a terminal obeys or that hide or reorder others: those are written out."""
-    return HIDDEN.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)
+    """A text in which what is no printable character, such as one that a terminal obeys, is written as its code."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: str) -> str:
@@ -24,7 +26,10 @@ def one_line(text: str) -> str:
 
 
 class PacedError(Exception):
-    """Base of every error that is reported as one line instead of a traceback."""
+    """Base of every error that is reported as one line instead of a traceback.
+
+    Whatever it quotes from files and options, it is one line that any terminal can show (``one_line``).
+    """
 
     def __init__(self, message: str = ""):
         super().__init__(one_line(message))
@@ -54,14 +59,23 @@ class EngineError(PacedError):
     """Sampling or training failed while running: memory, disk, non-finite numbers, a process that died."""
 
 
+class TransientError(EngineError):
+    """What waiting can mend: a process was killed, a connection lost, a device busy. A stage is then tried again."""
+
+
+class UnforeseenError(PacedError):
+    """A fault that no check has foreseen; its traceback is in the log of the stage."""
+
+
 class Stopped(PacedError):
     """The run was told to stop; what was committed stays."""
 
 
-ERRORS = {
-    e.__name__: e
-    for e in (PacedError, ConfigError, DataError, NothingToLearn, VerifierError, CacheError, EngineError, Stopped)
-}
+_ALL = (
+    PacedError, ConfigError, DataError, NothingToLearn, VerifierError, CacheError, EngineError, TransientError,
+    UnforeseenError, Stopped,
+)  # fmt: skip
+ERRORS: dict[str, type[PacedError]] = {error.__name__: error for error in _ALL}
 
 
 def number_of(error: BaseException) -> int | None:
@@ -80,21 +94,54 @@ def disk_is_full(error: BaseException) -> bool:
     return number_of(error) in (errno.ENOSPC, errno.EDQUOT)
 
 
-def explained(error: BaseException, place: object = "") -> "EngineError | None":
-    """What the operating system refused, as an error of one line; None if it is not that, or a connection that broke.
+def explained(error: Exception, place: object = "") -> PacedError:
+    """Any exception as an error of ours: one line, and whether waiting can mend it.
 
     Args:
-        place: what was being done, if the error does not name a file.
+        place: what was being done, if the operating system has refused it and the error does not name a file.
     """
+    match error:
+        case PacedError():
+            return error
+        case ValidationError():
+            first = error.errors()[0]
+            return ConfigError(f"spec: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        case MemoryError():
+            return EngineError("out of memory: lower runtime.sample_rows or training.micro_batch_tokens")
+        case _ if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+            return EngineError(
+                "out of device memory: lower training.micro_batch_tokens or set training.gradient_checkpointing "
+                "('paced plan' says what each stage needs)"
+            )
+        case _ if disk_is_full(error):
+            return EngineError(refusal(error, place))
+        case _:
+            again, refused = passes(error), refusal(error, place)
+            words = refused or f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no message'}"
+            return TransientError(words) if again else EngineError(words) if refused else UnforeseenError(words)
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a lost connection or a busy device lies behind an error: libraries wrap these in errors of their own."""
+    behind = error.__cause__ or error.__context__
+    busy = isinstance(error, OSError) and error.errno in (errno.EBUSY, errno.EAGAIN)
+    busy = busy or "busy or unavailable" in str(error)  # CUDA's words, whatever torch's class for them is
+    lost = isinstance(error, ConnectionError | TimeoutError | socket.gaierror)
+    return busy or lost or (behind is not None and passes(behind))
+
+
+def refusal(error: BaseException, place: object = "") -> str:
+    """What the operating system has refused and the way out; "" if it has not, or if only a connection broke."""
     number = number_of(error)
-    if number is None or isinstance(error, ConnectionError | TimeoutError | ChildProcessError | ProcessLookupError):
-        return None
+    apart = ConnectionError | TimeoutError | ChildProcessError | ProcessLookupError | socket.gaierror
+    if number is None or isinstance(error, apart):
+        return ""
     where = getattr(error, "filename", None) or place
     if disk_is_full(error):
         about = f" while writing {where}" if where else ""
-        return EngineError(f"the disk is full{about}: free some space or inodes (paced cache gc), {AGAIN}")
+        return f"the disk is full{about}: free some space or inodes (paced cache gc), {AGAIN}"
     what = f"{where}: {os.strerror(number)}" if where else os.strerror(number)
-    return EngineError(f"{what}: {WAYS.get(number, 'see to it')}, {AGAIN}")
+    return f"{what}: {WAYS.get(number, 'see to it')}, {AGAIN}"
 
 
 _RIGHTS = "let this user read and write it, or set PACED_HOME to a folder where it may"

@@ -59,13 +59,13 @@ class Stage(NamedTuple):
 
 
 STAGES = {
-    "prepare": Stage("paced.data.problems:prepare", 8, False, PrepareConfig),
-    "preflight": Stage("paced.planning.preflight:preflight", 2, True, PreflightConfig),
-    "rollouts": Stage("paced.sampling.rollouts:rollouts", 8, True, RolloutsConfig),
+    "prepare": Stage("paced.data.problems:prepare", 9, False, PrepareConfig),
+    "preflight": Stage("paced.planning.preflight:preflight", 3, True, PreflightConfig),
+    "rollouts": Stage("paced.sampling.rollouts:rollouts", 9, True, RolloutsConfig),
     "weights": Stage("paced.weighting:weights", 1, False, WeightsConfig),
-    "teacher": Stage("paced.distill.teacher:teacher", 9, True, TeacherConfig),
-    "train": Stage("paced.distill.train:train", 6, True, TrainConfig),
-    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 10, True, EvaluateConfig),
+    "teacher": Stage("paced.distill.teacher:teacher", 10, True, TeacherConfig),
+    "train": Stage("paced.distill.train:train", 7, True, TrainConfig),
+    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 11, True, EvaluateConfig),
     "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True, DiagnoseConfig),
     "compare": Stage("paced.evaluation.compare:compare", 3, False, CompareConfig),
 }

@@ -68,7 +68,7 @@ class Input(Stamp):
     context: str
 
 
-class File(Stamp):
+class KeptFile(Stamp):
     """A file or a folder to be kept as an artifact."""
 
     kind: Literal["file"]
@@ -107,7 +107,7 @@ class Damaged(TypedDict):
     kind: Literal["damaged"]
 
 
-Entry = Begin | Tags | Note | Metrics | Input | File | Registration | End | Lost | Damaged
+Entry = Begin | Tags | Note | Metrics | Input | KeptFile | Registration | End | Lost | Damaged
 
 
 class Journal:
@@ -207,7 +207,7 @@ class Journal:
 
     def file(self, path: Path, folder: str = "") -> None:
         """Note a file or a folder to be kept as an artifact."""
-        self._append(File(**self._stamp(), kind="file", path=from_home(path, self._home), folder=folder))
+        self._append(KeptFile(**self._stamp(), kind="file", path=from_home(path, self._home), folder=folder))
 
     def model(
         self, path: Path, name: str, tags: Mapping[str, str], description: str, sampling: Mapping[str, float]

@@ -14,7 +14,7 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from paced.config.label import Label
-from paced.errors import CacheError, PacedError, Stopped
+from paced.errors import CacheError, PacedError, Stopped, TransientError
 from paced.storage.artifacts import Ref, read_manifest
 from paced.storage.files import read_record, replacing, told_if_full, vouch, vouched, write_record
 from paced.storage.identity import digest
@@ -23,7 +23,6 @@ from paced_tasks import record
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.lineage import note_model
-from paced_tasks.policies import StageDied
 from paced_tasks.run import Run
 from paced_tasks.runner import stop_all
 from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
@@ -234,7 +233,7 @@ class Pipeline:
 def first_cause(failures: list[Exception]) -> Exception | None:
     """The error to show: a stage's own before those of stages that only never started."""
     own = [e for e in failures if isinstance(e, PacedError) and not isinstance(e, Stopped)]
-    died = [e for e in own if isinstance(e, StageDied)]
+    died = [e for e in own if isinstance(e, TransientError)]
     stopped = [e for e in failures if isinstance(e, Stopped)]
     return next(iter([*[e for e in own if e not in died], *died, *stopped, *failures]), None)
 

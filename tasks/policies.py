@@ -13,16 +13,12 @@ from prefect.context import TaskRunContext
 from prefect.results import get_default_result_storage
 from prefect.tasks import Task
 
-from paced.errors import CacheError, EngineError
+from paced.errors import CacheError, TransientError
 from paced.stage import Spec, finished
 from paced.storage.artifacts import Ref
 from paced.storage.identity import digest
 
 RETRIES, DELAYS = 2, [1.0, 10.0]  # seconds
-
-
-class StageDied(EngineError):
-    """A stage's process ended without a word: killed, out of memory, a machine that went away."""
 
 
 @dataclass
@@ -63,6 +59,6 @@ def says(record: Path, ref: Ref) -> bool:
 
 
 def infrastructure(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Retry when a process or a connection died, never on a wrong recipe, wrong data or a failed stage."""
+    """Retry what waiting can mend: a killed process, a lost connection, a busy device; nothing else."""
     error = state.result(raise_on_failure=False)
-    return isinstance(error, StageDied | ConnectionError)
+    return isinstance(error, TransientError | ConnectionError)

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import types
 from collections.abc import Generator
 from multiprocessing.connection import Connection
@@ -23,14 +24,18 @@ from pathlib import Path
 from typing import Any
 
 from paced.config import Runtime
-from paced.errors import ERRORS, PacedError, Stopped
+from paced.errors import ERRORS, EngineError, PacedError, Stopped, TransientError, UnforeseenError, explained
 from paced.events import DoneEvent, ErrorEvent, Listener, StageEvent
 from paced.stage import STAGES, Spec, execute
 from paced.storage.artifacts import Ref
 from paced_tasks.lease import locks, take
 from paced_tasks.memory import Watch
-from paced_tasks.policies import StageDied
 from paced_tasks.worker import work
+
+# Signals of a process's own fault, which it would meet again; others come from outside, as when memory is short.
+CRASHES = {
+    signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP
+}  # fmt: skip
 
 _running: set[ForkServerProcess] = set()
 _lock = threading.Lock()
@@ -106,13 +111,21 @@ def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
         log: where the stage's standard output and error go.
 
     Raises:
-        PacedError: the stage's own typed error, one line.
-        StageDied: it ended without one.
+        PacedError: the stage's own typed error, one line; an ``UnforeseenError`` names the log.
+        TransientError: something that waiting can mend, or it was killed.
+        EngineError: it ended without a word otherwise.
     """
+    log.parent.mkdir(parents=True, exist_ok=True)
     if not STAGES[spec.stage].holds_weights:
-        return execute(spec, listen)
+        try:
+            return execute(spec, listen)
+        except Exception as error:
+            found = explained(error)
+            if isinstance(found, UnforeseenError):
+                with log.open("a") as file:
+                    traceback.print_exc(file=file)
+            raise located(found, spec, log) from None
     with device(Path(spec.home), spec.runtime):
-        log.parent.mkdir(parents=True, exist_ok=True)
         receive, send = server().Pipe(duplex=False)
         alive, hold = server().Pipe(duplex=False)  # ``hold`` closes when this process dies
         process = server().Process(target=work, args=(spec.model_dump_json(), send, alive, str(log)), daemon=True)
@@ -140,28 +153,36 @@ def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
     if _stopping.is_set():
         raise Stopped("stopped; the same command resumes from what is committed")
     if last and last["event"] == "error":
-        raise ERRORS.get(last["type"], PacedError)(last["message"])
+        raise located(ERRORS.get(last["type"], PacedError)(last["message"]), spec, log)
     if process.exitcode == -signal.SIGKILL and (verdict := watch.verdict(spec.stage)):
         raise verdict
     code = process.exitcode or 0
     how = f"signal {-code}" if code < 0 else f"exit status {code}"
     text = log.read_text(errors="replace") if log.exists() else ""
     tail = " | ".join(collections.deque(text.splitlines(), maxlen=3))
-    raise StageDied(f"stage {spec.stage} died ({how}); last lines of {log}: {tail or 'none'}")
+    kind = EngineError if code >= 0 or -code in CRASHES else TransientError
+    raise kind(f"stage {spec.stage} died ({how}); last lines of {log}: {tail or 'none'}")
+
+
+def located(error: PacedError, spec: Spec, log: Path) -> PacedError:
+    """The error of a stage; of one that no check has foreseen, the line says where to look."""
+    if not isinstance(error, UnforeseenError):
+        return error
+    return UnforeseenError(f"stage {spec.stage} failed ({error}); its traceback is in {log}")
 
 
 def start(process: ForkServerProcess) -> None:
     """Start a process; a server of them that was killed meanwhile is started again, once.
 
     Raises:
-        StageDied: it was killed again.
+        TransientError: it was killed again.
     """
     for _ in range(2):
         try:
             return process.start()
         except (EOFError, ConnectionError, FileNotFoundError):  # what a dead server answers
             time.sleep(0.2)
-    raise StageDied(
+    raise TransientError(
         "the process that stages are started from was killed twice, as the kernel does when memory runs out: leave "
         "this host more, or lower runtime.processes"
     )

@@ -16,7 +16,7 @@ from prefect.tasks import Task
 
 from paced.config.base import JsonObject
 from paced.config.label import Label
-from paced.errors import PacedError, Stopped, explained
+from paced.errors import PacedError, Stopped, TransientError, UnforeseenError, explained
 from paced.events import StageEvent
 from paced.stage import Spec, finished
 from paced.storage.artifacts import Ref, open_file, read_manifest
@@ -24,7 +24,7 @@ from paced.storage.files import write_record
 from paced.storage.runs import from_home
 from paced_tasks.console import display, progress_line, span
 from paced_tasks.journal import Journal, flat
-from paced_tasks.policies import DELAYS, RETRIES, StageDied, StageIdentity, infrastructure
+from paced_tasks.policies import DELAYS, RETRIES, StageIdentity, infrastructure
 from paced_tasks.run import Run
 from paced_tasks.runner import run_stage
 from paced_tasks.tracking import Tracker
@@ -64,11 +64,11 @@ def stage_task(build: Callable[Concatenate[Run, str, P], Spec]) -> Task[Concaten
             # The artifact may be there although Prefect forgot it: no process is needed to find that out.
             return finished(spec) or _execute(run, label, spec)
         except Exception as error:
-            told = error if isinstance(error, PacedError) else explained(error)
-            if told is None:
-                raise
-            if not isinstance(told, StageDied):
+            told = explained(error)
+            if not isinstance(told, TransientError):
                 _failed.setdefault(flow_run, told)
+            if isinstance(told, UnforeseenError):
+                raise  # where it comes from is in its traceback
             raise told from None
 
     return task(  # pyright: ignore[reportCallIssue]
@@ -124,7 +124,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     try:
         ref = run_stage(spec, run.folder / "logs" / f"{Label.parse(label).file}.log", listen)
     except BaseException as error:
-        display.done(label, str(error) if isinstance(error, StageDied) else "stopped")
+        display.done(label, str(error) if isinstance(error, TransientError) else "stopped")
         raise
     note = {"label": label, "flow_run": flow_run_id(), "began": began, "seconds": seconds}
     write_record(note_of(run, Label.parse(label)), note | {"path": from_home(ref.folder, Path(run.home))})

@@ -100,7 +100,7 @@ class Sent(TypedDict):
     sent: int
 
 
-class State(TypedDict):
+class SentState(TypedDict):
     """``mlflow.json``: the tracking address, the experiment, "" until it is known, and how far each journal is sent."""
 
     uri: str
@@ -145,15 +145,15 @@ class Tracker:
                     display.say(f"warning: {text}")
                 return False
 
-    def state(self) -> State:
+    def state(self) -> SentState:
         """What was sent to the present address; to another one all is sent anew, and runs are found by their tags."""
         try:
             stored = read_record(self.folder / "mlflow.json")
         except (FileNotFoundError, CacheError):
             stored = dict[str, Any]()
         if stored.get("uri") not in (self._noted_uri, self.uri):
-            return State(uri=self._noted_uri, experiment="", runs={})
-        return State(uri=self._noted_uri, experiment=stored["experiment"], runs=stored["runs"])
+            return SentState(uri=self._noted_uri, experiment="", runs={})
+        return SentState(uri=self._noted_uri, experiment=stored["experiment"], runs=stored["runs"])
 
     @property
     def _noted_uri(self) -> str:
@@ -179,7 +179,7 @@ class Tracker:
             artifact_location=artifacts_of(self.home) if local else None,
         )
 
-    def _run_id(self, state: State, label: str, tags: dict[str, str]) -> str:
+    def _run_id(self, state: SentState, label: str, tags: dict[str, str]) -> str:
         """The run of a label: remembered, else found by its tags, else created."""
         if label in state["runs"]:
             return state["runs"][label]["id"]
@@ -236,7 +236,7 @@ class Tracker:
             note(number)
         send_metrics(len(entries))
 
-    def _send_entry(self, state: State, run_id: str, entry: Entry) -> None:
+    def _send_entry(self, state: SentState, run_id: str, entry: Entry) -> None:
         """Send one entry of a journal that is not of metrics."""
         from mlflow.entities import RunTag
 
@@ -328,7 +328,7 @@ class Tracker:
         local = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
         return os.environ.get("PACED_MLFLOW_URL", local).rstrip("/")
 
-    def compare_page(self, state: State, ids: Sequence[str]) -> str:
+    def compare_page(self, state: SentState, ids: Sequence[str]) -> str:
         """The page that shows runs side by side."""
         runs, experiments = (quote(json.dumps(list(x))) for x in (ids, [state["experiment"]]))
         return f"{self.pages}/#/compare-runs?runs={runs}&experiments={experiments}"

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from math_verify import LatexExtractionConfig, parse, verify
 
-from paced.verify import Sample, Verdict, Verifier
+from paced.verify import Sample, SeveralAnswersError, Verdict, Verifier, boxed_answer
 from paced.verify.extraction.sentences import FORMULA, content_of
 
 ENDINGS = (
@@ -45,21 +45,12 @@ class Problem(NamedTuple):
     gold: str
 
 
-def last_box(solution: str) -> str:
-    """The content of the last box of a solution, empty if it has none."""
-    start = solution.rfind("\\boxed")
-    if start < 0:
+def boxed(question: str, solution: str) -> str:
+    """The gold answer that a data set's reader takes from a solution; empty if it takes none."""
+    try:
+        return boxed_answer(solution, question) or ""
+    except SeveralAnswersError:
         return ""
-    at = start + len("\\boxed")
-    if solution[at : at + 1] != "{":
-        bare = re.match(r"\s*(\S)", solution[at:])
-        return bare[1] if bare else ""
-    depth = 0
-    for i in range(at, len(solution)):
-        depth += {"{": 1, "}": -1}.get(solution[i], 0)
-        if depth == 0:
-            return solution[at + 1 : i]
-    return ""
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -72,9 +63,10 @@ def problems(data: Path) -> list[Problem]:
     found: list[Problem] = []
     for row in pd.read_parquet(data / "math_train.parquet")["reward_model"]:
         truth = row["ground_truth"]
-        found.append(Problem("MATH train", truth["question"], truth["solution"], last_box(truth["solution"])))
+        question, solution = truth["question"], truth["solution"]
+        found.append(Problem("MATH train", question, solution, boxed(question, solution)))
     for row in _lines(data / "math_test.jsonl"):
-        found.append(Problem("MATH test", row["problem"], row["solution"], last_box(row["solution"])))
+        found.append(Problem("MATH test", row["problem"], row["solution"], boxed(row["problem"], row["solution"])))
     for name in ("gsm8k_train.jsonl", "gsm8k_test.jsonl"):
         for row in _lines(data / name):
             working = re.sub(r"<<.*?>>", "", row["answer"])

@@ -1,5 +1,6 @@
 """What the options of commands name: files, runs, servers."""
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def check_data(recipe: Any) -> None:
     files |= {f"evaluation.benchmarks.{i}.data.path": b.data.path for i, b in enumerate(recipe.evaluation.benchmarks)}
     files["runtime.accelerate"] = recipe.runtime.accelerate
     for field, path in files.items():
-        if path is not None and not path.startswith("hub:") and not Path(path).exists():
+        if path is not None and not path.startswith("hub:") and not Path(path).exists() and not glob.glob(path):
             raise ConfigError(f"{field}: file {path} does not exist")
 
 

@@ -1,10 +1,13 @@
 """What every section of a recipe is made of: the base class, and types of numbers and names. Imports no torch."""
 
 import os
+import re
+from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, JsonValue, ValidationInfo, field_validator
+from pydantic_core import CoreSchema
 
 from paced.config.extensions import Named
 
@@ -22,6 +25,23 @@ Loss = Annotated[str, Named("loss")]
 Source = Annotated[str, Named("data source")]
 Verifier = Annotated[str, Named("verifier")]
 EngineKind = Annotated[str, Named("engine")]
+
+
+class Reach(Enum):
+    """Marks a field by which a recipe reaches out of itself, into the host or further (paced/config/allowed.py)."""
+
+    PLACE = auto()  # a file, a folder or an address
+    PROGRAM = auto()  # a program that is started, with its arguments
+    CODE = auto()  # whether code that comes with a model is run
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_PASSWORD = re.compile(_ADDRESS.pattern + r"[^/?#\s@]*:[^/?#\s@]+@")
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the address of something, such as ``s3://bucket/prefix``, and not the path of a file."""
+    return bool(_ADDRESS.match(text))
 
 
 def home() -> Path:
@@ -48,6 +68,27 @@ class Section(BaseModel):
             if isinstance(item, bool) and kind not in (bool, bool | None):
                 raise ValueError(f"must not be {str(item).lower()}")
         return value
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _no_password(cls, value: Any) -> Any:
+        """What a recipe holds is written into names, pages, logs and artifacts."""
+        items: Any = value if isinstance(value, tuple) else (value,)
+        if any(isinstance(item, str) and _PASSWORD.search(item) for item in items):
+            raise ValueError(
+                "must not hold a password, because it is written into pages and artifacts: take it out of the address, "
+                "and give it by the environment (VLLM_API_KEY, AWS_SECRET_ACCESS_KEY) or by a Prefect block"
+            )
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The form's rules: the server refuses a password in an address before it keeps what was filled in."""
+        found = handler(schema)
+        for name, field in cls.model_fields.items():
+            if Reach.PLACE in field.metadata:
+                handler.resolve_ref_schema(found)["properties"][name]["pattern"] = f"^(?!{_PASSWORD.pattern})"
+        return found
 
     def changed(self, *names: str) -> list[str]:
         """Those of the fields that differ from their defaults."""

@@ -129,7 +129,7 @@ SOURCES = {
     "gsm8k": SourceRecord("paced.data.layouts:gsm8k", "the original GSM8K", numbers=True),
     "math": SourceRecord("paced.data.layouts:maths", "published layouts of competition mathematics"),
     "mmlu": SourceRecord(
-        "paced.data.layouts:multiple_choice", "multiple choice", ("subjects", "shots", "chat", "score"), choices=True
+        "paced.data.choices:multiple_choice", "multiple choice", ("subjects", "shots", "chat", "score"), choices=True
     ),
     "table": SourceRecord("paced.data.layouts:table", "a file of your own", ("columns",)),
 }

@@ -1,10 +1,10 @@
 """Where problems come from, and what of them is left out. Imports no torch."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paced.config.base import PositiveInt, Section, Seed, Source, Verifier
+from paced.config.base import PositiveInt, Reach, Section, Seed, Source, Verifier
 from paced.config.catalog import SOURCES, SourceRecord
 from paced.config.extensions import source
 
@@ -39,16 +39,15 @@ class Data(Section):
     """Where problems come from.
 
     ``tiny`` is generated (``mix`` gives the share of each level) or a file of its prompts; ``gsm8k`` is the original
-    GSM8K; ``math`` any of the published layouts of competition mathematics (MATH, MATH-500, AIME, AMC, Minerva,
-    OlympiadBench, DAPO, DeepScaleR), told apart by their fields; ``mmlu`` multiple choice, judged by log-likelihood;
-    ``table`` a file of your own. Installed packages add others.
+    GSM8K; ``math`` any of the published layouts of mathematics that docs/data.md lists, told apart by their fields;
+    ``mmlu`` multiple choice, judged by log-likelihood; ``table`` a file of your own. Installed packages add others.
     """
 
     source: Source
-    path: str | None = Field(
+    path: Annotated[str | None, Reach.PLACE] = Field(
         default=None,
-        description="JSONL or Parquet file, or a folder of such; for mmlu also a folder or zip of the original CSV "
-        "files; or a data set of the Hugging Face hub as hub:OWNER/NAME:SPLIT or hub:OWNER/NAME:CONFIG:SPLIT.",
+        description="A file (JSONL, JSON, CSV, TSV, Parquet, Arrow), a folder of such, or several by a pattern such as "
+        "data/train-*; or a data set of the Hugging Face hub as hub:OWNER/NAME:SPLIT or hub:OWNER/NAME:CONFIG:SPLIT.",
     )
     columns: Columns | None = Field(default=None, description="Field names, for source table.")
     problems: PositiveInt | None = Field(default=None, description="How many problems to take; all if not set.")

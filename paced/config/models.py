@@ -1,10 +1,10 @@
 """Models, and the engines that sample them. Imports no torch."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from paced.config.base import EngineKind, PositiveInt, Precision, Section
+from paced.config.base import EngineKind, PositiveInt, Precision, Reach, Section
 from paced.config.catalog import ENGINES, EngineRecord
 
 
@@ -15,10 +15,12 @@ class Engine(Section):
     tensor_parallel: PositiveInt = Field(default=1, description="Devices that share one copy of the model (vllm).")
     data_parallel: PositiveInt = Field(default=1, description="Copies of the model side by side (vllm).")
     memory_share: float = Field(default=0.85, gt=0, lt=1, description="Of each device's memory, for vllm to take.")
-    python: str | None = Field(
+    python: Annotated[str | None, Reach.PROGRAM] = Field(
         default=None, description="Interpreter of an environment with vLLM; else .venv-vllm beside the own one (vllm)."
     )
-    url: str | None = Field(default=None, description="Of a running vLLM server, as http://host:8000/v1 (server).")
+    url: Annotated[str | None, Reach.PLACE] = Field(
+        default=None, description="Of a running vLLM server, as http://host:8000/v1 (server)."
+    )
     served_name: str | None = Field(default=None, description="Which of the server's models, if it has several.")
 
     @model_validator(mode="after")
@@ -39,16 +41,20 @@ class Engine(Section):
 class Model(Section):
     """A Hugging Face model folder, the precision its weights are computed in, and what it is sampled with."""
 
-    path: str = Field(description="Folder with config.json, safetensors and a tokenizer with a chat template.")
+    path: Annotated[str, Reach.PLACE] = Field(
+        description="Folder with config.json, safetensors and a tokenizer with a chat template."
+    )
     dtype: Precision = "float32"
-    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
+    trust_remote_code: Annotated[bool, Reach.CODE] = Field(
+        default=False, description="Run Python code that comes with the model."
+    )
     engine: Engine = Engine()
 
 
 class Teacher(Model):
     """The model to learn from; without a path it is a frozen copy of the student (self-distillation)."""
 
-    path: str | None = None  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
+    path: Annotated[str | None, Reach.PLACE] = None  # pyright: ignore[reportIncompatibleVariableOverride, reportGeneralTypeIssues]
     privileged: bool = Field(
         default=False, description="The teacher also reads the reference solution; the student does not."
     )

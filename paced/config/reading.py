@@ -14,6 +14,19 @@ from paced.config import Data, Recipe, Retraining
 from paced.config.base import JsonObject
 from paced.errors import ConfigError
 
+_LONGEST = 1 << 20  # characters of a recipe
+_VALUES = 20_000  # in a recipe, those counted that aliases and merge keys repeat
+_MERGED = 100  # mappings that one merge key brings in
+_DIGITS = 100  # characters of a number
+_MERGE = "tag:yaml.org,2002:merge"
+_TOLD = 20  # mistakes of one recipe that are listed
+_SHOWN = 200  # characters of what stands in a field, in a message
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
 
 def _explain(error: ValidationError, source: str) -> ConfigError:
     lines = []
@@ -23,13 +36,39 @@ def _explain(error: ValidationError, source: str) -> ConfigError:
         if item["type"] == "extra_forbidden":
             message = "unknown key"
         elif item["type"] not in ("missing", "value_error"):
-            message += f", got {item['input']!r}"
+            message += f", got {_shown(item['input'])}"
         lines.append(f"{field}: {message}")
-    return ConfigError(f"{source}: " + "; ".join(lines))
+    if len(lines) > _TOLD:
+        lines[_TOLD:] = [f"and {len(lines) - _TOLD} more"]
+    return ConfigError(" ".join(f"{source}: {'; '.join(lines)}".split()))
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key that stands twice in a mapping is an error: one of the two would be ignored."""
+    """YAML in which a key that stands twice in a mapping is an error: one of the two would be ignored.
+
+    How many values it has is bounded, and so is what merge keys bring in: a few lines of them could stand for more
+    pairs than fit in memory.
+    """
+
+    _values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self._values += 1
+        if self._values > _VALUES:
+            raise yaml.YAMLError(f"more than {_VALUES} values, which is no recipe")
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, value in node.value:
+            if key.tag == _MERGE and isinstance(value, yaml.SequenceNode) and len(value.value) > _MERGED:
+                raise yaml.MarkedYAMLError(
+                    problem=f"more than {_MERGED} mappings to merge", problem_mark=key.start_mark
+                )
+        super().flatten_mapping(node)
+        if len(node.value) > _VALUES:
+            raise yaml.MarkedYAMLError(
+                problem=f"more than {_VALUES} pairs in a mapping by merge keys", problem_mark=node.start_mark
+            )
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -42,14 +81,28 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    """A number that is short enough to be one: a long one costs the square of its length (1:59:59:...)."""
+    if len(node.value) > _DIGITS:
+        raise yaml.MarkedYAMLError(problem=f"a number of more than {_DIGITS} characters", problem_mark=node.start_mark)
+    make = loader.construct_yaml_int if node.tag.endswith("int") else loader.construct_yaml_float
+    return make(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
+
+
 def _parsed(text: str) -> Any:
     """Plain values from YAML.
 
     Raises:
         ValueError: with the reason, in one line.
     """
+    if len(text) > _LONGEST:
+        raise ValueError(f"more than {_LONGEST} characters, which is no recipe")
     try:
-        return _unshared(_Loader(text).get_single_data())
+        return _unshared(_Loader(text).get_single_data(), [_VALUES])
     except RecursionError:
         raise ValueError("nested too deeply, or an anchor that refers to itself") from None
     except (yaml.YAMLError, ValueError) as error:  # the latter of a date or a number that is none
@@ -83,11 +136,25 @@ def _assign(tree: JsonObject, assignment: str) -> None:
             node = node[place]
 
 
-def _unshared(node: Any) -> Any:
-    """A copy in which a YAML anchor's aliases are values of their own, so that assigning to one leaves the others."""
+def _unshared(node: Any, left: list[int]) -> Any:
+    """A copy in which a YAML anchor's aliases are values of their own, so that assigning to one leaves the others.
+
+    Args:
+        left: how many more values there may be; a few lines of aliases can stand for more than fit in memory.
+
+    Raises:
+        ValueError: there are more, or a text that no message could show.
+    """
+    left[0] -= 1
+    if left[0] < 0:
+        raise ValueError(f"its aliases stand for more than {_VALUES} values")
     if isinstance(node, dict):
-        return {key: _unshared(value) for key, value in node.items()}  # pyright: ignore[reportUnknownVariableType]
-    return [_unshared(item) for item in node] if isinstance(node, list) else node  # pyright: ignore[reportUnknownVariableType]
+        return {_unshared(key, left): _unshared(value, left) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_unshared(item, left) for item in node]
+    if isinstance(node, str) and not node.isascii() and any("\ud800" <= c <= "\udfff" for c in node):
+        raise ValueError("half a surrogate pair, which is no character")
+    return node
 
 
 def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data:

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from paced.config.arms import Arm, TrainingStages, Weights, stages_of, weighting
-from paced.config.base import Device, JsonObject, PositiveInt, Section, Seed
+from paced.config.base import Device, JsonObject, PositiveInt, Reach, Section, Seed
 from paced.config.catalog import SCHEDULES, WEIGHTINGS
 from paced.config.data import Data, Decontamination
 from paced.config.evaluation import Evaluation
@@ -20,7 +20,7 @@ class Runtime(Section):
 
     device: Device = "auto"
     threads: PositiveInt | None = Field(default=None, description="CPU threads a process; torch's choice if not set.")
-    accelerate: str | None = Field(
+    accelerate: Annotated[str | None, Reach.PLACE] = Field(
         default=None, description="Train on several devices: an accelerate configuration file, see recipes/accelerate/."
     )
     processes: PositiveInt = Field(default=1, description="Stage processes at once on this host.")

@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from paced.config.base import Section
+from paced.config.base import Reach, Section
 
 
 class Notify(Section):
     """Who is told of a promotion, a refused promotion and a failure."""
 
-    command: tuple[str, ...] = Field(
+    command: Annotated[tuple[str, ...], Reach.PROGRAM] = Field(
         default=(), description="A program and its arguments; it gets the event as JSON on standard input. No shell."
     )
     webhook: str | None = Field(
@@ -21,8 +21,10 @@ class Notify(Section):
 class Retraining(Section):
     """When a challenger is trained on new files, and when it takes the champion's place (docs/retraining.md)."""
 
-    watch: str = Field(description="Folder, or object store such as s3://bucket/prefix, to look for files in.")
-    files: Annotated[str, Field(pattern=r"\.(jsonl|parquet)$")] = Field(
+    watch: Annotated[str, Reach.PLACE] = Field(
+        description="Folder, or object store such as s3://bucket/prefix, to look for files in."
+    )
+    files: Annotated[str, Field(pattern=r"\.(parquet|arrow|(jsonl|json|csv|tsv)(\.gz|\.zst)?)$")] = Field(
         default="*.jsonl", description="Which files count, as a pattern on the path below watch; * crosses folders."
     )
     settle: float = Field(

@@ -27,7 +27,9 @@ class Training(Section):
         default=False,
         description="Compile the student's layers (torch.compile): minutes at first, for faster steps on a GPU.",
     )
-    lora_rank: int = Field(default=0, ge=0, description="Of LoRA adapters on all linear layers; 0 trains all weights.")
+    lora_rank: int = Field(
+        default=0, ge=0, description="Of LoRA adapters on all linear layers (stacked experts have none); 0: none."
+    )
     lora_alpha: float | None = Field(
         default=None, gt=0, description="Adapters count alpha / lora_rank; twice the rank if not set."
     )

@@ -13,6 +13,7 @@ from typing import Any
 from paced.batching import batched
 from paced.config import Data
 from paced.data.decontamination import Index
+from paced.data.golds import equal
 from paced.data.layouts import Problem
 from paced.data.shelf import Shelf, Standing
 from paced.errors import DataError
@@ -57,6 +58,8 @@ def clean(shelf: Shelf, data: Data, index: Index | None, training: bool) -> dict
     Raises:
         DataError: two problems have one id.
     """
+    if (data.verifier or data.record.verifier) == "mathematics":
+        shelf.agree(equal)
     cleaning = Cleaning(data, index, training)
     kinds: Counter[str] = Counter()
     repaired: list[dict[str, str]] = []
@@ -64,10 +67,10 @@ def clean(shelf: Shelf, data: Data, index: Index | None, training: bool) -> dict
         for part in batched(shelf, PART):
             reasons = [cleaning.reason(standing) for standing in part]
             doubtful = [s.problem for s, why in zip(part, reasons, strict=True) if not why and not s.problem.choices]
-            verified = {p.where for p, good in zip(doubtful, verifiable(verifier, data, doubtful), strict=True) if good}
+            faults = dict(zip((p.where for p in doubtful), faulty(verifier, data, doubtful), strict=True))
             for (place, problem, number, *_), why in zip(part, reasons, strict=True):
-                if why is None and not problem.choices and problem.where not in verified:
-                    why = "gold", f"verifier rejects gold {problem.gold!r}"
+                if why is None and (fault := faults.get(problem.where)):
+                    why = "gold", f"verifier rejects gold {problem.gold!r} ({fault}): correct it or remove the row"
                 if why is None:
                     key = f"{problem.key}\n#{number}" if number and not training else problem.key
                     shelf.use(digest([data.seed, key]), place, key)
@@ -104,7 +107,7 @@ class Cleaning:
         if standing.number and problem.key.startswith("id:"):
             raise DataError(f"{problem.where}: duplicate id {problem.key[3:]!r}, first used at {standing.named}")
         if problem.fault:
-            return "empty", problem.fault
+            return ("gold" if problem.question and problem.gold and not problem.choices else "empty"), problem.fault
         shares = scripts(problem.question)
         self.written.update(shares.keys())
         if found := self._in_benchmarks(problem.question):
@@ -132,11 +135,11 @@ class Cleaning:
         return f"stands in a benchmark: {worst.benchmark}, {how}"
 
 
-def verifiable(verifier: Verifier, data: Data, problems: Sequence[Problem]) -> list[bool]:
-    """Whether each gold answer passes its own verifier; one that does not would make every sample wrong."""
+def faulty(verifier: Verifier, data: Data, problems: Sequence[Problem]) -> list[str]:
+    """Why each gold answer does not pass its own verifier, which would make every sample wrong; '' if it does."""
     by = data.verifier or ""
-    verdicts = verifier.grade_golds([Sample(data.source, "", p.gold, p.question, verifier=by) for p in problems])
-    return [v.outcome == "correct" for v in verdicts]
+    golds = [Sample(data.source, p.solution or "", p.gold, p.question, verifier=by) for p in problems]
+    return ["" if v.outcome == "correct" else v.reason or v.outcome for v in verifier.grade_golds(golds)]
 
 
 def overlaps(

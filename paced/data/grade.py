@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from paced.config.base import JsonObject
-from paced.data.rows import json_object
+from paced.data.containers import json_object
 from paced.errors import DataError
 from paced.verify import Sample, Text, Verdict, Verifier, read, spoken
 

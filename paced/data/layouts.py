@@ -11,11 +11,25 @@ from typing import Any, NamedTuple
 
 from paced.config import Columns, Data
 from paced.config.extensions import function
+from paced.data.fields import (
+    characters,
+    dig,
+    level_of,
+    messages,
+    optional,
+    required,
+    said,
+    subject_of,
+    text,
+)
+from paced.data.golds import nothing, stated
 from paced.data.rows import rows
 from paced.errors import DataError
 from paced.tiny.world import working
+from paced.verify import SeveralAnswersError, boxed_answer
 
 LETTERS = "ABCDEFGHIJ"
+ASSISTANTS = ("assistant", "gpt", "model")  # who answers, in chat messages and in ShareGPT's turns
 
 
 class Problem(NamedTuple):
@@ -52,16 +66,21 @@ MATHS = {
         "reward_model.ground_truth.question", "reward_model.ground_truth.target", "reward_model.ground_truth.solution",
         "level", "type", boxed=True,
     ),
-    "verl (DAPO, DeepScaleR)": Layout("prompt", "reward_model.ground_truth"),
-    "OlympiadBench": Layout("question", "final_answer", "solution", subject="subfield"),
-    "problem and answer (MATH-500, AIME, AMC)": Layout("problem", "answer", "solution", "level", "subject"),
-    "problem and solution (MATH, Minerva)": Layout("problem", None, "solution", "level", "type", boxed=True),
+    "verl (DAPO, DeepScaleR, Eurus, guru, Skywork, CrossThink)": Layout("prompt", "reward_model.ground_truth"),
+    "INTELLECT and SYNTHETIC": Layout("prompt", "verification_info.ground_truth", "gold_standard_solution"),
+    "Nemotron post-training": Layout("messages", "metadata.expected_answer", "messages"),
+    "OpenThoughts": Layout("conversations", None, "conversations", boxed=True),
+    "OlympiadBench and DeepMath": Layout("question", "final_answer", "solution", subject="subfield"),
+    "problem and answer (MATH-500, AIME, AMC, NuminaMath, OpenR1, Big-Math)": Layout(
+        "problem", "answer", "solution", "level", "subject"
+    ),
+    "problem and expected answer (OpenMathReasoning)": Layout("problem", "expected_answer", "generated_solution"),
+    "Problem and Answer (AIME)": Layout("Problem", "Answer", "Solution"),
+    "problem and solution (MATH, Minerva, NuminaMath-CoT)": Layout(
+        "problem", None, "solution", "level", "type", boxed=True
+    ),
+    "OpenThoughts' metadata": Layout("problem", None, "ground_truth_solution", boxed=True),
 }  # fmt: skip
-CHOICES = {
-    "multiple choice of the hub": Layout("question", "answer", subject="subject"),
-    "multiple choice by type": Layout("question", "answer", subject="type"),
-}
-
 # Instructions that publishers put around a question; a recipe has its own.
 WRAPPERS = (
     (
@@ -71,83 +90,6 @@ WRAPPERS = (
     ),
     ("", " Let's think step by step and output the final answer within \\boxed{}."),
 )
-
-
-def dig(row: Any, path: str) -> Any:
-    """The value at a dotted path.
-
-    Raises:
-        KeyError: a step of the path is not there.
-    """
-    for name in path.split("."):
-        if not isinstance(row, dict) or name not in row:
-            raise KeyError(path)
-        row = row[name]
-    return row
-
-
-def characters(found: str, path: str, where: str) -> str:
-    """A text that can be written as UTF-8.
-
-    Raises:
-        DataError: it cannot.
-    """
-    try:
-        found.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{where}: field '{path}' holds half a surrogate pair, which is no character") from None
-    return found
-
-
-def said(value: Any, path: str, where: str) -> str:
-    """What a field holds as text, stripped; '' for null. Chat messages stand for the user's last one."""
-    if isinstance(value, list) and value and isinstance(value[0], dict) and "role" in value[0]:
-        if not all(isinstance(m, dict) for m in value):
-            raise DataError(f"{where}: field '{path}' holds chat messages, of which one has no fields")
-        value = next((m.get("content") for m in reversed(value) if m.get("role") == "user"), None)
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    if isinstance(value, dict):
-        raise DataError(f"{where}: field '{path}' holds fields of its own ({', '.join(value)}): name one of them")
-    return characters("" if value is None else str(value).strip(), path, where)
-
-
-def text(row: dict[str, Any], path: str, where: str) -> str:
-    """What the field at a path, which must be there, says."""
-    return said(required(row, path, where), path, where)
-
-
-def subject_of(row: dict[str, Any], path: str | None, where: str) -> str | None:
-    value = optional(row, path)
-    return None if value is None else said(value, str(path), where)
-
-
-def level_of(value: Any, where: str) -> int | None:
-    """5 of 5, 5.0 or "Level 5"; None of null and "Level ?"."""
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    found = re.fullmatch(r"(?:level\s*)?(\d{1,9}|\?)", str(value).strip(), re.IGNORECASE)
-    if isinstance(value, bool) or not found:
-        raise DataError(f"{where}: level must be a whole number of at most 9 digits, got {str(value)[:60]!r}")
-    return None if found[1] == "?" else int(found[1])
-
-
-def last_boxed(solution: str) -> str | None:
-    """What stands in the last ``\\boxed{...}`` or ``\\boxed x`` of a text, braces balanced; None if there is none."""
-    start = solution.rfind("\\boxed")
-    if start < 0:
-        return None
-    rest = solution[start + len("\\boxed") :].lstrip()
-    if not rest.startswith("{"):
-        return rest.split("$")[0].split()[0] if rest.split("$")[0].split() else ""
-    depth = 0
-    for end, character in enumerate(rest):
-        depth += (character == "{") - (character == "}")
-        if depth == 0:
-            return rest[1:end].strip()
-    return None
 
 
 def unwrapped(question: str) -> str:
@@ -187,16 +129,9 @@ def fitting(layouts: dict[str, Layout], row: dict[str, Any], where: str) -> Layo
             continue
         return layout
     raise DataError(
-        f"{where}: no known layout has its fields ({', '.join(row)}); known: {'; '.join(layouts)}. Any other can "
-        "be read with source 'table' and data.columns"
+        f"{where}: no known layout has its fields ({', '.join(map(str, row))}); known: {'; '.join(layouts)}. Any other "
+        "can be read with source 'table' and data.columns"
     )
-
-
-def optional(row: dict[str, Any], path: str | None) -> Any:
-    try:
-        return dig(row, path) if path else None
-    except KeyError:
-        return None
 
 
 def maths(path: Path, data: Data) -> Iterator[Problem]:
@@ -206,25 +141,22 @@ def maths(path: Path, data: Data) -> Iterator[Problem]:
         layout = layout or fitting(MATHS, row, where)
         question = unwrapped(text(row, layout.question, where))
         if context := optional(row, "context"):  # OlympiadBench: what several questions share
-            question = f"{characters(str(context), 'context', where)}\n{question}"
-        solution = optional(row, layout.solution) or ""
-        solution = "\n\n".join(map(str, solution)) if isinstance(solution, list) else str(solution).strip()
-        solution = characters(solution, str(layout.solution), where)
+            question = f"{said(context, 'context', where)}\n{question}"
+        solution = _solution(row, layout, where)
         gold = text(row, layout.answer, where) if layout.answer else ""
         fault = repair = ""
         if layout.boxed:
-            boxed = last_boxed(solution)
-            fault = "the solution holds no \\boxed answer" if boxed is None else ""
+            boxed, fault = _boxed(solution, question)
             if layout.answer and boxed and not gold:
                 repair = f"field '{layout.answer}' is empty: gold {boxed!r} taken from the solution"
-            gold = boxed or ""
-        if layout is MATHS["OlympiadBench"]:
+            gold = boxed
+        if layout is MATHS["OlympiadBench and DeepMath"]:
             unit = said(optional(row, "unit"), "unit", where)
             gold = with_unit(gold.replace("$", ""), unit, optional(row, "is_multiple_answer"))
         problem = Problem(
             where,
             question,
-            plain_number(gold),
+            plain_number(stated(gold)),
             solution or None,
             level_of(optional(row, layout.level), where),
             question,
@@ -232,7 +164,26 @@ def maths(path: Path, data: Data) -> Iterator[Problem]:
             fault=fault,
             repair=repair,
         )
-        yield _checked(problem, layout.question, layout.answer or layout.solution or "answer")
+        yield checked(problem, layout.question, layout.answer or layout.solution or "answer")
+
+
+def _solution(row: dict[str, Any], layout: Layout, where: str) -> str:
+    """The reference solution: text, a list of several, or the assistant's last turn of a chat."""
+    path, value = str(layout.solution), optional(row, layout.solution)
+    if chat := messages(value, path, where):
+        value = next((m["content"] for m in reversed(chat) if m["role"] in ASSISTANTS), None)
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return characters("\n\n".join(value), path, where)
+    return said(value, path, where)
+
+
+def _boxed(solution: str, question: str) -> tuple[str, str]:
+    """The gold that a solution boxes, and why there is none."""
+    try:
+        boxed = boxed_answer(solution, question)
+    except SeveralAnswersError as error:
+        return ", ".join(error.answers), f"{error}: state one in a field of its own, or remove the row"
+    return boxed or "", "the solution holds no \\boxed answer" if boxed is None else ""
 
 
 def gsm8k(path: Path, data: Data) -> Iterator[Problem]:
@@ -243,23 +194,24 @@ def gsm8k(path: Path, data: Data) -> Iterator[Problem]:
         if answer and not (mark and gold.strip()):
             raise DataError(f"{where}: answer holds no '#### number' line: is this the original GSM8K layout?")
         gold = gold.strip().replace(",", "")
-        yield _checked(Problem(where, question, gold, solution.strip(), None, question), "question", "answer")
+        yield checked(Problem(where, question, gold, solution.strip(), None, question), "question", "answer")
 
 
 def table(path: Path, data: Data) -> Iterator[Problem]:
     """A file of the user's own; ``data.columns`` says which fields hold what."""
     columns = data.columns or Columns()
     for where, row in rows(path):
-        question, gold = text(row, columns.question, where), text(row, columns.answer, where)
+        question, gold = text(row, columns.question, where), stated(text(row, columns.answer, where))
         solution, level, name = (
             # A field that the recipe names must be there.
             required(row, path, where) if path else optional(row, usual)
             for path, usual in ((columns.solution, "solution"), (columns.level, "level"), (columns.id, "id"))
         )
-        solution = characters(str(solution), columns.solution or "solution", where) if solution else None
-        key = question if name is None else characters(f"id:{name}", columns.id or "id", where)
-        problem = Problem(where, question, gold, solution, level_of(level, where), key)
-        yield _checked(problem, columns.question, columns.answer)
+        solution = said(solution, columns.solution or "solution", where) or None
+        name = said(name, columns.id or "id", where)
+        key = f"id:{name}" if name else question
+        problem = Problem(where, question, gold, solution, level_of(level, where, bool(columns.level)), key)
+        yield checked(problem, columns.question, columns.answer)
 
 
 def tiny(path: Path, data: Data) -> Iterator[Problem]:
@@ -271,48 +223,17 @@ def tiny(path: Path, data: Data) -> Iterator[Problem]:
         except ValueError as error:
             gold, fault = "", str(error)
         problem = Problem(where, prompt, gold, None, level_of(optional(row, "level"), where), prompt, fault=fault)
-        yield _checked(problem, "question", "answer")
+        yield checked(problem, "question", "answer")
 
 
-def required(row: dict[str, Any], path: str, where: str) -> Any:
-    try:
-        return dig(row, path)
-    except KeyError:
-        raise DataError(f"{where}: field '{path}' is missing (it has: {', '.join(row)})") from None
-
-
-def multiple_choice(path: Path, data: Data) -> Iterator[Problem]:
-    """MMLU: the original CSV files, the hub's layout, and the STEM part of the Qwen evaluation."""
-    layout: Layout | None = None
-    for where, row in rows(path):
-        if layout is None:
-            layout = CHOICES["multiple choice by type"]
-            if "subject" in row:
-                layout = CHOICES["multiple choice of the hub"]
-        subject = subject_of(row, layout.subject, where)
-        if data.subjects and subject not in data.subjects:
-            continue
-        question = text(row, layout.question, where)
-        choices = required(row, "choices", where)
-        answer = text(row, layout.answer or "answer", where)
-        if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
-            raise DataError(f"{where}: field 'choices' must be a list of 2 to {len(LETTERS)} texts")
-        choices = tuple(characters(str(choice), "choices", where) for choice in choices)
-        if answer.isdecimal() and len(answer) < 10 and int(answer) < len(choices):
-            answer = LETTERS[int(answer)]
-        fault = "" if answer and answer in LETTERS[: len(choices)] else f"answer {answer!r} is none of the choices"
-        key = "\n".join([subject or "", question, *choices])
-        split = str(row.get("split") or "")
-        problem = Problem(where, question, answer, None, None, key, subject, choices, split, fault)
-        yield _checked(problem, layout.question, "answer")
-
-
-def _checked(problem: Problem, question: str, answer: str) -> Problem:
-    """The problem with its fault noted, if a field is empty."""
-    empty = question if not problem.question else answer if not problem.gold and not problem.fault else None
-    if empty:
-        return problem._replace(fault=f"field '{empty}' is empty: fill it in or remove the line")
-    return problem
+def checked(problem: Problem, question: str, answer: str) -> Problem:
+    """The problem with its fault noted: a field is empty, or the gold stands in the place of an answer."""
+    if problem.fault:
+        return problem
+    for path, value in ((question, problem.question), (answer, problem.gold)):
+        if not value:
+            return problem._replace(fault=f"field '{path}' is empty: fill it in or remove the line")
+    return problem if problem.choices else problem._replace(fault=nothing(problem.gold))
 
 
 Reader = Callable[[Path, Data], Iterator[Problem]]  # what the record of a source in paced/config/catalog.py names

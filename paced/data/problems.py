@@ -17,7 +17,7 @@ from paced.data.cleaning import KINDS, clean
 from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
 from paced.data.prompts import choice_prompt, continuations
-from paced.data.rows import identity, local, members
+from paced.data.rows import files, identity, local
 from paced.data.shelf import Shelf
 from paced.errors import DataError
 from paced.stage import Job, Spec, spec_of
@@ -115,7 +115,7 @@ def _cleaned(
     """What the input file holds; its problems stay on disk."""
     file = job.input("file")
     path, source = file.path, file.folder
-    check_source(source, members(source) if source.is_dir() else [source], lambda: identity(source), file.identity)
+    check_source(source, files(source), lambda: identity(source), file.identity)
     examples: dict[str | None, list[Problem]] = {}
     subjects: set[str | None] = set()
 

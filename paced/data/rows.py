@@ -1,151 +1,157 @@
-"""Rows of a data file, whatever it is kept in: JSONL, Parquet, CSV files in a folder or zip, the Hugging Face hub.
+"""Rows of a data file, whatever it is kept in: a file, a folder, several by a pattern, the Hugging Face hub.
 
-Every row is a plain dict with ``where`` it stands, for messages. Files are read in batches, so memory does not grow
-with them. Imports no torch.
+Every row is a plain dict with ``where`` it stands, for messages. Files are read by parts, so memory does not grow with
+them. Imports no torch.
 """
 
-import csv
-import io
-import json
+import glob
+import gzip
 import re
-import zipfile
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
+from paced.data.containers import (
+    AUXILIARY,
+    Parser,
+    Row,
+    arrow,
+    comma_separated,
+    headless,
+    json_lines,
+    json_values,
+    parquet,
+    tab_separated,
+    zipped,
+)
 from paced.errors import DataError
 from paced.storage.files import replacing
 from paced.storage.identity import digest, file_digest
 
 HUB = "hub:"
-BATCH = 1024
-AUXILIARY = "auxiliary_train"  # MMLU's folder of other sets' questions, which are none of its own
-Row = tuple[str, dict[str, Any]]
+PARSERS: dict[str, Parser] = {
+    ".jsonl": json_lines, ".json": json_values, ".csv": comma_separated, ".tsv": tab_separated, ".parquet": parquet,
+    ".arrow": arrow, ".zip": zipped,
+}  # fmt: skip
+COMPRESSIONS = (".gz", ".zst")
+# What files begin with, whatever they are called.
+MAGIC: tuple[tuple[bytes, Parser], ...] = ((b"PAR1", parquet), (b"ARROW1", arrow), (b"PK\x03\x04", zipped))
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+# In a folder the first of these kinds that is there counts: JSON is often what describes the others.
+KINDS = ((".csv", ".tsv"), (".jsonl", ".parquet", ".arrow"), (".json",))
+# How publishers name the splits of a set, as a word of a file's name or a folder (the datasets library's words).
+_TRAIN, _TEST, _VALIDATION = "train(?:ing)?", "test(?:ing)?|eval(?:uation)?", "valid(?:ation)?|val|dev"
+_SPLIT = re.compile(rf"(?<![^\W_])(?:({_TRAIN})|({_TEST})|({_VALIDATION}))(?![^\W\d_])", re.IGNORECASE)
 
 
 def rows(path: Path) -> Iterator[Row]:
-    """The rows of a data file, by its suffix; anything that is not Parquet, zip or a folder is read as JSONL.
+    """The rows of a data file, a folder of such or those that a pattern names, by what they hold and are called.
 
     Raises:
-        DataError: the file cannot be read; a line of JSON is broken, with its number.
+        DataError: a file cannot be read; what is broken in it, with its line.
     """
     try:
-        if path.is_dir():
-            for file in members(path):
-                if file.suffix == ".csv":
-                    with file.open(encoding="utf-8", newline="") as text:
-                        yield from _csv(text, str(file), file.name)
-                else:
-                    yield from rows(file)
-        elif path.suffix == ".parquet":
-            yield from _parquet(path)
-        elif path.suffix == ".zip":
-            yield from _zip(path)
-        else:
-            yield from _jsonl(path)
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text: convert it to JSONL in UTF-8") from None
+        for file in files(path):
+            yield from _rows(file)
     except OSError as error:
         raise DataError(f"data file {path} cannot be read: {error.strerror or error}") from None
 
 
+def _rows(path: Path) -> Iterator[Row]:
+    suffix = _suffix(path)
+    with path.open("rb") as raw:
+        magic = raw.read(8)
+        raw.seek(0)
+        compressed = magic.startswith((_GZIP, _ZSTD))
+        parse = next((parser for begin, parser in MAGIC if magic.startswith(begin)), PARSERS.get(suffix, json_lines))
+        if compressed and parse in (parquet, arrow, zipped):
+            raise DataError(f"{path} is compressed as a whole, so no part of it can be read alone: unpack it")
+        try:
+            with _unpacked(raw, magic) as file:
+                yield from parse(file, str(path))
+        except UnicodeDecodeError:
+            raise DataError(f"{path} is not UTF-8 text: convert it to JSONL in UTF-8") from None
+        except (EOFError, zlib.error, OSError) as error:
+            if not compressed:
+                raise
+            raise DataError(f"{path} is damaged where it is compressed ({error}): get it again") from None
+
+
+def _suffix(path: Path) -> str:
+    """A file's suffix without that of its compression."""
+    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+
+
+def _unpacked(raw: IO[bytes], magic: bytes) -> IO[bytes]:
+    if magic.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=raw)  # pyright: ignore[reportReturnType]
+    if magic.startswith(_ZSTD):
+        import pyarrow as pa
+
+        return pa.CompressedInputStream(raw, "zstd")
+    return raw
+
+
+def files(path: Path) -> list[Path]:
+    """The data files that a path means: itself, those of a folder, or those that a pattern such as ``d/train-*`` names.
+
+    Raises:
+        DataError: there are none, or a folder has several splits, of which the path must say one.
+    """
+    if path.is_dir():
+        found = members(path)
+        _one_split(path, found)
+        return found
+    if not path.exists() and glob.has_magic(str(path)):
+        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+        if found := [file for file in found if file.is_file()]:
+            return found
+        raise DataError(f"data files {path} cannot be read: No such file")
+    return [path]
+
+
 def members(folder: Path) -> list[Path]:
-    """The data files of a folder: its CSV files (MMLU), else its JSONL and Parquet files, in an order of their own.
+    """The data files of a folder and its subfolders, of the first of KINDS that is there, in an order of their own.
 
     Raises:
         DataError: there are none.
     """
-    for suffixes in ((".csv",), (".jsonl", ".parquet")):
-        found = sorted(f for f in folder.rglob("*") if f.suffix in suffixes)
-        if found := [f for f in found if AUXILIARY not in f.relative_to(folder).parts]:
+    below = [f for f in sorted(folder.rglob("*")) if f.is_file()]
+    below = [f for f in below if not any(p.startswith(".") or p == AUXILIARY for p in f.relative_to(folder).parts)]
+    for suffixes in KINDS:
+        if found := [f for f in below if _suffix(f) in suffixes]:
             return found
-    raise DataError(f"{folder} cannot be read: Is a directory without *.jsonl, *.parquet or *.csv files")
+    kinds = ", ".join(f"*{suffix}" for suffixes in KINDS for suffix in suffixes)
+    raise DataError(f"{folder} cannot be read: Is a directory without data files ({kinds})")
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            where = f"{path}:{number}"
-            yield where, json_object(line, where, "one problem's fields")
-
-
-def json_object(line: str, where: str, holds: str) -> dict[str, Any]:
-    """The fields of one line of JSONL.
-
-    Raises:
-        DataError: it is no JSON object; names ``where`` and what a line ``holds``.
-    """
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}): correct or remove the line") from None
-    if not isinstance(row, dict):
-        raise DataError(f"{where}: not a JSON object: each line must hold {holds}")
-    return row
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(BATCH):
-                for row in batch.to_pylist():
-                    yield f"{path}:row {number}", row
-                    number += 1
-    except pa.ArrowException as error:
-        raise DataError(f"{path} is not a readable Parquet file: {' '.join(str(error).split())[:200]}") from None
-
-
-def _zip(path: Path) -> Iterator[Row]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            files = sorted(name for name in archive.namelist() if name.endswith(".csv"))
-            members = [name for name in files if AUXILIARY not in name.split("/")]
-            if not members:
-                raise DataError(f"{path} holds no *.csv file")
-            for name in members:
-                with archive.open(name) as file:
-                    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-                    yield from _csv(text, f"{path}/{name}", name.rpartition("/")[2])
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # damaged, encrypted, unknown method
-        raise DataError(f"{path} is not a readable zip file: {error}") from None
-
-
-def _csv(text: Iterable[str], where: str, name: str) -> Iterator[Row]:
-    """The original MMLU layout: no header; question, the choices, the right one's letter; SUBJECT_SPLIT.csv."""
-    named = re.fullmatch(r"(.+)_(dev|val|test)\.csv", name)
-    subject, split = named.groups() if named else (name.removesuffix(".csv"), "test")
-    reader = csv.reader(text, strict=True)
-    try:
-        for cells in reader:
-            place = f"{where}:{reader.line_num}"
-            if len(cells) < 4:
-                raise DataError(
-                    f"{place}: {len(cells)} cells; expected a question, its choices and the right one's letter"
-                )
-            question, *choices, answer = cells
-            yield place, {
-                "question": question, "choices": choices, "answer": answer, "subject": subject, "split": split,
-            }  # fmt: skip
-    except csv.Error as error:
-        raise DataError(f"{where}:{reader.line_num}: not valid CSV ({error})") from None
+def _one_split(folder: Path, found: list[Path]) -> None:
+    """Refuse training and test files in one folder, except MMLU's, whose names say what each is for."""
+    splits: dict[str, Path] = {}
+    for file in found:
+        for part in reversed(file.relative_to(folder).parts):
+            if word := _SPLIT.search(part):
+                splits.setdefault(("train", "test", "validation")[(word.lastindex or 1) - 1], file)
+                break
+    if len(splits) < 2 or all(f.suffix == ".csv" and headless(f) for f in found):
+        return
+    listed = ", ".join(f"{split}: {file.relative_to(folder)}" for split, file in splits.items())
+    raise DataError(f"{folder} holds several splits ({listed}): name the files of one, with * if they are several")
 
 
 def identity(path: Path) -> str:
-    """Digest of a data file's bytes, or of all data files of a folder.
+    """Digest of a data file's bytes, or of all data files that a folder or a pattern means.
 
     Raises:
         DataError: it cannot be read.
     """
     try:
-        if path.is_dir():
-            return digest({str(f.relative_to(path)): file_digest(f) for f in members(path)})
-        return file_digest(path)
+        found = files(path)
+        if found == [path]:
+            return file_digest(path)
+        base = path if path.is_dir() else next(p for p in path.parents if not glob.has_magic(str(p)))
+        return digest({str(f.relative_to(base)): file_digest(f) for f in found})
     except OSError as error:
         raise DataError(f"data file {path} cannot be read: {error.strerror}") from None
 

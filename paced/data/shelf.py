@@ -8,7 +8,8 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -42,6 +43,7 @@ SELECT p.place, p.fields, k.number, named.stands, asked.stands, q.golds FROM pro
     LEFT JOIN questions q ON q.question = p.question LEFT JOIN problems asked ON asked.place = q.first
     ORDER BY p.place
 """
+DIFFERENT = "SELECT question, golds FROM questions WHERE golds IS NOT NULL ORDER BY first"
 CONFLICTS = """
 SELECT json_group_array(json_array(p.place, p.gold, p.stands)) FROM problems p
     JOIN questions q ON q.question = p.question WHERE q.golds IS NOT NULL GROUP BY q.first ORDER BY q.first
@@ -85,6 +87,13 @@ class Shelf:
             put = "INSERT INTO problems VALUES (NULL, ?, ?, ?, ?, ?, ?)"
             self._database.executemany(put, map(_columns, problems))
             self._database.executescript(STANDING)
+
+    def agree(self, equal: Callable[[str, str], bool]) -> None:
+        """Take the golds of a question for one where they only differ in how they are written: 1/2 and 0.5."""
+        for question, golds in self._database.execute(DIFFERENT).fetchall():
+            first, *others = json.loads(golds)
+            if all(equal(first, other) for other in others):
+                self._database.execute("UPDATE questions SET golds = NULL WHERE question = ?", (question,))
 
     def __len__(self) -> int:
         return self._count("problems")
@@ -133,8 +142,8 @@ class Shelf:
 
 
 def same_gold(gold: str) -> str:
-    """Golds with the same text here are one: spaces and ``$`` dropped, numbers by value."""
-    plain = re.sub(r"[\s$]", "", gold)
+    """Golds with the same text here are one: spaces and ``$`` dropped, numbers by value, accents in one form."""
+    plain = unicodedata.normalize("NFC", re.sub(r"[\s$]", "", gold))
     try:
         return str(Decimal(plain.replace(",", "")).normalize())
     except ArithmeticError:  # no number, or one beyond all bounds

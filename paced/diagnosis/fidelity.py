@@ -28,6 +28,7 @@ from paced.losses import bucketed, exact, forward_kl
 from paced.losses.targets import ENTRIES, Sparse, decode, joined, sparse
 from paced.models import Tokenizer, device_of, load_model, projection, response_hidden
 from paced.report import read
+from paced.sampling.prompts import PromptStore
 from paced.storage.identity import model_identity
 from paced.storage.runs import read_recipe
 from paced.storage.store import Collection, write_table
@@ -198,12 +199,14 @@ def report(run: Path, tokens: int) -> Report:
     pairs = [(a["target_key"], a["part"]) for a in sorted(some, key=lambda a: (a["part"], a["target_key"]))]
     problems = pq.read_table(made[Label(seed=stage.entry.seed, step="prepare")].file("problems.parquet"))
     prompts: dict[str, str] = {row["problem_id"]: row["prompt"] for row in problems.to_pylist()}
+    rows = list(collection.rows(pairs, ["problem_id", "prompt_ids", "response_ids", *ENTRIES]))
+    rendered = PromptStore(run.absolute().parent.parent, tokenizer).ids(prompts[row["problem_id"]] for row in rows)
     samples = [
         StoredAnswer(
-            tokenizer.prompt(prompts[row["problem_id"]]), row["prompt_ids"], row["response_ids"],
+            prompt, row["prompt_ids"], row["response_ids"],
             Sparse(*(np.asarray(row[name], kind) for name, kind in ENTRIES.items())),
         )
-        for row in collection.rows(pairs, ["problem_id", "prompt_ids", "response_ids", *ENTRIES])
+        for prompt, row in zip(rendered, rows, strict=True)
     ]  # fmt: skip
     mean = sum(len(s.targets.ids) for s in samples) / sum(len(s.targets.counts) for s in samples)
     floor = float(about["floor"])

@@ -1,5 +1,6 @@
 """What a training run stores: checkpoints that it resumes from to the bit, and the student as a plain folder."""
 
+import copy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from paced.models import lora, sharding
+from paced.models import head, lora, sharding
 from paced.storage.files import make_folder, sync, vouch, vouched
 
 NOTE = "checkpoint.json"  # which bytes a checkpoint's files have
 
 COMPANIONS = (
-    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
-    "generation_config.json", "*.py",  # code that a tokenizer needs, read by none who does not trust it
+    "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken",
+    "chat_template.*", "additional_chat_templates/*", "generation_config.json", "*processor_config.json",
+    "LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*",
+    "*.py",  # code that a tokenizer needs, read by none who does not trust it
 )  # fmt: skip
 
 
@@ -104,13 +107,23 @@ def save_checkpoint(work: Path, state: State, step: int, lines: list[str]) -> No
 
 
 def save_model(model: PreTrainedModel, weights: dict[str, Tensor], source: Path, target: Path) -> None:
-    """A plain Hugging Face folder: weights and configuration, and the source's tokenizer files byte for byte."""
+    """A plain Hugging Face folder: weights and configuration, and the source's companions byte for byte.
+
+    Whether the output projection is the embedding follows from the trained model: a folder that has weights of both is
+    loaded with both, whatever its configuration says.
+    """
     shutil.rmtree(target, ignore_errors=True)
+    config = copy.deepcopy(model.config)
+    if head(model).weight is not model.get_input_embeddings().weight:
+        for part in (config, config.get_text_config()):
+            if getattr(part, "tie_word_embeddings", False):
+                part.tie_word_embeddings = False
     with torch.device("meta"):
-        plain = type(model)(model.config)
+        plain = type(model)(config)
     plain.load_state_dict(weights, strict=False, assign=True)
     plain.tie_weights()
     plain.save_pretrained(target)
     for pattern in COMPANIONS:
         for file in source.glob(pattern):
-            shutil.copyfile(file, target / file.name)
+            (target / file.relative_to(source)).parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, target / file.relative_to(source))

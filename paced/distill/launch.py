@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from paced.errors import ERRORS, ConfigError, EngineError, Stopped
+from paced.errors import ERRORS, ConfigError, EngineError, Stopped, TransientError
 from paced.events import ErrorEvent
 from paced.stage import Job
 
@@ -35,7 +35,7 @@ def launch(job: Job, configuration: Path) -> None:
 
     Raises:
         ConfigError: the configuration is none of one host.
-        EngineError: a process failed without a word; otherwise the first error that one told of.
+        TransientError: a process ended without a word; otherwise the first error that one told of.
     """
     check_configuration(configuration)
     job.work.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def launch(job: Job, configuration: Path) -> None:
     if first:
         raise ERRORS.get(first["type"], EngineError)(first["message"])
     if launched.returncode or not done.exists():
-        raise EngineError(
+        raise TransientError(  # every error of Python's is told: this one was killed, or could not start
             f"a training process started with {configuration} ended with status {launched.returncode}; "
             "its output is in the stage's log"
         )

@@ -26,6 +26,7 @@ from paced.losses import Divergence, Loss, Projection, TeacherLogits, bucketed, 
 from paced.losses.targets import FLAT, Packed, decode, pack
 from paced.models import Tokenizer, load_model, projection, response_hidden, same_tokens
 from paced.models.sharding import barrier, loading_device, rank, shard
+from paced.sampling.prompts import PromptStore
 from paced.sampling.rollouts import kept_problems
 from paced.stage import Job
 from paced.storage.artifacts import model_folder
@@ -138,7 +139,7 @@ def targets(
         DataError: a token that the student has no row for.
     """
     texts, known = prompts(job, scratch / "prompts.bin")
-    asked = places(ids, known)
+    asked, rendered = places(ids, known), PromptStore(job.home, tokenizer)
     field, done = TARGETS.field("prompt_ids"), 0
     for rows in collection.tables(pairs, list(FLAT)):
         for name in ("response_ids", "entry_ids"):
@@ -148,7 +149,7 @@ def targets(
                     f"the teacher's answers have token {last}, the student in {tokenizer.folder} only those below "
                     f"{tokenizer.size}: take a teacher of the same vocabulary"
                 )
-        own = [tokenizer.prompt(texts[i].tobytes().decode()) for i in asked[done:][: len(rows)].tolist()]
+        own = list(rendered.ids(texts[i].tobytes().decode() for i in asked[done:][: len(rows)].tolist()))
         done += len(rows)
         yield rows.set_column(rows.schema.get_field_index(field.name), field, [pa.array(own, field.type)])
 
@@ -232,9 +233,10 @@ class Reverse:
         # Draws are from the whole population, as the rollouts stage made them; only drawn problems have a response.
         problems = kept_problems(job)
         self._responses = [responses.get(p["problem_id"]) for p in problems]
-        drawn = [p if p["problem_id"] in responses else None for p in problems]
-        self._prompts = [tokenizer.prompt(p["prompt"]) if p else [] for p in drawn]
-        self._contexts = [tokenizer.prompt(messages_of(p, privileged)) if p else [] for p in drawn]
+        rendered, drawn = PromptStore(job.home, tokenizer), [p for p in problems if p["problem_id"] in responses]
+        places = [i for i, r in enumerate(self._responses) if r is not None]
+        self._prompts = dict(zip(places, rendered.ids(p["prompt"] for p in drawn), strict=True))
+        self._contexts = dict(zip(places, rendered.ids(messages_of(p, privileged) for p in drawn), strict=True))
         self.ids: list[str] = [p["problem_id"] for p in problems]
         weight: dict[str, float] = dict(zip(weights["problem_id"], weights["weight"], strict=True))
         self._weights = [weight[i] for i in self.ids]

@@ -4,17 +4,19 @@ Losses are summed over tokens and divided once by one denominator for the optimi
 differently gives the same gradient (method section 7).
 """
 
+import functools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from paced.config import Precision
 from paced.distill.objectives import Objective, TrainingSample
-from paced.errors import EngineError
+from paced.errors import ConfigError, EngineError
 from paced.losses import Divergence, fused_loss
-from paced.models import DTYPES, projection, response_hidden
+from paced.models import DTYPES, layers, projection, response_hidden
 
 
 class Student(nn.Module):
@@ -40,15 +42,18 @@ class Student(nn.Module):
 def recompute_activations(model: PreTrainedModel) -> None:
     """Keep only the input of each layer for the backward pass and compute the rest again: memory for time.
 
-    The library does so only in training mode, in which there must be no dropout, or targets would be missed.
+    The library's own way needs training mode, in which dropout and noise are on and targets would be missed.
+
+    Raises:
+        ConfigError: the model has no layers that are known to repeat.
     """
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train()
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0  # pyright: ignore[reportArgumentType]
+    found = layers(model)
+    if not found:
+        raise ConfigError(
+            f"training.gradient_checkpointing: the layers of {model.name_or_path} are not known: set it to false"
+        )
+    for layer in found:
+        layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
 
 def coefficients(samples: Sequence[TrainingSample], denominator: float, reduction: str) -> list[float]:
@@ -78,4 +83,24 @@ def canary(student: Student, objective: Objective, samples: Sequence[TrainingSam
         raise EngineError(
             f"the loss of the first batch ({losses[0]}) does not depend on the teacher's distributions: nothing would "
             "be learnt; check the stored targets with 'paced cache verify'"
+        )
+
+
+def check_recomputed(
+    student: Student, samples: Sequence[TrainingSample], values: Tensor, divergence: Divergence
+) -> None:
+    """Before the first step: a pass that keeps what its gradient needs must give what a pass without gradients gives.
+
+    Args:
+        values: of the divergence at each position, found with gradients. [N]
+
+    Raises:
+        EngineError: they differ, as where dropout or noise is on in training only.
+    """
+    with torch.no_grad():
+        plain = student(samples, torch.zeros_like(values), divergence)[1]
+    if not torch.allclose(values.float(), plain.float(), rtol=1e-3, atol=1e-5):
+        raise EngineError(
+            f"the loss of the first batch is {float(values.mean()):.6g} a token with gradients and "
+            f"{float(plain.mean()):.6g} without: set training.gradient_checkpointing to false"
         )

@@ -35,6 +35,7 @@ class Scorer:
             "dtype": config.dtype,
             "tokens": sampler.about["tokens"],
             "floor": config.answers.floor,
+            **sampler.tokenizer.bound,
         }
         if config.answers.capture:  # the engine's kernels round otherwise
             self.about["capture"] = sampler.config.engine.kind

@@ -22,7 +22,14 @@ from paced.config.stages import TrainConfig
 from paced.distill import launch
 from paced.distill.checkpoints import State, newest_checkpoint, save_checkpoint, save_model
 from paced.distill.objectives import TrainingSample, make_objective
-from paced.distill.student import Student, canary, coefficients, denominator, recompute_activations
+from paced.distill.student import (
+    Student,
+    canary,
+    check_recomputed,
+    coefficients,
+    denominator,
+    recompute_activations,
+)
 from paced.errors import EngineError
 from paced.models import DTYPES, Tokenizer, device_of, layers, load_model, lora, sharding
 from paced.stage import Job
@@ -158,10 +165,15 @@ class Trainer:
         if first:
             canary(self.student, self.objective, [samples[i] for i in batches[0]], self.device)
         sums = {"loss": 0.0, "divergence": 0.0}
+        recomputes = first and self.config.training.gradient_checkpointing
         for batch, counts in shares(batches, sharding.rank(), sharding.world_size()):
             chosen = [samples[i] for i in batch]
             coefficient = torch.tensor(coefficients(chosen, whole, reduction), device=self.device) * counts
-            loss, values = self.student(chosen, coefficient, self.objective.divergence(chosen))
+            divergence = self.objective.divergence(chosen)
+            loss, values = self.student(chosen, coefficient, divergence)
+            if recomputes:  # every process, for all must make equally many passes
+                check_recomputed(self.student, chosen, values, divergence)
+                recomputes = False
             loss.backward()
             sums["loss"] += loss.item()
             sums["divergence"] += values.double().sum().item() * counts
@@ -182,8 +194,9 @@ class Trainer:
             save_file(kept, job.folder / "state.safetensors")
             job.add("state.safetensors")
         save_model(self.student.model, weights, self.source, job.folder / "model")
-        for file in sorted((job.folder / "model").iterdir()):
-            job.add(f"model/{file.name}")
+        for file in sorted((job.folder / "model").rglob("*")):
+            if file.is_file():
+                job.add(str(file.relative_to(job.folder)))
 
 
 def trainable_student(

@@ -21,7 +21,7 @@ def evaluate(job: Job) -> None:
     folder = model_folder(ref)
     tokenizer = Tokenizer(folder, config.trust_remote_code, config.thinking)
     sampler = Sampler(job, ref, config.model(folder), tokenizer, config.sampling, config.seed)
-    about = {key: sampler.about[key] for key in ("model", "dtype", "tokens")}
+    about = {key: sampler.about[key] for key in ("model", "dtype", "tokens")} | tokenizer.bound
     chooser = Chooser(job, about, tokenizer, lambda: sampler.model)
     table: list[Row] = []
     result: dict[str, Any] = {}

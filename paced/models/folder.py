@@ -8,7 +8,8 @@ sides everywhere, so a distribution here always sums to 1 over V.
 import contextlib
 import functools
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,21 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import logging
 
 from paced.config import Model, Runtime
 from paced.errors import ConfigError, DataError
 from paced.losses import Projection
-from paced.storage.identity import digest
+from paced.models.checks import check_attention, check_files, check_taken, logit_divisor
+from paced.models.control import MARK, ControlTokens, unmarked
+from paced.storage.identity import TOKENIZER_FILES, digest, file_digest
 
-disable_progress_bar()  # stages report progress themselves
+logging.disable_progress_bar()  # stages report progress themselves
 
 NOT_FINITE = "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
+ASKED = ("What is 1 + 1?", "Name a prime.")  # two questions, for which a template must write two prompts
+DIVISOR = "logit_divisor"  # what ``load_model`` has found the model's logits to be divided by
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -63,6 +69,17 @@ def _loading(folder: Path, what: str) -> Generator[None]:
         raise DataError(f"the {what} in model folder {folder} cannot be loaded: {reason}") from None
 
 
+@contextlib.contextmanager
+def _silent() -> Generator[None]:
+    """Without the library's warnings."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
 class Tokenizer:
     """A Hugging Face tokenizer with what the method needs of it checked once.
 
@@ -77,6 +94,7 @@ class Tokenizer:
             core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         self.core: PreTrainedTokenizerBase = core
         self._mode: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+        self._control = ControlTokens(core)
         self.folder = folder
         if not core.chat_template:
             raise DataError(
@@ -91,18 +109,88 @@ class Tokenizer:
         # whose tokenizer has the <image_soft_token> of its larger kin).
         last = max(ids.values()) + 1
         self.size = min(last, vocabulary(folder) or last)
+        self.whole = self.size == last
         self.token_map: str = digest(ids)
+        files = sorted(file for pattern in TOKENIZER_FILES for file in folder.glob(pattern))
+        # What decides the prompts that it writes, but for a clock.
+        self.about: dict[str, Any] = {"thinking": thinking, **self.bound} | {f.name: file_digest(f) for f in files}
+
+    @property
+    def bound(self) -> dict[str, int]:
+        """The number of known ids where the model has no row for the last; the token map tells it of all others."""
+        return {} if self.whole else {"known": self.size}
+
+    @functools.cached_property
+    def begins(self) -> list[int]:
+        """The ids that the tokenizer puts in front of every text (Gemma's <bos>), unless told not to."""
+        plain, whole = self._encode("a"), self._encode("a", add_special_tokens=True)
+        first = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+        return whole[:first]
+
+    def marked(self, text: str) -> str:
+        """A text from outside, in which what looks like a control token is told from the model's own."""
+        return self._control.marked(text)
 
     def prompt(self, messages: str) -> list[int]:
         """Token ids of a prompt, given as chat messages in JSON, ready for the assistant's turn."""
         return self.encode(self.text_of(messages))
 
     def text_of(self, prompt: str) -> str:
-        """What the model reads: JSON chat messages rendered, a JSON string as it stands."""
+        """What the model reads: JSON chat messages rendered, a JSON string as it stands; control tokens in it marked.
+
+        Raises:
+            DataError: see ``written``.
+        """
         content = json.loads(prompt)
         if isinstance(content, str):
-            return content
-        return str(self.core.apply_chat_template(content, tokenize=False, add_generation_prompt=True, **self._mode))
+            return self.marked(content)
+        return self.written(content, add_generation_prompt=True)
+
+    def written(self, messages: Sequence[Mapping[str, str]], now: datetime | None = None, **options: Any) -> str:
+        """A conversation as the chat template writes it.
+
+        Args:
+            now: what the template takes for the time, if it asks for that.
+            options: of the library's ``apply_chat_template``.
+
+        Raises:
+            DataError: the template cannot write it, or leaves out what the user says.
+        """
+        return self._written(messages, self._in_parts, now, **options)
+
+    @functools.cached_property
+    def _in_parts(self) -> bool:
+        """Whether the template wants content as a list of parts, as those of models that read images too may do."""
+        faults: list[str] = []
+        for parts in (False, True):
+            try:
+                found = [self._written([{"role": "user", "content": asked}], parts, None) for asked in ASKED]
+            except DataError as error:
+                faults.append(str(error))
+                continue
+            if all(asked in text for asked, text in zip(ASKED, found, strict=True)):
+                return parts
+            faults.append(f"the chat template of {self.folder} writes {unmarked(found[0])[:60]!r} for {ASKED[0]!r}")
+        raise DataError(f"{faults[0]}: prompts would not hold the question; use the template of the model's training")
+
+    def _written(
+        self, messages: Sequence[Mapping[str, str]], parts: bool, now: datetime | None, **options: Any
+    ) -> str:
+        def content(text: str) -> str | list[dict[str, str]]:
+            marked = self.marked(text)
+            return [{"type": "text", "text": marked}] if parts else marked
+
+        if now:  # shadows the template language's own clock
+            options["strftime_now"] = now.strftime
+        conversation: Any = [{**message, "content": content(message["content"])} for message in messages]
+        try:
+            return str(self.core.apply_chat_template(conversation, tokenize=False, **self._mode, **options))
+        except Exception as error:  # a template is a program, and may raise anything
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise DataError(
+                f"the chat template of {self.folder} cannot write the conversation that begins "
+                f"{messages[0]['content'][:60]!r} ({reason})"
+            ) from None
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, no special token added.
@@ -110,13 +198,17 @@ class Tokenizer:
         Raises:
             DataError: it has a token that the model has no row for.
         """
-        ids: list[int] = self.core(text, add_special_tokens=False)["input_ids"]  # pyright: ignore[reportAssignmentType]
+        ids = self._control.encoded(text, self._encode) if MARK in text else self._encode(text)
         if ids and max(ids) >= self.size:
             raise DataError(
                 f"the model in {self.folder} has no row for token {self.core.convert_ids_to_tokens(max(ids))!r}, which "
                 f"is in {text[:60]!r}: remove the problem"
             )
         return ids
+
+    def _encode(self, text: str, **options: bool) -> list[int]:
+        chosen: Any = {"add_special_tokens": False, **options}
+        return self.core(text, **chosen)["input_ids"]  # pyright: ignore[reportReturnType]
 
     def text(self, ids: Sequence[int]) -> str:
         """The text of a response, given without the token that ended it; a special token inside it stays to be seen."""
@@ -173,10 +265,44 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
     """A causal language model from safetensors, in evaluation mode, its head checked against the model's own logits.
 
     Raises:
-        DataError: the folder's weights or configuration cannot be loaded, some weights are missing or not finite.
-        ConfigError: its logits are not its output projection of the hidden states, but scaled, say.
+        DataError: the folder's weights or configuration cannot be loaded or are not those of one plain model
+            (paced/models/checks.py), some weights are missing, left over, of another size or not finite.
+        ConfigError: its logits are not its output projection of the hidden states, be it times a number.
     """
+    model = _loaded(folder, config)
+    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
+        model.set_attn_implementation("eager")  # Gemma 2: sdpa would leave its scores as they are, and say nothing
+    if model.base_model is model:
+        raise ConfigError(
+            f"model {folder}: transformers does not tell the layers of {type(model).__name__} from its output "
+            "projection (base_model), which is not supported"
+        )
+    model.eval().to(device)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        probe = torch.arange(1, 5, device=device)[None]
+        own = model(input_ids=probe, use_cache=False).logits[0]
+        if bool((own.isnan() | own.isposinf()).any()):
+            raise DataError(f"model {folder}: {NOT_FINITE}")
+        products = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
+        setattr(model, DIVISOR, logit_divisor(str(folder), own, products, model.config.get_text_config()))
+    return model
+
+
+def empty_model(folder: Path, config: Model) -> PreTrainedModel:
+    """The model of a folder without its weights' values, whose names and sizes are checked as ``load_model`` does.
+
+    Raises:
+        DataError: see ``load_model``.
+    """
+    return _loaded(folder, config, device_map="meta")
+
+
+def _loaded(folder: Path, config: Model, **options: Any) -> PreTrainedModel:
+    check_files(folder)
     with _loading(folder, "model"):
+        own = AutoConfig.from_pretrained(folder, trust_remote_code=config.trust_remote_code, local_files_only=True)
+    check_attention(folder, own)
+    with _loading(folder, "model"), _silent():  # what the library would tell of the load is told by check_taken
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=DTYPES[config.dtype],
@@ -185,27 +311,11 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
             use_safetensors=True,
             attn_implementation="sdpa",
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to be named
+            **options,
         )
     model, report = loaded
-    if report["missing_keys"]:  # the library would leave them at random numbers and only warn
-        raise DataError(
-            f"model folder {folder} lacks weights, among them {min(report['missing_keys'])}: its safetensors files are "
-            "incomplete"
-        )
-    if getattr(model.config.get_text_config(), "attn_logit_softcapping", None):
-        model.set_attn_implementation("eager")  # Gemma 2: sdpa would leave its scores as they are, and say nothing
-    model = model.to(device).eval()
-    with torch.no_grad():
-        probe = torch.arange(1, 5, device=device)[None]
-        own = model(input_ids=probe, use_cache=False).logits[0]
-        if bool((own.isnan() | own.isposinf()).any()):
-            raise DataError(f"model {folder}: {NOT_FINITE}")
-        ours = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
-        if not torch.allclose(own.float(), ours.float(), atol=1e-3, rtol=1e-2):
-            raise ConfigError(
-                f"model {folder}: its logits are not its output projection of its hidden states (they are scaled, or "
-                "made in another way), which is not supported"
-            )
+    check_taken(folder, report)
     return model
 
 
@@ -215,10 +325,10 @@ def head(model: PreTrainedModel) -> nn.Linear:
 
 
 def projection(model: PreTrainedModel, size: int, temperature: float = 1.0) -> Projection:
-    """Hidden states to logits over the first ``size`` ids, soft-capped if the model's are (Gemma 2)."""
+    """Hidden states to logits over the first ``size`` ids, capped and scaled as the model's are (Gemma 2, Granite)."""
     core = head(model)
     softcap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-    return Projection(core.weight, size, core.bias, softcap, temperature)
+    return Projection(core.weight, size, core.bias, softcap, temperature * getattr(model, DIVISOR, 1.0))
 
 
 def next_logits(model: PreTrainedModel, hidden: Tensor, size: int) -> Tensor:
@@ -241,9 +351,14 @@ def right_pad(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
 
 
 def layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The blocks that a model repeats."""
+    """The blocks that a model repeats, none inside another."""
     names = set(model._no_split_modules or ())  # pyright: ignore[reportPrivateUsage]
-    return [module for module in model.modules() if type(module).__name__ in names]
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():  # an outer one comes first
+        repeated = type(module).__name__ in names or isinstance(module, GradientCheckpointingLayer)
+        if repeated and not any(name.startswith(f"{outer}.") for outer in found):
+            found[name] = module
+    return list(found.values())
 
 
 def response_hidden(

@@ -6,6 +6,7 @@ any architecture it knows, and the activations kept for the backward pass are th
 Symbols: P parameters, V vocabulary, H hidden size. Sizes are in bytes.
 """
 
+import contextlib
 import functools
 import json
 import weakref
@@ -20,11 +21,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.initialization import no_init_weights
+from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from paced.config import Precision, Sampling, Training
 from paced.errors import DataError
 from paced.losses import BLOCK, GPU, chunk_rows
-from paced.models import DTYPES
+from paced.models import DTYPES, head
+from paced.models.lora import adapted_layers
 from paced.models.scoring import CHUNK, TOKENS, shape_of
 from paced.sampling.engines.base import COLUMNS
 
@@ -54,6 +57,8 @@ class Shape(NamedTuple):
     tied: bool  # the output projection is the embedding
     stored: str  # precision of the weight files, as the configuration has it
     config: dict[str, Any]  # of the language model alone, where there is more (Gemma 3's eyes)
+    adapted: frozenset[str]  # layers that LoRA gives adapters
+    idle: int  # parameters of experts that a token does not go through
 
     @property
     def parameters(self) -> int:
@@ -65,9 +70,14 @@ class Shape(NamedTuple):
         return self.vocabulary * self.hidden
 
     @property
+    def active(self) -> int:
+        """Parameters that a token goes through: all but those of other experts than its own."""
+        return self.parameters - self.idle
+
+    @property
     def multiplied(self) -> int:
-        """Parameters that each token is multiplied with: all but an embedding that is only looked up."""
-        return self.parameters - (0 if self.tied else self.head)
+        """Parameters that each token is multiplied with: the active ones but an embedding that is only looked up."""
+        return self.active - (0 if self.tied else self.head)
 
 
 def _size(shape: Sequence[int]) -> int:
@@ -86,7 +96,7 @@ def configuration(path: str) -> tuple[dict[str, Any], str]:
     file = Path(path) / "config.json"
     if file.exists():
         try:
-            return json.loads(file.read_text()), str(file)
+            return json.loads(file.read_text(), object_hook=_special), str(file)
         except ValueError as error:
             raise DataError(f"{file} is not valid JSON ({error})") from None
     known: dict[str, dict[str, Any]] = json.loads(KNOWN.read_text())["models"]
@@ -99,36 +109,99 @@ def configuration(path: str) -> tuple[dict[str, Any], str]:
     return known[name], f"{path} is not there: the shape of {name}"
 
 
+def _special(value: dict[str, Any]) -> Any:
+    """The library writes infinity as {"__float__": "Infinity"}."""
+    return float(value["__float__"]) if value.keys() == {"__float__"} else value
+
+
+def _one_expert(module: Any, hidden: torch.Tensor, chosen: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Experts [E, ...] for hidden states [N, H] of which each goes to k, ``chosen`` [N, k]; in shapes and memory alone.
+
+    Which rows an expert gets depends on their values, which fake tensors do not have. So all N k rows go through the
+    first one: as many products of the same sizes, and as much to keep.
+    """
+    module.chosen = chosen.shape[-1]
+
+    def product(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return rows @ (weights[0] if module.is_transposed else weights[0].T)
+
+    rows = hidden.repeat_interleave(chosen.shape[-1], 0)
+    if module.has_gate:
+        rows = module._apply_gate(product(rows, module.gate_up_proj))
+    else:
+        rows = module.act_fn(product(rows, module.up_proj))
+    rows = product(rows, module.down_proj) * shares.reshape(-1, 1)
+    return rows.view(*chosen.shape, -1).sum(1).to(hidden.dtype)
+
+
+ALL_EXPERTS_FUNCTIONS.register("one_expert", _one_expert)
+
+
 def _build(config: dict[str, Any], dtype: Precision = "float32") -> PreTrainedModel:
     made = AutoConfig.for_model(**config)  # pyright: ignore[reportUnknownMemberType]
     with no_init_weights():  # some are drawn from what fake tensors do not have
         model = AutoModelForCausalLM.from_config(made, attn_implementation="sdpa", dtype=DTYPES[dtype])
     model.tie_weights()
+    if model._can_set_experts_implementation():
+        model.set_experts_implementation("one_expert")
     return model.eval()
+
+
+def _idle(model: PreTrainedModel) -> int:
+    """Parameters of experts that the last token has not gone through."""
+    found = 0
+    for module in model.modules():
+        if isinstance(chosen := getattr(module, "chosen", None), int):
+            stacks = [p for p in module.parameters(recurse=False) if p.dim() > 1]
+            found += sum(p.numel() // len(p) * (len(p) - chosen) for p in stacks)
+    return found
+
+
+def _passed(model: PreTrainedModel) -> int:
+    """A token goes through the model; numbers that it leaves in all layers' caches, 0 where that cannot be told."""
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    try:
+        out = model(input_ids=ids, use_cache=True)
+    except Exception:  # an architecture's own cache may ask for what there is not
+        out = model(input_ids=ids, use_cache=False)
+    layers: Any = getattr(getattr(out, "past_key_values", None), "layers", ())
+    kept = [t for layer in layers for t in (getattr(layer, "keys", None), getattr(layer, "values", None))]
+    return sum(t.numel() for t in kept if t is not None)
+
+
+def _head_size(config: Any) -> int:
+    """Of attention; where it differs from layer to layer, which some configurations refuse to tell, by the width."""
+    size: Any = None
+    with contextlib.suppress(Exception):
+        size = config.head_dim
+    return size or config.hidden_size // config.num_attention_heads
 
 
 def shape(path: str) -> Shape:
     """The shape of a model folder, or of a known model.
 
     Raises:
-        DataError: see ``configuration``; or the library knows no such architecture.
+        DataError: see ``configuration``; or the library knows no such architecture, or its code asks for values.
     """
     config, source = configuration(path)
     try:
-        with FakeTensorMode():
+        with FakeTensorMode(), torch.no_grad():
             model = _build(config)
             tensors = {name: tuple(p.shape) for name, p in model.named_parameters()}
-            c: Any = model.config.get_text_config()
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{source}: transformers cannot build this model: {' '.join(str(error).split())}") from None
-    heads = c.num_attention_heads
-    size = getattr(c, "head_dim", None) or c.hidden_size // heads
-    return Shape(
-        Path(path).name, source, tensors, c.num_hidden_layers, c.vocab_size, c.hidden_size,
-        2 * getattr(c, "num_key_value_heads", heads) * size, heads * size, getattr(c, "max_position_embeddings", 0),
-        model.config.tie_word_embeddings, config.get("dtype") or config.get("torch_dtype") or "bfloat16",
-        json.loads(c.to_json_string(use_diff=False)),
-    )  # fmt: skip
+            cached, idle = _passed(model), _idle(model)
+        c: Any = model.config.get_text_config()
+        heads, size = c.num_attention_heads, _head_size(c)
+        keys = 2 * getattr(c, "num_key_value_heads", heads) * size
+        return Shape(
+            Path(path).name, source, tensors, c.num_hidden_layers, c.vocab_size, c.hidden_size,
+            cached // c.num_hidden_layers or keys, heads * size, getattr(c, "max_position_embeddings", 0),
+            head(model).weight is model.get_input_embeddings().weight,
+            config.get("dtype") or config.get("torch_dtype") or "bfloat16",
+            json.loads(json.dumps(c.to_dict())), frozenset(adapted_layers(model)), idle,
+        )  # fmt: skip
+    except Exception as error:  # of an architecture's own code, which may raise anything
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"{source}: transformers cannot build this model without its data: {reason}") from None
 
 
 def safetensors_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: bool) -> int:
@@ -156,11 +229,11 @@ def model_bytes(model: Shape, dtype: Precision) -> int:
 
 
 def adapters(model: Shape, rank: int) -> dict[str, tuple[int, ...]]:
-    """The LoRA adapters of the linear layers (paced/models/lora.py): of all matrices but embedding and output's."""
+    """The LoRA adapters of the linear layers (paced/models/lora.py)."""
     found: dict[str, tuple[int, ...]] = {}
     for name, sizes in model.tensors.items():
-        if len(sizes) == 2 and sizes[0] != model.vocabulary:
-            layer = name.removesuffix(".weight")
+        layer, _, kind = name.rpartition(".")
+        if kind == "weight" and layer in model.adapted:
             found |= {f"{layer}.lora_A.default.weight": (rank, sizes[1])}
             found |= {f"{layer}.lora_B.default.weight": (sizes[0], rank)}
     return found
@@ -198,16 +271,20 @@ def activations(model: Shape, rows: int, tokens: int, dtype: Precision, layers: 
         rows: sequences, each of ``tokens`` padded tokens.
         layers: of a model with so many layers instead of its own.
     """
-    return _activations(json.dumps(_with_layers(model, layers)), rows, tokens, dtype)
+    try:
+        return _activations(json.dumps(_with_layers(model, layers)), rows, tokens, dtype)
+    except Exception:
+        if layers is None:
+            raise
+        # An architecture whose layers need each other: an equal share of all of them.
+        return _activations(json.dumps(model.config), rows, tokens, dtype) * layers // model.layers
 
 
 def _with_layers(model: Shape, layers: int | None) -> dict[str, Any]:
     if layers is None:
         return model.config
-    fewer: dict[str, Any] = {"num_hidden_layers": layers}
-    if "layer_types" in model.config:
-        fewer["layer_types"] = model.config["layer_types"][:layers]
-    return model.config | fewer
+    each = {k: v[:layers] for k, v in model.config.items() if isinstance(v, list) and len(v) == model.layers}
+    return model.config | {"num_hidden_layers": layers} | each
 
 
 @functools.lru_cache(maxsize=256)
@@ -354,9 +431,17 @@ def scoring_memory(model: Shape, dtype: Precision, tokens: int) -> dict[str, int
     rows, width = shape_of(tokens)
     return loading(model, dtype) | {
         "weights": BYTES[dtype] * model.parameters,
-        "forward pass": _forward_pass(json.dumps(_with_layers(model, 2)), rows, width, dtype),
+        "forward pass": _layers_pass(model, rows, width, dtype),
         "next-token distributions of a chunk": 6 * CHUNK * model.vocabulary * 4,
     }
+
+
+def _layers_pass(model: Shape, rows: int, tokens: int, dtype: Precision) -> int:
+    """A forward pass through two layers, or through all of an architecture that cannot have two."""
+    try:
+        return _forward_pass(json.dumps(_with_layers(model, 2)), rows, tokens, dtype)
+    except Exception:
+        return _forward_pass(json.dumps(model.config), rows, tokens, dtype)
 
 
 def loading(model: Shape, dtype: Precision) -> dict[str, int]:

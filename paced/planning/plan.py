@@ -34,6 +34,7 @@ from paced.planning.footprint import (
     students_bytes,
     training_memory,
 )
+from paced.planning.models import check_planned
 from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
 
 
@@ -283,10 +284,11 @@ def plan(recipe: Recipe, gpu: str, gpus: int, assumptions: Assumptions) -> Plan:
 
     Raises:
         ConfigError: the GPU is unknown, or a number of problems is.
-        DataError: a model is neither there nor known, or a data file cannot be read.
+        DataError: a model is neither there nor known, or cannot be used; or a data file cannot be read.
     """
     if gpu not in GPUS:
         raise ConfigError(f"--gpu {gpu}: unknown; known are {', '.join(GPUS)}")
+    check_planned(recipe)
     planner = Planner(recipe, gpu, gpus, assumptions)
     rows, copied = [planner.sampling("rollouts", planner.student, recipe.student)], 0.0
     if "teacher answers" in planner.drawn:
@@ -313,8 +315,9 @@ def plan_table(planned: Plan) -> str:
     """The plan as a table for people."""
     device, a = GPUS[planned.gpu], planned.assumptions
     lines = [
-        f"{role:<8} {s.name}: {amount(s.parameters, '')}parameters, {s.layers} layers, {s.vocabulary:,} ids"
-        f" ({s.source})"
+        f"{role:<8} {s.name}: {amount(s.parameters, '')}parameters"
+        + (f" ({amount(s.active, '').strip()} of them active)" if s.idle else "")
+        + f", {s.layers} layers, {s.vocabulary:,} ids ({s.source})"
         for role, s in planned.models.items()
     ]
     lines += [

@@ -1,8 +1,10 @@
 """Stage 'preflight': what would spoil an expensive stage is found before the first one, and said in one line.
 
-Reads configurations, tokenizers and the headers of weight files; no weights.
+Reads configurations, tokenizers and the headers of weight files; no weights. What an architecture's code does is tried
+on a small random model of it (paced/planning/rehearsal.py).
 """
 
+import datetime
 import json
 import os
 import shutil
@@ -10,54 +12,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
 from paced.config import Recipe
 from paced.config.extensions import import_all
 from paced.config.stages import PreflightConfig
 from paced.data.problems import problems_of
 from paced.data.prompts import messages_of
 from paced.distill.launch import check_configuration
-from paced.errors import ConfigError, DataError, EngineError
+from paced.errors import ConfigError, DataError, EngineError, PacedError
 from paced.models import Tokenizer, check_length, same_tokens, vocabulary
 from paced.planning.footprint import Shape, checkpoint_bytes, students_bytes
+from paced.planning.models import check_architecture, check_end_ids, check_model, check_rows
 from paced.planning.plan import drawn
-from paced.sampling.engines import vllm
+from paced.sampling.engines import transformers, vllm
+from paced.sampling.prompts import PromptStore
 from paced.stage import Job
 from paced.storage.artifacts import model_folder
 from paced.storage.store import PACKED_BYTES, SAMPLE_BYTES, TARGET_BYTES
 from paced.storage.tables import ProblemRow
 
-PROBE = json.dumps([{"role": "user", "content": "What is 1 + 1?"}])
+PROBE = [{"role": "user", "content": "What is 1 + 1?"}, {"role": "assistant", "content": "The answer is 2."}]
+NOON = datetime.datetime(2001, 2, 3, 12)  # when templates are compared, whatever the time
 SWITCH = "enable_thinking"  # what chat templates call it
-
-
-def check_weights(folder: Path) -> dict[str, tuple[int, ...]]:
-    """That every weight file is there and whole, as far as its header says.
-
-    Returns:
-        the shape of each tensor.
-
-    Raises:
-        DataError: with the file.
-    """
-    _json(folder / "config.json", folder)
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        names = sorted(set(_json(index, folder).get("weight_map", {}).values()))
-    else:
-        names = sorted(file.name for file in folder.glob("*.safetensors"))
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in names:
-        if not (folder / name).exists():
-            raise DataError(f"model folder {folder} lacks {name}, which its index names: download it again")
-        try:
-            with safe_open(folder / name, "pt") as file:
-                tensors: list[str] = file.keys()
-                shapes |= {tensor: tuple(file.get_slice(tensor).get_shape()) for tensor in tensors}
-        except (SafetensorError, OSError) as error:
-            raise DataError(f"{folder / name} is damaged ({error}): download it again") from None
-    return shapes
 
 
 def _json(path: Path, folder: Path) -> dict[str, Any]:
@@ -125,10 +100,35 @@ def check_pair(student: Path, own: Tokenizer, teacher: Path, other: Tokenizer) -
             f"{' or '.join(sorted(ends[1]))}: the student would learn never to stop; use one tokenizer_config.json and "
             "generation_config.json for both"
         )
-    if own.prompt(PROBE) != other.prompt(PROBE):
+    if opening(own) != opening(other):
         raise ConfigError(
             f"the chat templates of {student} and {teacher} write the same conversation in different ways, and both "
             "models read the student's: copy chat_template.jinja from the one whose format both know"
+        )
+
+
+def opening(tokenizer: Tokenizer) -> str:
+    """A prompt as the chat template writes it, at a time that does not pass."""
+    return tokenizer.written(PROBE[:1], NOON, add_generation_prompt=True)
+
+
+def check_turn(folder: Path, tokenizer: Tokenizer) -> None:
+    """That the token with which the chat template ends an assistant's turn ends a response; none is as well.
+
+    Raises:
+        ConfigError: with the token, and where to name it.
+    """
+    answer = PROBE[-1]["content"]
+    rest = tokenizer.written(PROBE).rpartition(answer)[2]
+    added = {str(token): i for i, token in tokenizer.core.added_tokens_decoder.items() if str(token).strip()}
+    ends = end_tokens(folder, tokenizer)
+    # The first one; of two that begin at one place the longer.
+    first = min((token for token in added if token in rest), key=lambda t: (rest.index(t), -len(t)), default=None)
+    if first and first not in ends:
+        raise ConfigError(
+            f"the chat template of {folder} ends an assistant's turn with {first}, which ends no response (what does: "
+            f"{', '.join(sorted(ends))}): every answer would run on to max_new_tokens; add its id {added[first]} to "
+            "eos_token_id in generation_config.json, for student and teacher"
         )
 
 
@@ -174,48 +174,78 @@ def check_compiler() -> None:
         raise EngineError("training.compile needs a C++ compiler and none is on PATH: install g++, or set CXX")
 
 
-def check_engines(job: Job) -> None:
-    """That vLLM can be started wherever it is to sample; what was found is logged.
+def check_engines(job: Job, folders: Mapping[str, Path], trust: Mapping[str, bool]) -> None:
+    """That each model can be sampled by its engine: vLLM can be started; what was found is logged.
 
     Raises:
         ConfigError: with what to install or to set.
     """
+    for role, folder in folders.items():
+        if job.spec.engines[role].record.in_process:
+            transformers.check(folder, trust[role])
     samples = [engine for engine in job.spec.engines.values() if engine.kind == "vllm"]
     for found in dict.fromkeys(vllm.check(engine, job.runtime.device) for engine in dict.fromkeys(samples)):
         job.log(found)
 
 
 def preflight(job: Job) -> None:
-    """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found."""
+    """Inputs: student, teacher, ``problems/SEED``, ``benchmark/NAME``. File: preflight.json, what was found.
+
+    Whatever stands in a model folder becomes one line: of what nobody thought of, the library's own words.
+
+    Raises:
+        DataError, ConfigError, EngineError: with what is wrong, where and what to do.
+    """
+    try:
+        _checks(job)
+    except (PacedError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        folders = " or ".join(dict.fromkeys(job.input(role).path for role in ("student", "teacher")))
+        raise DataError(
+            f"a file in model folder {folders} cannot be used ({type(error).__name__}: {error}): it is damaged, or of "
+            "a kind that is not known; compare it with the published one"
+        ) from error
+
+
+def _checks(job: Job) -> None:
     recipe = PreflightConfig.model_validate(job.spec.config).recipe.model_copy(update={"runtime": job.runtime})
     import_all(job.spec.config)
     if recipe.training.compile:
         check_compiler()
     if job.runtime.accelerate:
         check_configuration(Path(job.runtime.accelerate))
-    check_engines(job)
     folders = {role: model_folder(job.input(role)) for role in ("student", "teacher")}
     trust = {"student": recipe.student.trust_remote_code, "teacher": recipe.teacher_model.trust_remote_code}
     tokenizers: dict[str, Tokenizer] = {}
     found: dict[str, Any] = {}
     shapes: dict[str, Shape] = {}
     for role, folder in folders.items():
-        tensors, rows = check_weights(folder), vocabulary(folder)
-        # What file sizes follow from; the rest may be known to a model's own code alone.
-        shapes[role] = Shape(folder.name, str(folder), tensors, 0, rows, 0, 0, 0, 0, False, "", {})
+        _json(folder / "config.json", folder)
+        rows = vocabulary(folder)
         tokenizer = tokenizers[role] = Tokenizer(folder, trust[role], recipe.thinking)
+        check_end_ids(folder, tokenizer, trust[role])
         check_tokenizer(folder, tokenizer, rows)
         check_thinking(folder, tokenizer, recipe.thinking)
+        check_turn(folder, tokenizer)
+        shapes[role] = check_model(recipe, role, folder, job.log)
         found[role] = {
             "parameters": shapes[role].parameters, "vocab_size": rows, "tokens": tokenizer.size,
             "ends": sorted(end_tokens(folder, tokenizer)),
         }  # fmt: skip
+    check_engines(job, folders, trust)
     check_pair(folders["student"], tokenizers["student"], folders["teacher"], tokenizers["teacher"])
+    check_rows(tokenizers["student"].size, folders["teacher"])
+    for role, folder in folders.items():
+        check_architecture(recipe, role, folder, job.log)
 
     for kind in ("problems", "benchmark"):
         for name, ref in job.inputs(kind).items():
             problems = problems_of(ref)
-            longest = check_prompts(problems, recipe, folders, tokenizers["student"], kind == "problems")
+            prompts = PromptStore(job.home, tokenizers["student"])
+            longest = check_prompts(problems, recipe, folders, prompts, kind == "problems")
             found[f"{kind}/{name}"] = {"problems": len(problems), "longest_prompt": longest}
             if kind == "problems" and len(problems) < recipe.training.batch:
                 job.log(
@@ -230,9 +260,11 @@ def preflight(job: Job) -> None:
 
 
 def check_prompts(
-    problems: list[ProblemRow], recipe: Recipe, folders: dict[str, Path], tokenizer: Tokenizer, training: bool
+    problems: list[ProblemRow], recipe: Recipe, folders: dict[str, Path], prompts: PromptStore, training: bool
 ) -> int:
     """That every prompt leaves room for its response, in the student's context and the teacher's; the longest one.
+
+    They are rendered here for all that follows.
 
     Raises:
         DataError: with the question and the lengths.
@@ -242,14 +274,13 @@ def check_prompts(
     answered = {recipe.answers.sampling.max_new_tokens for steps in stages if steps.forward}
     answered |= {sampled for steps in stages if steps.reverse}
     longest = 0
-    for problem in problems:
-        prompt = tokenizer.prompt(problem["prompt"])
+    privileged = training and recipe.teacher.privileged
+    contexts = prompts.ids(messages_of(problem, privileged) for problem in problems)
+    for problem, prompt, context in zip(problems, prompts.ids(p["prompt"] for p in problems), contexts, strict=True):
         longest = max(longest, len(prompt))
         # The student is sampled, and trained on what it or the teacher said.
         new = max(sampled, *answered) if training else 1 if problem["choices"] else judged
         check_length(prompt, new, folders["student"], problem["question"])
         if training:
-            privileged = recipe.teacher.privileged
-            context = tokenizer.prompt(messages_of(problem, True)) if privileged else prompt
             check_length(context, max(answered), folders["teacher"], problem["question"])
     return longest

@@ -18,6 +18,7 @@ from paced.errors import DataError
 from paced.losses import Projection
 from paced.models import Tokenizer, check_length, projection
 from paced.models.scoring import chunks, scored
+from paced.sampling.prompts import PromptStore
 from paced.stage import Job
 from paced.storage.store import Collection, sample_key
 from paced.storage.tables import LIKELIHOODS, ProblemRow, Row
@@ -57,7 +58,7 @@ class Chooser:
     def __init__(self, job: Job, about: dict[str, Any], tokenizer: Tokenizer, model: Callable[[], PreTrainedModel]):
         self.job, self.about, self.tokenizer = job, about, tokenizer
         self.collection = Collection(job.home, "likelihoods", about, LIKELIHOODS, tokenizer.token_map)
-        self._load = model
+        self._prompts, self._load = PromptStore(job.home, tokenizer), model
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
@@ -66,7 +67,11 @@ class Chooser:
     def answers(self, problems: Sequence[ProblemRow], what: str) -> list[Row]:
         """One row of scores a problem: the letter it answers, its verdict, the likelihoods, in order."""
         # Keys only: the prompts of all choices would be most of the memory, so they are encoded again to be scored.
-        keys = [[self._choice(p, text).key for text in p["choices"] or ()] for p in problems]
+        prompts = self._prompts.texts(p["prompt"] for p in problems)
+        keys = [
+            [self._choice(p, prompt, text).key for text in p["choices"] or ()]
+            for p, prompt in zip(problems, prompts, strict=True)
+        ]
         size = self.job.runtime.part_problems
         computed = 0
         for start in range(0, len(problems), size):
@@ -90,17 +95,23 @@ class Chooser:
             rows.append({"response": letter, "tokens": 0, "finish": "scored", "verdict": verdict, "logprobs": scores})
         return rows
 
-    def _choice(self, problem: ProblemRow, continuation: str) -> Choice:
-        prompt, response = split_ids(self.tokenizer.encode, self.tokenizer.text_of(problem["prompt"]), continuation)
-        if not prompt or not response:
+    def _choice(self, problem: ProblemRow, text: str, continuation: str) -> Choice:
+        prompt, response = split_ids(self._encode, text, self.tokenizer.marked(continuation))
+        if not text.strip() or not response:
             raise DataError(f"question {problem['question'][:60]!r}: prompt and choices must not be empty")
         check_length(prompt, len(response), self.tokenizer.folder, problem["question"])
         key = sample_key(**self.about, prompt=prompt, response=response)
         return Choice(problem["problem_id"], prompt, response, key)
 
+    def _encode(self, text: str) -> list[int]:
+        """Token ids with those in front that the tokenizer puts there; a chat template may have written them."""
+        ids, begins = self.tokenizer.encode(text), self.tokenizer.begins
+        return ids if ids[: len(begins)] == begins else [*begins, *ids]
+
     def _scored(self, pairs: Sequence[tuple[ProblemRow, str]]) -> list[Row]:
         """Rows of the store, of problems and continuations."""
-        return self._score([self._choice(problem, continuation) for problem, continuation in pairs])
+        prompts = self._prompts.texts(problem["prompt"] for problem, _ in pairs)
+        return self._score([self._choice(p, prompt, text) for (p, text), prompt in zip(pairs, prompts, strict=True)])
 
     @torch.inference_mode()
     def _score(self, choices: Sequence[Choice]) -> list[Row]:

@@ -4,12 +4,14 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from transformers import PreTrainedModel
 
 from paced.batching import batched
 from paced.config import Model, Sampling
 from paced.config.catalog import resolved
 from paced.data.prompts import messages_of
+from paced.errors import ConfigError, DataError, EngineError
 from paced.losses.targets import Sparse
 from paced.models import (
     Tokenizer,
@@ -21,8 +23,10 @@ from paced.models import (
     stop_ids,
     vocabulary,
 )
-from paced.sampling.engines.base import Limits, Request, SamplingEngine
+from paced.sampling.agreement import LARGEST_GAP, gap, longest
+from paced.sampling.engines.base import Limits, Request, Response, SamplingEngine
 from paced.sampling.engines.transformers import TransformersEngine
+from paced.sampling.prompts import PromptStore
 from paced.stage import Job
 from paced.storage.artifacts import Ref, model_folder, weights_identity
 from paced.storage.store import Collection, sample_key
@@ -55,7 +59,7 @@ class Sampler:
         privileged: bool = False, floor: float | None = None,
     ):  # fmt: skip
         self.job, self.folder, self.sampling, self.tokenizer = job, model_folder(ref), sampling, tokenizer
-        self._privileged = privileged
+        self._privileged, self._prompts = privileged, PromptStore(job.home, tokenizer)
         self.config = config.model_copy(update={"engine": job.spec.engine})
         self.about: dict[str, Any] = {
             "model": weights_identity(ref),
@@ -63,6 +67,7 @@ class Sampler:
             "tokens": tokenizer.token_map,
             "sampling": sampling.model_dump(),
             "seed": seed,
+            **tokenizer.bound,
         }
         if self.config.engine.kind != "transformers":  # its kernels round otherwise: another distribution, if barely
             self.about["engine"] = self.config.engine.kind
@@ -72,6 +77,7 @@ class Sampler:
             self.about["capture"] = floor
         self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
         self._engine: SamplingEngine | None = None
+        self._compared = False
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
@@ -90,16 +96,16 @@ class Sampler:
             DataError: a prompt leaves no room for the response.
         """
         result: list[Wanted] = []
-        for problem in problems:
-            ids = self._prompt(problem)
+        problems = list(problems)
+        for problem, ids in zip(problems, self._prompts_of(problems), strict=True):
             check_length(ids, self.sampling.max_new_tokens, self.folder, problem["question"])
             for number in range(samples):
                 key = sample_key(**self.about, problem=problem["problem_id"], prompt=ids, index=number)
                 result.append(Wanted(problem, number, key))
         return result
 
-    def _prompt(self, problem: ProblemRow) -> list[int]:
-        return self.tokenizer.prompt(messages_of(problem, self._privileged))
+    def _prompts_of(self, problems: Iterable[ProblemRow]) -> Iterator[list[int]]:
+        return self._prompts.ids(messages_of(problem, self._privileged) for problem in problems)
 
     def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
         """Compute what is missing; returns the part that holds each wanted sample.
@@ -148,9 +154,14 @@ class Sampler:
             engine: SamplingEngine = resolved(self.config.engine.record.function)(self)
             self._engine = engine
             self.job.resources.callback(engine.close)
-        prompts = {name: self._prompt(p) for name, p in {w.problem["problem_id"]: w.problem for w in part}.items()}
-        requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16)) for w in part]
+        if not self.config.engine.record.in_process and self.__dict__.pop("model", None):
+            torch.cuda.empty_cache()  # the engine has memory of its own
+        asked = {w.problem["problem_id"]: w.problem for w in part}
+        prompts = dict(zip(asked, self._prompts_of(asked.values()), strict=True))
+        requests = [Request(prompts[w.problem["problem_id"]], int(w.key, 16), not self._compared) for w in part]
         responses = self._engine.sample(requests, self.sampling, tick)
+        if not self._compared:
+            self._compare(self._engine, longest(requests, responses))
         rows: list[Row] = [
             {
                 "sample_key": w.key,
@@ -167,6 +178,33 @@ class Sampler:
         ]
         self.capture(rows, [r.targets for r in responses])
         return rows
+
+
+    def _compare(self, engine: SamplingEngine, pairs: Sequence[tuple[Request, Response]]) -> None:
+        """Measure the gap between sampler and trainer on the first responses; it is among the stage's counts.
+
+        Raises:
+            EngineError: it is more than rounding makes.
+        """
+        self._compared = True
+        try:
+            model = self.model
+        except (torch.OutOfMemoryError, ConfigError, DataError) as error:  # only an engine outside can hold it
+            reason = " ".join(str(error).split())
+            return self.job.log(f"{engine.name}: log-probabilities cannot be compared with the model's own ({reason})")
+        if not pairs:
+            return self.job.log(f"{engine.name}: tells no log-probabilities to be compared with the model's own")
+        found = gap(model, engine.normalised, pairs)
+        self.job.counts |= {"sampler_gap": found.mean, "sampler_gap_largest": found.largest}
+        words = f"{found.mean:.2g} nats a token from a forward pass of the model (largest {found.largest:.2g}, "
+        words += f"{found.tokens} tokens of {len(pairs)} responses)"
+        self.job.log(f"{engine.name}: log-probabilities are {words}")
+        if not found.mean <= (limit := LARGEST_GAP[self.config.dtype]):
+            raise EngineError(
+                f"{engine.name} draws from another law than that of {self.folder}: its log-probabilities are {words}, "
+                f"more than the {limit} that rounding explains: use another engine.kind, or a server of this very "
+                "model with --logprobs-mode raw_logprobs"
+            )
 
 
 def transformers_engine(sampler: Sampler) -> SamplingEngine:

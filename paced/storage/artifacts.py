@@ -9,7 +9,6 @@ import datetime
 import importlib.metadata
 import shutil
 from collections.abc import Mapping
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from paced.config.base import JsonObject
 from paced.errors import CacheError
 from paced.storage.checks import WAY_OUT, check_file, check_meanwhile, check_source
 from paced.storage.files import make_folder, read_record, secure, sync, write_record
-from paced.storage.identity import MODEL_FILES, digest, file_digest, model_files, model_identity
+from paced.storage.identity import digest, file_digest, is_model_file, model_files, model_identity
 
 SCHEMA = 1
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pyarrow")
@@ -185,7 +184,7 @@ def weights_identity(ref: Ref) -> str:
     if ref.kind != "train":
         return ref.identity
     files = {f.name.removeprefix("model/"): f.sha256 for f in _manifest_of(ref).files if f.name.startswith("model/")}
-    return digest({name: sha256 for name, sha256 in files.items() if any(fnmatch(name, p) for p in MODEL_FILES)})
+    return digest({name: sha256 for name, sha256 in files.items() if is_model_file(name)})
 
 
 def check_size(path: Path, size: int) -> None:

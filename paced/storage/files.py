@@ -30,8 +30,8 @@ def told_if_full(path: Path) -> Generator[None]:
     try:
         yield
     except Exception as error:
-        if disk_is_full(error) and (told := explained(error, path)):
-            raise told from None
+        if disk_is_full(error):
+            raise explained(error, path) from None
         raise
 
 

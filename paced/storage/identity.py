@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,15 @@ from paced.errors import DataError
 # What decides a model's output. A README or an optimizer state beside the weights does not.
 MODEL_FILES = (
     "config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer.json",
-    "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "merges.txt", "chat_template.jinja", "*.py",
+    "*.model", "*.tiktoken", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "chat_template.jinja", "additional_chat_templates/*.jinja", "*.py",
+)  # fmt: skip
+
+# What decides the prompts that a folder's tokenizer writes.
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja",
+    "*.py",
 )  # fmt: skip
 
 
@@ -72,7 +80,7 @@ def model_identity(folder: Path) -> str:
         DataError: the folder, its ``config.json`` or its safetensors weights are missing.
     """
     files = model_files(folder)
-    names = [f.name for f in files]
+    names = [str(f.relative_to(folder)) for f in files]
     if "config.json" not in names:
         raise DataError(f"model folder {folder} has no config.json: it is not a Hugging Face model folder")
     if not any(name.endswith(".safetensors") for name in names):
@@ -80,7 +88,7 @@ def model_identity(folder: Path) -> str:
             f"model folder {folder} has no *.safetensors weights: pickled weights are never loaded; convert them with "
             "save_pretrained"
         )
-    return digest({f.name: known_digest(f) for f in files})
+    return digest({name: known_digest(f) for name, f in zip(names, files, strict=True)})
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -92,6 +100,11 @@ def model_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"model folder {folder} does not exist: give the path of a Hugging Face model folder")
     return sorted({f for pattern in MODEL_FILES for f in folder.glob(pattern)})
+
+
+def is_model_file(name: str) -> bool:
+    """Whether a path relative to a model's folder is one of ``model_files``."""
+    return any(fnmatch(name, p) and name.count("/") == p.count("/") for p in MODEL_FILES)
 
 
 def commit_of(folder: Path) -> str:

@@ -45,6 +45,9 @@ class ProblemRow(TypedDict):
 # Every question of a benchmark's file, used or not.
 QUESTIONS = pa.schema({"question": pa.string()})
 
+# Rows of the prompt store: what a tokenizer's chat template writes for chat messages.
+PROMPTS = pa.schema({"sample_key": pa.string(), "prompt": pa.string(), "prompt_ids": _IDS})
+
 # Rows of the sample store: responses of one model, its own or the teacher's.
 SAMPLES = pa.schema(
     {

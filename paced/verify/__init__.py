@@ -4,8 +4,23 @@ docs/verifier.md states the rules. Folders, each importing only from those behin
 grammar. This file holds no logic; it offers what the other packages use.
 """
 
-from paced.verify.grammar.nodes import Text, spoken
+from paced.verify.extraction.golds import plain_gold
+from paced.verify.grammar.nodes import List, Text, spoken
 from paced.verify.grammar.parse import read
+from paced.verify.references import SeveralAnswersError, boxed_answer, same_answer
 from paced.verify.verifier import Outcome, Sample, Verdict, Verifier
 
-__all__ = ["Outcome", "Sample", "Text", "Verdict", "Verifier", "read", "spoken"]
+__all__ = [
+    "List",
+    "Outcome",
+    "Sample",
+    "SeveralAnswersError",
+    "Text",
+    "Verdict",
+    "Verifier",
+    "boxed_answer",
+    "plain_gold",
+    "read",
+    "same_answer",
+    "spoken",
+]

@@ -4,6 +4,7 @@ Most answers are decided in the calling process, by exact and bounded arithmetic
 limits on time and memory, started when the first such answer comes.
 """
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, Self
@@ -17,6 +18,7 @@ from paced.verify.extraction.golds import plain_gold
 from paced.verify.grammar.nodes import Number, Text
 from paced.verify.grammar.notation import LONGEST
 from paced.verify.grammar.parse import read
+from paced.verify.references import own_number
 from paced.verify.rules.asked import no_answer, rounded_as_asked, with_asked_unit, with_asked_value
 from paced.verify.rules.decision import Decision, Undecided
 from paced.verify.rules.equality import BoundedEngine
@@ -25,6 +27,8 @@ from paced.verify.workers.pool import Graded, Pool
 
 Outcome = Literal["correct", "wrong", "unknown"]
 _MOST_WORDS = 4  # of a gold answer that is no mathematics
+_STEM = 5  # characters of a word that are looked for
+_SAID = "The answer is ${}$."  # as a model would say it
 
 
 class Sample(NamedTuple):
@@ -143,32 +147,58 @@ class Verifier:
     def grade_golds(self, samples: Sequence[Sample]) -> list[Verdict]:
         """Grade gold answers as if they were responses: a gold its own verifier rejects would make all samples wrong.
 
-        A gold that only its very words would match is rejected too.
+        A sample's response is the reference solution, if there is one. A gold passes if it is accepted in each way that
+        a model would write it, if it is no words that stand neither in question nor in solution, and if the solution's
+        own answer, where that is a plain number, would be accepted too. One that only its very words would match is
+        rejected.
         """
-        verdicts = self.grade([s._replace(response=gold_response(s), finish="stop") for s in samples])
-        return [
-            Verdict("wrong", None, fault) if (fault := _fault(s)) else v
-            for s, v in zip(samples, verdicts, strict=True)
-        ]
+        statements = [_statements(sample) for sample in samples]
+        graded = iter(self.grade([response for responses in statements for response in responses]))
+        verdicts: list[Verdict] = []
+        for sample, responses in zip(samples, statements, strict=True):
+            found = [next(graded) for _ in responses]
+            fault = _fault(sample)
+            failed = next((v for v in found if v.outcome != "correct"), found[0])
+            verdicts.append(Verdict("wrong", None, fault) if fault else failed)
+        return verdicts
 
 
 def _fault(sample: Sample) -> str | None:
     """Why no response could be graded against a gold answer, None if some could."""
     if verifier_of(sample) != "mathematics":
         return None
-    node = read(sample.gold)
+    node = read(plain_gold(sample.gold))
     if isinstance(node, Text) and not any(c.isalnum() for c in node.words):
         return "nothing to compare with"
     if source(sample.source).numbers and not isinstance(node, Number):
         return "no number"
     if isinstance(node, Text) and (len(node.words.split()) > _MOST_WORDS or "\\" in node.words or "=" in node.words):
         return "neither mathematics that can be read nor a few words"
+    if isinstance(node, Text) and sample.response and not _said_in(node.words, f"{sample.question} {sample.response}"):
+        return "words that stand neither in the question nor in the solution"
     return None
+
+
+def _said_in(gold: str, text: str) -> bool:
+    """Whether the words of a gold answer stand in a text, whatever their endings."""
+    text = text.lower()
+    return all(word[:_STEM] in text for word in re.findall(r"[^\W\d_]+", gold.lower()))
+
+
+def _statements(sample: Sample) -> list[Sample]:
+    """Responses that a gold answer must accept: itself, as a model would say it, and what its solution comes to."""
+    responses = [gold_response(sample)]
+    if verifier_of(sample) == "mathematics":
+        responses.append(_SAID.format(plain_gold(sample.gold).strip().strip("$")))
+        if own := own_number(sample.response, sample.question):
+            responses.append(f"\\boxed{{{own}}}")
+    return [sample._replace(response=response, finish="stop") for response in responses]
 
 
 def gold_response(sample: Sample) -> str:
     """A response that states the gold answer."""
-    return find("verifier", verifier_of(sample)).states.format(sample.gold)
+    gold = plain_gold(sample.gold) if verifier_of(sample) == "mathematics" else sample.gold
+    return find("verifier", verifier_of(sample)).states.format(gold)
 
 
 def _first_step(sample: Sample) -> Provisional:

@@ -4,6 +4,7 @@ Ctrl-C is in test_resume.py.
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,18 +13,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 from harness import TINY, Chain, contents, environment, need, paced, run_arguments
 
 from paced.__main__ import guarded, run
-from paced.errors import EngineError
+from paced.errors import EngineError, TransientError, UnforeseenError
 from paced.stage import Job, Spec, execute
 from paced.storage.artifacts import Ref, read_manifest
 from paced.storage.identity import file_digest, model_identity
 from paced.storage.store import Collection
 from paced.storage.tables import ROLLOUTS
 from paced_deployments import cli
+from paced_tasks import runner
+from paced_tasks.runner import run_stage
 
 
 @pytest.fixture(autouse=True)
@@ -204,6 +208,50 @@ def test_memory_that_is_not_there_is_no_death(error: Exception) -> None:
     [told] = events
     assert (told["event"], told["type"]) == ("error", "EngineError")
     assert "memory: lower " in told["message"] and "training.micro_batch_tokens" in told["message"]
+
+
+# What no check foresees.
+
+
+@pytest.mark.parametrize(
+    ("stage", "file", "schema", "words"),
+    [
+        ("rollouts", "problems.parquet", pa.schema({"problem_id": pa.string()}), "(KeyError: '"),
+        ("weights", "rollouts.parquet", pa.schema({"problem_id": pa.string()}), "verdict"),
+    ],
+)
+def test_an_error_that_no_check_foresees_names_the_log(
+    stage: str, file: str, schema: pa.Schema, words: str, chain: Chain, tmp_path: Path
+) -> None:
+    """In a process of its own, as rollouts, and in the flow's, as weights: a table that lacks its columns."""
+    kind = file.removesuffix(".parquet")
+    source = chain.specs["prepare" if stage == "rollouts" else "rollouts"]
+    made = Job(source.model_copy(update={"home": str(tmp_path / "in")}))
+    made.write(file, [{"problem_id": "a"}], schema)
+    spec = chain.specs[stage]
+    spec = spec.model_copy(update={"home": str(tmp_path), "inputs": spec.inputs | {kind: made.finish()}})
+    log = tmp_path / "logs" / "stage.log"
+    with pytest.raises(UnforeseenError) as error:
+        run_stage(spec, log, lambda event: None)
+    message = str(error.value)
+    assert message.startswith(f"stage {stage} failed (") and words in message
+    assert message.endswith(f"; its traceback is in {log}") and "\n" not in message
+    assert "Traceback" in log.read_text()
+
+
+@pytest.mark.parametrize(("number", "again"), [(signal.SIGKILL, True), (signal.SIGSEGV, False)])
+def test_a_killed_process_is_tried_again_and_a_crash_is_not(
+    number: signal.Signals, again: bool, chain: Chain, tmp_path: Path
+) -> None:
+    def listen(event: Any) -> None:
+        if event["event"] == "log":
+            for process in list(runner._running):
+                os.kill(process.pid or 0, number)
+
+    spec = chain.specs["rollouts"].model_copy(update={"home": str(tmp_path)})
+    with pytest.raises(EngineError, match=rf"stage rollouts died \(signal {number.value}\)") as error:
+        run_stage(spec, tmp_path / "stage.log", listen)
+    assert isinstance(error.value, TransientError) == again
 
 
 # What is stored.

@@ -15,7 +15,7 @@ import pytest
 from harness import TINY, environment, gone, need, paced, run_arguments
 
 from paced.__main__ import guarded
-from paced.errors import LONGEST, PacedError, explained, one_line, visible
+from paced.errors import LONGEST, EngineError, PacedError, TransientError, UnforeseenError, explained, one_line, visible
 from paced.stage import Job, Spec
 from paced.storage.files import replacing
 from paced_deployments import cli
@@ -78,18 +78,20 @@ def test_every_number_has_a_way_out(
     assert line.startswith("error: ") and "/some/place" in line and "then run the same command again" in line
     events: list[Any] = []
     assert guarded(refuse, events.append) == 1
-    assert events == [{"event": "error", "type": "EngineError", "message": line.removeprefix("error: ")}]
+    kind = "TransientError" if name == "EAGAIN" else "EngineError"  # of these, only that goes by itself
+    assert events == [{"event": "error", "type": kind, "message": line.removeprefix("error: ")}]
 
 
 def test_libraries_errors_are_the_system_s() -> None:
     sqlite = type("OperationalError", (Exception,), {"sqlite_errorname": "SQLITE_FULL"})()
     for error in (sqlite, RuntimeError("I/O error: No space left (os error 28)"), RuntimeError("[errno 28] writing")):
         told = explained(error, "x")
-        assert told and str(told).startswith("the disk is full while writing x: free some space or inodes")
+        assert type(told) is EngineError
+        assert str(told).startswith("the disk is full while writing x: free some space or inodes")
     readonly = RuntimeError('IoError(Os { code: 30, kind: ReadOnlyFilesystem, message: "Read-only file system" })')
     assert str(explained(readonly, "x")).startswith("x: Read-only file system: let this user")
-    assert explained(ConnectionResetError(104, "reset")) is None  # which is tried again
-    assert explained(ValueError("of ours")) is None
+    assert type(explained(ConnectionResetError(104, "reset"))) is TransientError
+    assert type(explained(ValueError("of ours"))) is UnforeseenError
 
 
 def test_control_characters_and_length() -> None:

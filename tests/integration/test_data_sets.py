@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from harness import ROOT, need, paced
 
+from benchmarks.containment import WRAPPERS, found
 from paced.config import Data, Decontamination, Runtime
+from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
 from paced.data.problems import prepare_spec, problems_of
 from paced.stage import execute
@@ -33,8 +35,8 @@ def load(name: str, source: Any = "math", **data: Any) -> list[Problem]:
 FILES = [
     ("gsm8k_train.jsonl", "gsm8k", 7473, 0, 7473, 0),
     ("gsm8k_test.jsonl", "gsm8k", 1319, 0, 1319, 0),
-    ("math_train.parquet", "math", 7500, 7498, 7500, 2),  # two of level "Level ?", two with \boxed{}
-    ("math_test.jsonl", "math", 5000, 5000, 5000, 0),
+    ("math_train.parquet", "math", 7500, 7498, 7500, 4),  # two of "Level ?", two of \boxed{}, two of two boxes for one
+    ("math_test.jsonl", "math", 5000, 5000, 5000, 3),  # two boxes for one answer
     ("math500_test.jsonl", "math", 500, 500, 500, 0),
     ("aime24_test.jsonl", "math", 30, 0, 30, 0),
     ("aime25_test.jsonl", "math", 30, 0, 30, 0),
@@ -67,7 +69,7 @@ def test_no_file_is_forgotten() -> None:
 
 def test_math_golds() -> None:
     train = load("math_train.parquet")
-    assert [i for i, p in enumerate(train) if p.fault] == [5341, 5343]
+    assert [i for i, p in enumerate(train) if p.fault] == [4253, 5341, 5343, 7417]
     assert {i: p.gold for i, p in enumerate(train) if p.repair}.keys() == {6627, 7301}
     assert (train[6627].gold, "pmatrix" in train[7301].gold) == (r"\mbox{four}", True)
     test = {p.question: p.gold for p in load("math_test.jsonl")}
@@ -131,6 +133,15 @@ def test_dapo_is_cleaned_and_kept_apart_from_the_benchmarks(tmp_path: Path) -> N
     tests = {"".join(p.question.lower().split()) for n in names for p in load(f"{n}.jsonl")}
     assert not any("".join(r["question"].lower().split()) in tests for r in rows)
     assert len({"".join(r["question"].lower().split()) for r in rows}) == len(rows)
+
+
+def test_math500_is_found_behind_every_wrapper() -> None:
+    problems = [p.question for p in load("math500_test.jsonl")]
+    rule = Decontamination()
+    index = Index({"math500": problems}, rule.words, rule.share)
+    for wrapper in WRAPPERS.values():
+        assert len(found(index, [wrapper.format(question) for question in problems])) == 500
+    assert not found(index, [p.question for p in load("gsm8k_train.jsonl", "gsm8k")])
 
 
 def test_the_command(tmp_path: Path) -> None:

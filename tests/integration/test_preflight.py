@@ -10,12 +10,16 @@ from typing import Any, NamedTuple
 
 import pytest
 from harness import SMALL, TINY
+from safetensors.torch import load_file, save_file
 
 from paced.config import Recipe
 from paced.config.reading import load_recipe
+from paced.data.problems import problems_of
 from paced.errors import ConfigError, DataError, EngineError, PacedError
 from paced.models import Tokenizer
-from paced.stage import execute
+from paced.planning.plan import Assumptions, plan
+from paced.sampling.sampler import Sampler
+from paced.stage import Job, Spec, execute
 from paced.storage.artifacts import Ref
 from paced_tasks.preflight import preflight
 from paced_tasks.prepare import prepare
@@ -105,18 +109,57 @@ def a_thinking_mode(folder: Path) -> None:
     path.write_text(path.read_text() + "{% if enable_thinking %}+{% endif %}")
 
 
+def ending_in(token: str) -> Harm:
+    """A template that writes this token behind what the assistant says."""
+
+    def harm(folder: Path) -> None:
+        path = folder / "chat_template.jinja"
+        ending = "{% if message['role'] == 'assistant' %}" + token + "{% endif %}"
+        path.write_text(path.read_text().replace("{% endfor %}", ending + "{% endfor %}"))
+
+    return harm
+
+
+def a_clock(folder: Path) -> None:
+    """No two renderings are alike."""
+    path = folder / "chat_template.jinja"
+    path.write_text("{{ strftime_now('%f') }}" + path.read_text())
+
+
+def in_parts(folder: Path) -> None:
+    """A template that reads content as a list of parts."""
+    said = "{% for part in message['content'] %}{{ part['text'] }}{% endfor %}"
+    (folder / "chat_template.jinja").write_text("{% for message in messages %}" + said + "{% endfor %}")
+
+
+def mute(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text("1+1=")
+
+
+def both(*harms: Harm) -> Harm:
+    return lambda folder: [harm(folder) for harm in harms]
+
+
 def another_end(folder: Path) -> None:
     edit("tokenizer_config.json", eos_token="=")(folder)
     edit("generation_config.json", eos_token_id=4)(folder)
 
 
-def one_more(folder: Path) -> None:
-    """A special token beyond the model's rows, as Gemma 3 1B has."""
+def special(folder: Path) -> None:
+    """One more special token, for which the model has a row."""
     path = folder / "tokenizer.json"
     core = json.loads(path.read_text())
     core["added_tokens"].append(core["added_tokens"][0] | {"id": 27, "content": "<image>"})
     path.write_text(json.dumps(core))
+
+
+def one_more(folder: Path) -> None:
+    """A special token beyond the model's rows, as Gemma 3 1B has."""
+    special(folder)
     edit("config.json", vocab_size=27)(folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:27].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def test_sound_models_pass(prepared: Prepared) -> None:
@@ -137,6 +180,26 @@ def test_a_special_token_without_a_row_is_no_part_of_the_vocabulary(prepared: Pr
         tokenizer.encode("1<image>")
 
 
+# What plan finds, too.
+UNUSABLE: list[tuple[Harm | None, Harm | None, type[PacedError], str]] = [
+    (special, one_more, ConfigError, "teacher has 27 rows of ids .* tokenizer 28 ids"),
+    (edit("generation_config.json", eos_token_id=-1), None, DataError, "eos_token_id -1 of its generation config"),
+    (edit("config.json", pad_token_id=-1), None, ConfigError, "storing it fails, .*pad_token_id. should be pos"),
+    (edit("config.json", vocab_size=40), None, DataError, "embed_tokens.weight: 32 x 96 in the file, 40 x 96 in"),
+    (None, lambda f: (f / "adapter_config.json").write_text("{}"), DataError, "teacher has an adapter beside"),
+    (edit("config.json", quantization_config={"quant_method": "fp8"}), None, DataError, r"is quantized \(fp8\), and"),
+]
+
+
+@pytest.mark.parametrize(("student", "teacher", "error", "says"), UNUSABLE)
+def test_plan_refuses_it(
+    tmp_path: Path, student: Harm | None, teacher: Harm | None, error: type[PacedError], says: str
+) -> None:
+    with pytest.raises(error, match=says) as caught:
+        plan(with_models(tmp_path, student, teacher), "H100", 8, Assumptions())
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("student", "teacher", "error", "says"),
     [
@@ -151,9 +214,12 @@ def test_a_special_token_without_a_row_is_no_part_of_the_vocabulary(prepared: Pr
         (another_token, None, ConfigError, "different token->id maps"),
         (another_end, None, ConfigError, "ends a response with .*: the student would learn never to stop"),
         (another_template, None, ConfigError, "write the same conversation in different ways"),
+        (ending_in("<pad>"), ending_in("<pad>"), ConfigError, r"turn with <pad>, which ends no .*\(what does: <eos>\)"),
+        (mute, mute, DataError, "writes '1\\+1=' for .*: prompts would not hold the question"),
         (a_thinking_mode, a_thinking_mode, ConfigError, "has a thinking mode; set thinking to true or false"),
         (edit("config.json", max_position_embeddings=60), None, DataError, "56 new ones exceeds the context of 60"),
         (None, edit("config.json", max_position_embeddings=60), DataError, "exceeds the context of 60 of .*teacher"),
+        *UNUSABLE,
     ],
 )  # fmt: skip
 def test_a_broken_folder_is_refused(
@@ -184,6 +250,49 @@ def test_a_thinking_mode_is_chosen(prepared: Prepared, tmp_path: Path) -> None:
     assert lengths["true"] == lengths["false"] + 1
     with pytest.raises(ConfigError, match="thinking: has no effect"):
         check(prepared, load_recipe(TINY, (*SMALL, "thinking=true")))
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        ending_in("<eos>"),
+        ending_in(" <eos> "),
+        both(ending_in("<pad>"), edit("generation_config.json", eos_token_id=[0, 1])),
+        a_clock,
+        in_parts,
+    ],
+)
+def test_templates_that_are_right(prepared: Prepared, tmp_path: Path, harm: Harm) -> None:
+    check(prepared, with_models(tmp_path, harm, harm))
+
+
+def test_what_preflight_renders_is_what_stages_read(prepared: Prepared, tmp_path: Path) -> None:
+    """Days later too: the samples of a model with a clock in its template are found again, and its prompts are one."""
+    recipe = with_models(tmp_path, a_clock, a_clock)
+    check(prepared, recipe)
+    problems, folder, sampling = problems_of(prepared.problems), Path(recipe.student.path), recipe.rollouts.sampling
+    job = Job(Spec(stage="rollouts", home=str(prepared.home)), lambda event: None)
+
+    def wanted() -> list[str]:
+        sampler = Sampler(job, model_ref(recipe.student), recipe.student, Tokenizer(folder), sampling, seed=0)
+        return [w.key for w in sampler.wanted(problems, 2)]
+
+    assert wanted() == wanted()
+    elsewhere = Job(Spec(stage="rollouts", home=str(tmp_path / "home")), lambda event: None)
+    first, job = wanted(), elsewhere
+    assert wanted() != first
+
+
+def with_a_state(folder: Path) -> None:
+    """A layer that keeps a convolution's state."""
+    config = json.loads((folder / "config.json").read_text())
+    layers = ["conv", *["full_attention"] * (config["num_hidden_layers"] - 1)]
+    edit("config.json", model_type="lfm2", architectures=["Lfm2ForCausalLM"], layer_types=layers)(folder)
+
+
+def test_a_model_that_the_engine_cannot_draw_from(prepared: Prepared, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"student keeps more .*\(LinearAttentionLayer\).*use engine.kind vllm"):
+        check(prepared, with_models(tmp_path, with_a_state, None))
 
 
 def test_a_small_disk_is_refused(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import yaml
 from harness import (
     COMMIT,
     ROOT,
@@ -291,6 +292,7 @@ def scheduled(world: World) -> Iterator[None]:
     every = {"schedule": {"interval": EVERY}, "active": True, "parameters": parameters}
     (schedule,) = world.api(f"/deployments/{deployment}/schedules", [every])
     tracking = f"sqlite:///{world.home / 'mlflow' / 'mlflow.db'}"
+    (world.home / "allowed.yaml").write_text(yaml.safe_dump({"folders": [str(world.home.parent)]}))
     own = settings_of.settings(world.home)
     own |= world.env(PREFECT_WORKER_QUERY_SECONDS="1", MLFLOW_TRACKING_URI=tracking)
     with (world.home.parent / "worker.log").open("w") as log, subprocess.Popen(

@@ -17,6 +17,7 @@ import paced
 from paced.config import Engine, Model, Runtime, Sampling
 from paced.errors import ConfigError, EngineError
 from paced.models import Tokenizer, context_length, generation_config, load_model, stop_ids, vocabulary
+from paced.sampling.agreement import gap
 from paced.sampling.engines.base import Limits, Request
 from paced.sampling.engines.server import ServerEngine
 from paced.sampling.engines.transformers import TransformersEngine
@@ -106,9 +107,9 @@ def engine(url: str, folder: Path = STUDENT, rows: int = 8, **settings: Any) -> 
     return ServerEngine(folder, config, tokenizer, limits, Runtime(sample_rows=rows))
 
 
-def ask(engine: ServerEngine, number: int = 1, **sampling: Any) -> Any:
+def ask(engine: ServerEngine, number: int = 1, logprobs: bool = False, **sampling: Any) -> Any:
     prompt = engine.tokenizer.core("75+6=")["input_ids"]
-    requests = [Request(prompt, i) for i in range(number)]
+    requests = [Request(prompt, i, logprobs) for i in range(number)]
     return engine.sample(requests, Sampling(max_new_tokens=56, **sampling), lambda done: None)
 
 
@@ -123,6 +124,8 @@ def test_a_server_answers(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         found = served.sample(requests, greedy, lambda done: None)
         assert found == TransformersEngine(own, served.tokenizer, 4).sample(requests, greedy, lambda done: None)
     assert {r.finish for r in found} == {"stop"}
+    pairs = [(r, ask(served, logprobs=True)[0]) for r in [Request(served.tokenizer.core("75+6=")["input_ids"], 0)]]
+    assert gap(own, served.normalised, pairs).largest < 1e-3
     many = ask(served, 40, temperature=1.5)
     assert ask(served, 40, temperature=1.5) == many
     assert len({tuple(r.ids) for r in many}) > 1  # each seed draws its own
@@ -196,6 +199,8 @@ class Imitation(BaseHTTPRequestHandler):
         if failing:
             return self.answer(503, {"message": "busy"})
         choice = {"index": 0, "text": "81", "finish_reason": "stop"} | ({"token_ids": self.ids} if self.ids else {})
+        if body.get("logprobs") is not None:
+            choice["logprobs"] = {"token_logprobs": [-0.5] * len(self.ids or ())}
         self.answer(200, {"id": "1", "object": "text_completion", "created": 0, "model": "tiny", "choices": [choice]})
 
     def answer(self, status: int, value: Any) -> None:
@@ -248,6 +253,12 @@ def test_a_server_that_fails_at_first(imitate: Any) -> None:
         "seed": 0, "ignore_eos": True, "return_token_ids": True, "logit_bias": {str(i): -100 for i in range(27, 32)},
     }  # fmt: skip
     assert kind.seen[0] | {"prompt": spelled["prompt"]} == spelled
+
+
+def test_a_server_tells_what_it_thinks_of_its_tokens(imitate: Any) -> None:
+    url, _ = imitate(ids=[5, 1])
+    assert [r.logprobs for r in ask(engine(url), logprobs=True)] == [[-0.5, -0.5]]
+    assert [r.logprobs for r in ask(engine(url))] == [None]
 
 
 def test_no_more_than_wanted_at_once(imitate: Any) -> None:

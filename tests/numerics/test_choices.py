@@ -123,6 +123,18 @@ def test_a_continuation_is_split_off_where_both_are_one_text() -> None:
     assert encode("say yes") == prompt + response
 
 
+def test_what_a_tokenizer_puts_in_front_is_there_once(
+    model: PreTrainedModel, tokens: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As lm-evaluation-harness has it; a chat template may have written it already."""
+    begin = tokens.encode("#")
+    monkeypatch.setattr(tokens, "begins", begin)
+    one = chooser(tmp_path, model, tokens)
+    for prompt in ("12+30=", "#12+30="):
+        choice = one._choice(problem("sums", prompt, []), prompt, "42")  # type: ignore[arg-type]
+        assert (choice.prompt_ids, choice.response_ids) == (tokens.encode("#12+30="), tokens.encode("42"))
+
+
 def test_normaliser_in_chunks_and_low_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("paced.sampling.likelihoods.COLUMNS", 3)
     hidden, weight = torch.randn(5, 4), torch.randn(10, 4).bfloat16()

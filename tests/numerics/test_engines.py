@@ -19,6 +19,7 @@ from transformers import Qwen3ForCausalLM
 from paced.config import Engine, Model, Runtime, Sampling
 from paced.errors import EngineError
 from paced.models import Tokenizer, context_length, generation_config, head, load_model, stop_ids, vocabulary
+from paced.sampling.agreement import gap
 from paced.sampling.engines.base import Limits, Request, Response
 from paced.sampling.engines.draw import filtered
 from paced.sampling.engines.transformers import TransformersEngine
@@ -190,6 +191,16 @@ def alive(group: int) -> bool:
         if int(own) == group and state != "Z":
             return True
     return False
+
+
+def test_what_it_thinks_of_its_tokens_is_what_the_model_does(vllm: VllmEngine, plain: TransformersEngine) -> None:
+    """Over all rows of the model, padding too, at temperature 1; no response tells more than it was asked for."""
+    requests = [Request(p, i, True) for i, p in enumerate(PROMPTS)]
+    found = ask(vllm, requests, max_new_tokens=12, temperature=0.6, top_p=0.9)
+    assert gap(plain.model, vllm.normalised, list(zip(requests, found, strict=True))).largest < 1e-3
+    own = ask(plain, requests, max_new_tokens=12)
+    assert gap(plain.model, plain.normalised, list(zip(requests, own, strict=True))).largest < 1e-4
+    assert all(r.logprobs is None for r in ask(vllm, [Request(PROMPTS[0], 1)], max_new_tokens=3))
 
 
 def test_a_killed_engine_is_started_again(vllm: VllmEngine, log: list[str]) -> None:

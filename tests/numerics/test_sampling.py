@@ -15,13 +15,16 @@ from transformers import (
     Gemma2Config,
     Gemma3Config,
     Gemma3TextConfig,
-    Llama4TextConfig,
+    GPT2Config,
+    Lfm2Config,
     LlamaConfig,
     MistralConfig,
+    OPTConfig,
     PreTrainedConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen3Config,
+    RecurrentGemmaConfig,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
@@ -184,7 +187,10 @@ EYE = {
     "config",
     [
         LlamaConfig(**SMALL),
+        LlamaConfig(**SMALL, sliding_window=8),
         Qwen2Config(**SMALL),
+        GPT2Config(**SMALL, n_positions=256, activation_function="relu"),
+        OPTConfig(**SMALL, ffn_dim=64, word_embed_proj_dim=48, max_position_embeddings=256, pad_token_id=0),
         Qwen3Config(**SMALL),
         MistralConfig(**SMALL, sliding_window=40),
         Qwen3Config(**SMALL, use_sliding_window=True, sliding_window=40, max_window_layers=1),
@@ -192,8 +198,9 @@ EYE = {
         Gemma3Config(text_config=WINDOWS.to_dict(), vision_config=EYE, mm_tokens_per_image=4),
     ],
     ids=[
-        "llama", "qwen2", "qwen3", "mistral, window", "qwen3, window in one layer of two", "gemma 2, soft-capped",
-        "gemma 3 that reads images too",
+        "llama", "llama, a window that its code ignores", "qwen2", "gpt2, learnt positions",
+        "opt, positions with an offset", "qwen3", "mistral, window", "qwen3, window in one layer of two",
+        "gemma 2, soft-capped", "gemma 3 that reads images too",
     ],
 )  # fmt: skip
 def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, tokens: Tokenizer) -> None:
@@ -208,8 +215,8 @@ def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, 
     prompts = [make.integers(0, tokens.size, n).tolist() for n in (3, 50, 64, 65, 70, 3)]
     requests = [Request(p, 10 * i + j) for i, p in enumerate(prompts) for j in range(3)]
     found = ask(engine(model, tokens, 7), requests, max_new_tokens=90, temperature=2.0)
-    assert max(len(p) + len(r.ids) for (p, _), r in zip(requests, found, strict=True)) > 130  # the cache grew twice
-    for (prompt, seed), response in zip(requests, found, strict=True):
+    assert max(len(p) + len(r.ids) for (p, *_), r in zip(requests, found, strict=True)) > 130  # the cache grew twice
+    for (prompt, seed, _), response in zip(requests, found, strict=True):
         with torch.inference_mode():
             logits = alone(input_ids=torch.tensor([prompt + response.ids]), use_cache=False).logits[0]
         law = (logits[len(prompt) - 1 : -1, : tokens.size].double() / 2).softmax(-1)
@@ -219,10 +226,22 @@ def test_every_token_is_drawn_from_the_models_own_law(config: PreTrainedConfig, 
         assert ((below - 1e-5 < uniforms) & (uniforms < above + 1e-5)).all()
 
 
-def test_layers_whose_mask_the_engine_does_not_make_are_refused(tokens: Tokenizer) -> None:
-    chunked = AutoModelForCausalLM.from_config(Llama4TextConfig(**SMALL, num_local_experts=1))
-    with pytest.raises(ConfigError, match=r"not chunked_attention: use engine\.kind vllm"):
-        engine(chunked, tokens)
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (Lfm2Config(**SMALL, layer_types=["conv", "full_attention"]), "LinearAttentionLayer"),
+        (RecurrentGemmaConfig(**SMALL, attention_window_size=8), "a state"),
+    ],
+)
+def test_models_that_keep_something_else_are_refused(config: PreTrainedConfig, says: str, tokens: Tokenizer) -> None:
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ConfigError, match=rf"keeps more of earlier tokens .*{says}.*: use engine\.kind vllm"):
+        engine(model, tokens)
+
+
+def test_attention_is_the_models_own_after_sampling(model: PreTrainedModel, tokens: Tokenizer) -> None:
+    ask(engine(model, tokens), [Request(PROMPTS[0], 0)], max_new_tokens=2)
+    assert model.config._attn_implementation == "sdpa"
 
 
 def test_logits_have_the_same_bits_in_any_batch(tokens: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,6 +301,29 @@ def test_whatever_stop_ends_a_response_is_no_part_of_its_text(folder: Path, toke
     for row in rows:
         kept = row["response_ids"][:-1] if row["finish"] == "stop" else row["response_ids"]
         assert row["response"] == tokens.core.decode(kept) and "7" not in row["response"]
+
+
+def test_ids_without_a_row_are_part_of_what_a_sample_is(folder: Path, tmp_path: Path) -> None:
+    """Two students of one token map, one with fewer rows: what a teacher may draw for them differs."""
+    names: dict[int, tuple[Tokenizer, list[str]]] = {}
+    for rows in (27, VOCABULARY):
+        path = shutil.copytree(folder, tmp_path / str(rows))
+        core = json.loads((path / "tokenizer.json").read_text())
+        core["added_tokens"].append(core["added_tokens"][0] | {"id": 27, "content": "<image>"})
+        (path / "tokenizer.json").write_text(json.dumps(core))
+        config = json.loads((path / "config.json").read_text()) | {"vocab_size": rows}
+        (path / "config.json").write_text(json.dumps(config))
+        tokenizer = Tokenizer(path)
+        teacher = Ref(kind="model", path=str(folder), identity="sha256:x")
+        job = Job(Spec(stage="teacher", home=str(tmp_path)), lambda event: None)
+        sampler = Sampler(job, teacher, Model(path=str(folder)), tokenizer, Sampling(max_new_tokens=20), seed=0)
+        problem: Any = {"problem_id": "p", "question": "1+1=", "prompt": json.dumps("1+1="), "source": "tiny"}
+        names[rows] = tokenizer, [w.key for w in sampler.wanted([problem], 3)]
+        assert ("known" in sampler.about) == (rows == 27)
+    (few, a), (all_, b) = names.values()
+    assert few.token_map == all_.token_map
+    assert (few.size, all_.size) == (27, 28)
+    assert not set(a) & set(b)
 
 
 def test_first_tokens_follow_the_softmax_over_known_ids(model: PreTrainedModel, tokens: Tokenizer) -> None:

@@ -136,6 +136,44 @@ def test_paced_run_uses_the_platform_of_its_home(platform: Platform) -> None:
     assert platform.state(run) == "COMPLETED"
 
 
+def test_a_form_starts_no_program(platform: Platform, tmp_path: Path) -> None:
+    """Neither by what a retraining tells, nor by code of a model, nor by the command of the run's own process."""
+    told, secret = tmp_path / "told", "hunter2"
+    command = ["/bin/sh", "-c", f"touch {told}"]
+    retrain = platform.api("/deployments/name/retrain/retrain")
+    watched = {"watch": str(platform.home / "incoming"), "notify": {"command": command}}
+    model = platform.recipe["student"] | {"trust_remote_code": True}
+    data = {"source": "gsm8k", "path": "/etc/passwd"}
+    variables = {"command": " ".join(command), "env": {"PACED_HOME": str(tmp_path)}}
+
+    def submitted(deployment: dict[str, Any], parameters: dict[str, Any], **more: Any) -> str:
+        url = f"/deployments/{deployment['id']}/create_flow_run"
+        return platform.api(url, {"parameters": {"recipe": platform.recipe} | parameters, **more})["id"]
+
+    runs = [
+        (submitted(retrain, {"retraining": watched}), "retraining.notify.command"),
+        (submitted(platform.deployment, {"recipe": platform.recipe | {"student": model}}), "trust_remote_code"),
+        (
+            submitted(platform.deployment, {"recipe": platform.recipe | {"data": data}}, job_variables=variables),
+            "recipe.data.path: /etc/passwd is not allowed",
+        ),
+    ]
+    for run, says in runs:
+        assert platform.reaches(run, *ENDED) == "FAILED"
+        assert says in platform.runs()[run]["state"]["message"]
+    assert not told.exists()
+    assert list(tmp_path.iterdir()) == []
+    for changes in (
+        {"student": platform.recipe["student"] | {"path": f"s3://me:{secret}@bucket/model"}},
+        {"data": {"source": "gsm8k", "path": f"https://me:{secret}@host/train.jsonl"}},
+    ):
+        with pytest.raises(PrefectHTTPStatusError) as refused:
+            platform.trigger(**changes)
+        assert refused.value.response.status_code == 409
+    holding = [f for f in platform.home.rglob("*") if f.is_file() and secret.encode() in f.read_bytes()]
+    assert holding == []
+
+
 ONE_ARM = {"seeds": [11], "arms": [{"name": "paced", "scheme": "beta", "schedule": "forward"}]}
 
 

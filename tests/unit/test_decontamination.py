@@ -60,6 +60,46 @@ def test_a_chinese_character_is_a_word() -> None:
     assert hits("若函数的最大值为三,求它", "函数的最大值为三", words=6)[0].share == 1
 
 
+WRAPPERS = (
+    "{}",
+    "Problem: {}",
+    "12. {}",
+    "{}\nPlease reason step by step, and put your final answer within \\boxed{{}}.",
+    "{}\n\nPresent the answer in LaTex format: \\boxed{{Your answer}}",
+    "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
+    '$Answer (without quotes) where $Answer is the answer to the problem.\n\n{}\n\nRemember to put your answer on its '
+    'own line after "Answer:".',
+    "{} Let's think step by step and output the final answer after \"####\".",
+    "<|im_start|>user\nQuestion: {}<|im_end|>\n<|im_start|>assistant\n",
+)
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["Compute $\\tan 240^\\circ$.", "Evaluate $i^6+i^{16}$", "What is $2 + 2\\cdot 3$?", "求函数的最大值"],
+)
+def test_a_short_question_behind_any_wrapper(question: str) -> None:
+    index = Index({"b": ["An unrelated one.", question]}, 13, 0.3)
+    for wrapper in WRAPPERS:
+        [hit] = index.find(wrapper.format(question))
+        assert (hit.problem, hit.share, hit.exact) == (1, 1.0, wrapper == "{}")
+
+
+def test_a_short_question_counts_with_its_signs() -> None:
+    """Its words alone are in many texts."""
+    index = Index({"b": ["Evaluate $-4 + (-3)$.", "Inflation", "What is 2?", "Find $a - b$."]}, 13, 0.3)
+    for text in ("We evaluate $4 \\cdot 3$.", "What is 25?", "Find $a + b$.", "Inflation is high. By how much?"):
+        assert list(index.find(f"{text} Then say what follows from it.")) == []
+    assert [h.problem for h in index.find("Let us find $a - b$, if it exists, and then more.")] == [3]
+
+
+def test_accents_in_either_form_are_the_same() -> None:
+    one, other = "Wie gro\u00df ist \u00e9 hier?", "Wie gro\u00df ist e\u0301 hier?"
+    index = Index({"b": [one]}, 13, 0.3)
+    assert [h.exact for h in index.find(other)] == [True]
+    assert [h.share for h in index.find(f"Frage: {other} Antwort:")] == [1.0]
+
+
 def test_every_benchmark_that_holds_it_is_named() -> None:
     index = Index({"a": ["other words that are here", FOX], "b": [], "c": [FOX]}, 4, 0.5)
     assert [(h.benchmark, h.problem) for h in index.find(FOX)] == [("a", 1), ("c", 0)]
@@ -79,11 +119,17 @@ def test_the_index_counts_as_brute_force_does() -> None:
         n = min(5, len(words))
         return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
 
+    def inside(short: str, long: str) -> bool:
+        return len(short.split()) == 4 and f" {short} " in f" {long} "
+
+    assert any(inside(b, question) for question in training for b in benchmark)
     for question in training:
         expected = {
-            i: len(grams(question) & grams(b)) / len(grams(b))
+            i: 1 if inside(b, question) else len(grams(question) & grams(b)) / len(grams(b))
             for i, b in enumerate(benchmark)
-            if len(grams(question) & grams(b)) / len(grams(b)) >= 0.3 or normal(question) == normal(b)
+            if len(grams(question) & grams(b)) / len(grams(b)) >= 0.3
+            or normal(question) == normal(b)
+            or inside(b, question)
         }
         assert {h.problem: h.share for h in index.find(question) if not h.exact} == pytest.approx(expected)
 

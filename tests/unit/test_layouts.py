@@ -17,10 +17,13 @@ from harness import ROOT, need
 from test_problems import lines, prepare
 
 from paced.config import Data
-from paced.data.layouts import Problem, last_boxed, level_of, plain_number, read, unwrapped
+from paced.data.containers import BATCH
+from paced.data.fields import level_of
+from paced.data.layouts import Problem, plain_number, read, unwrapped
 from paced.data.prompts import choice_prompt, continuations
-from paced.data.rows import BATCH, identity, local, rows
+from paced.data.rows import identity, local, rows
 from paced.errors import DataError
+from paced.verify.references import last_boxed
 
 DAPO = (
     "Solve the following math problem step by step. The last line of your response should be of the form Answer: "
@@ -125,9 +128,13 @@ def test_small_parts() -> None:
     assert [level_of(v, "here") for v in (None, 3, 3.0, "Level 5", "level 2", "4", "Level ?", float("nan"))] == [
         None, 3, 3, 5, 2, 4, None, None,
     ]  # fmt: skip
-    for bad in ("hard", True, 2.5, "Level"):
+    for bad in ("hard1", True, 2.5, "Level 1.5"):
         with pytest.raises(DataError, match="here: level must be a whole number"):
             level_of(bad, "here")
+    for words in ("Easy", "Level", "very hard"):  # of no known order; told where the recipe names the field
+        assert level_of(words, "here") is None
+        with pytest.raises(DataError, match="here: level must be a whole number"):
+            level_of(words, "here", named=True)
     half = DAPO.format("q").removesuffix('"Answer:".')  # only the whole wrapper is one
     assert unwrapped(half) == half
 
@@ -271,8 +278,11 @@ def test_broken_archives(tmp_path: Path) -> None:
     (tmp_path / "d" / "a_test.csv").write_text('q,a,b,c,d,A\n"open,a')
     with pytest.raises(DataError, match=r"a_test.csv:2: not valid CSV"):
         list(rows(tmp_path / "d"))
+    (tmp_path / "d" / "a_test.csv").write_text("q,a,b,A\nonly,three,cells\n")
+    with pytest.raises(DataError, match=r"a_test.csv:2: 3 cells"):
+        list(rows(tmp_path / "d"))
     (tmp_path / "d" / "a_test.csv").write_text("only,three,cells\n")
-    with pytest.raises(DataError, match=r"a_test.csv:1: 3 cells"):
+    with pytest.raises(DataError, match=r"a_test.csv:1: no row stands below the header"):
         list(rows(tmp_path / "d"))
 
 

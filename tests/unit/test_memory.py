@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from harness import eventually
 
+from paced.errors import TransientError
 from paced.stage import STAGES, Spec
 from paced_tasks import memory, runner
 from paced_tasks.memory import OutOfMemory, Watch, kills
-from paced_tasks.policies import StageDied
 
 
 def test_counters_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +49,7 @@ def killed(*_: object) -> None:
 
 @pytest.mark.parametrize(("counts", "error", "says"), [
     ((3, 4), OutOfMemory, r"stage weights was killed because memory ran out: it held .* GB of .* lower runtime"),
-    ((3, 3), StageDied, r"stage weights died \(signal 9\)"),
+    ((3, 3), TransientError, r"stage weights died \(signal 9\)"),
 ])  # fmt: skip
 def test_a_kill_for_memory_is_told_from_others(
     counts: tuple[int, int], error: type[Exception], says: str, dying: Spec, monkeypatch: pytest.MonkeyPatch
@@ -67,5 +67,5 @@ def test_a_killed_server_of_stages_is_started_again(dying: Spec) -> None:
     server.ensure_running()
     for _ in range(3):
         os.kill(server._forkserver_pid, signal.SIGKILL)
-        with pytest.raises(StageDied, match=r"died \(signal 9\)"):
+        with pytest.raises(TransientError, match=r"died \(signal 9\)"):
             runner.run_stage(dying, Path(dying.home) / "log", lambda event: None)

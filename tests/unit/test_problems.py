@@ -15,10 +15,10 @@ import pytest
 from paced.config import Data, Decontamination
 from paced.data.layouts import read
 from paced.data.problems import problems_of
+from paced.data.rows import identity
 from paced.errors import DataError
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
-from paced.storage.identity import file_digest
 from paced.verify import Sample, Verifier
 
 GSM8K = [
@@ -44,11 +44,7 @@ def lines(path: Path, rows: list[Any]) -> Path:
 def prepare(home: Path, path: Path | None, exclude: Ref | None = None, split: str = "train", **data: Any) -> Prepared:
     """The rows, the list of skipped problems and the artifact of stage 'prepare'."""
     data = {"source": "gsm8k", "seed": 0, **({"path": str(path)} if path else {})} | data
-    inputs = (
-        {}
-        if path is None
-        else {"file": Ref(kind="file", path=str(path), identity=file_digest(path) if path.is_file() else "none")}
-    )
+    inputs = {} if path is None else {"file": Ref(kind="file", path=str(path), identity=identity(path))}
     if exclude:
         inputs["exclude/test"] = exclude
     config = {
@@ -107,8 +103,8 @@ LONE = '{"question": "q", "%s": "\\ud83d", %s}'  # half a surrogate pair
         ("table", {"question": "q"}, r"x.jsonl:2: field 'answer' is missing"),
         (
             "table",
-            {"question": "q", "answer": 1, "level": "hard"},
-            r"x.jsonl:2: level must be a whole number of at most 9 digits, got 'hard'",
+            {"question": "q", "answer": 1, "level": "hard 2"},
+            r"x.jsonl:2: level must be a whole number of at most 9 digits, got 'hard 2'",
         ),
         ("table", {"question": "q", "answer": 1, "level": 1 << 31}, r"x.jsonl:2: level .* got '2147483648'"),
         ("table", LONE % ("solution", '"answer": "1"'), r"x.jsonl:2: field 'solution' holds half a surrogate"),
@@ -194,7 +190,7 @@ def test_what_is_skipped_is_counted_and_listed(tmp_path: Path) -> None:
     assert reasons == {
         2: ("conflict", "conflicting golds: 1050, 3"),  # which of the two is right, nobody knows: both go
         3: ("benchmark", "stands in a benchmark: test, word for word"),
-        5: ("gold", "verifier rejects gold 'many'"),
+        5: ("gold", "verifier rejects gold 'many' (no number): correct it or remove the row"),
         6: ("duplicate", f"repeats {path}:1"),
         7: ("conflict", "conflicting golds: 1050, 3"),
         8: ("empty", "field 'question' is empty: fill it in or remove the line"),

@@ -74,7 +74,8 @@ class LLMEngine:
             for taken in (first, 1):
                 ids += [taken, *range(params.logprobs or 0)]
                 logp += [-0.6931472 * (1 + i) for i in [taken, *range(params.logprobs or 0)]]
-            drawn = Made(token_ids=[first, 1], logprobs=params.logprobs and Made(token_ids=ids, logprobs=logp))
+            told = None if params.logprobs is None else Made(token_ids=ids, logprobs=logp)
+            drawn = Made(token_ids=[first, 1], logprobs=told)
         return [Made(finished=True, request_id=name, outputs=[drawn])]
 """
 LIMITS = Limits(known=10, vocabulary=12, stops=[1], context=64)
@@ -220,6 +221,18 @@ def test_targets_come_as_they_were_drawn(stand: Stand, monkeypatch: pytest.Monke
     assert response.ids == [2, 1]
     for field, own in zip(expected, response.targets, strict=True):
         np.testing.assert_array_equal(field, own)
+
+
+def test_log_probabilities_come_where_they_are_asked_for(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    made = engine(stand())
+    requests = [Request([5], 0, True), Request([6], 1)]
+    try:
+        told, quiet = made.sample(requests, Sampling(max_new_tokens=4), lambda _: None)
+    finally:
+        made.close()
+    assert told.logprobs == pytest.approx([-0.6931472 * 3, -0.6931472 * 2])
+    assert (quiet.logprobs, told.targets, made.normalised) == (None, None, 12)
 
 
 def test_a_model_that_gives_no_number(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,22 +11,28 @@ COLUMNS = 64  # tokens of each sequence that the transformers engine's cache gro
 
 
 class Request(NamedTuple):
-    """One sample to draw. ``seed`` alone decides its randomness, whatever batch it lands in."""
+    """One sample to draw. ``seed`` alone decides its randomness, whatever batch it lands in.
+
+    ``logprobs``: the response tells how probable its ids were.
+    """
 
     prompt_ids: list[int]
     seed: int
+    logprobs: bool = False
 
 
 class Response(NamedTuple):
     """``ids`` ends with the end-of-sequence token if ``finish`` is 'stop'; 'length' was cut by the limit.
 
     ``targets``: the distributions that the ids were drawn from, at temperature 1, if the engine was asked for them and
-    could tell.
+    could tell. ``logprobs``: what the engine took each id's log-probability for, at temperature 1 and before top-p and
+    top-k, if the request asked for it.
     """
 
     ids: list[int]
     finish: str
     targets: Sparse | None = None
+    logprobs: list[float] | None = None
 
 
 class Limits(NamedTuple):
@@ -36,6 +42,11 @@ class Limits(NamedTuple):
     vocabulary: int  # ids from ``known`` up to here are padding rows, never to be drawn
     stops: list[int]
     context: int  # most tokens of prompt and response; 0 if the model does not say
+
+    @property
+    def rows(self) -> int:
+        """Of the output projection, over all of which an engine that cannot leave out the padding normalises."""
+        return self.vocabulary or self.known
 
     def response(self, ids: list[int], sampling: Sampling, engine: str) -> Response:
         """A response that came from outside, held to the rules that the transformers engine follows by construction.
@@ -54,9 +65,10 @@ class Limits(NamedTuple):
 
 
 class SamplingEngine(Protocol):
-    """Draws responses; ``name`` is stored with them."""
+    """Draws responses; ``name`` is stored with them. Log-probabilities are over the first ``normalised`` ids."""
 
     name: str
+    normalised: int
 
     def sample(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:
         """Responses in the order of the requests; ``tick`` is told how many are finished.

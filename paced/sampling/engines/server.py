@@ -13,7 +13,7 @@ from typing import Any
 import openai
 
 from paced.config import Model, Runtime, Sampling
-from paced.errors import ConfigError, EngineError
+from paced.errors import ConfigError, EngineError, TransientError
 from paced.models import Tokenizer
 from paced.sampling.engines.base import Limits, Request, Response
 
@@ -29,7 +29,7 @@ class ServerEngine:
         assert model.engine.url
         self.url, self.served = model.engine.url.rstrip("/"), model.engine.served_name
         self.folder, self.tokenizer, self.limits, self.rows = folder, tokenizer, limits, runtime.sample_rows
-        self.name = "server"
+        self.name, self.normalised = "server", limits.rows
         self._checked = False
 
     def sample(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:
@@ -73,6 +73,7 @@ class ServerEngine:
             presence_penalty=0,
             frequency_penalty=0,
             logit_bias={str(i): -100 for i in padding},
+            logprobs=0 if request.logprobs else openai.omit,  # of the ids that are drawn
             # Spelled out, since a server takes what is missing from the model's generation config.
             extra_body={
                 "top_k": sampling.top_k, "min_p": 0, "repetition_penalty": 1, "ignore_eos": True,
@@ -82,7 +83,9 @@ class ServerEngine:
         ids: list[int] | None = (answer.choices[0].model_extra or {}).get("token_ids")
         if ids is None:
             raise EngineError(f"{self.url} gives text but no token ids: use a vLLM server that knows return_token_ids")
-        return self.limits.response(ids, sampling, f"{self.url} ({self.served})")
+        told = answer.choices[0].logprobs
+        logprobs = told.token_logprobs if told else None
+        return self.limits.response(ids, sampling, f"{self.url} ({self.served})")._replace(logprobs=logprobs)
 
     async def _check(self, client: openai.AsyncOpenAI, need: int) -> None:
         """Choose the model, and compare what can be known of it from outside: its name, length and tokenizer."""
@@ -116,12 +119,12 @@ class ServerEngine:
         words = " ".join(str(error).split())[:300]
         match error:
             case openai.APITimeoutError():
-                return EngineError(f"{self.url} did not answer within {TIMEOUT:.0f} s: lower runtime.sample_rows")
+                return TransientError(f"{self.url} did not answer within {TIMEOUT:.0f} s: lower runtime.sample_rows")
             case openai.APIConnectionError():
-                return EngineError(f"{self.url} cannot be reached: start the server, or correct engine.url")
+                return TransientError(f"{self.url} cannot be reached: start the server, or correct engine.url")
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 return EngineError(f"{self.url} refuses the key: set VLLM_API_KEY to the server's")
             case openai.InternalServerError():
-                return EngineError(f"{self.url} failed {RETRIES + 1} times: see the server's own log ({words})")
+                return TransientError(f"{self.url} failed {RETRIES + 1} times: see the server's own log ({words})")
             case _:
                 return EngineError(f"{self.url}: {words}")

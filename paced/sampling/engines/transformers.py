@@ -8,16 +8,18 @@ with one CPU thread a row of a matrix product does not depend on how many there 
 Shapes: R rows of the batch, S columns of the cache, V ids the tokenizer knows.
 """
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import Cache, DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, Cache, DynamicCache, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
@@ -30,7 +32,7 @@ from paced.sampling.engines.base import COLUMNS, Request, Response
 from paced.sampling.engines.draw import draw, filtered
 
 FEWEST = 4  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
-KINDS = {"full_attention", "sliding_attention"}  # of layers whose mask is made here
+COLUMN_LAYERS = {DynamicLayer, DynamicSlidingWindowLayer}  # of the library's cache, that keep one column a token
 SPARSE = 0.75  # rows leave the batch when no more than this share of it is in use
 
 
@@ -60,8 +62,25 @@ def grouped(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_ma
     return out.reshape(len(query), 1, query.shape[1], -1), None
 
 
+def own_rows(
+    *, batch_size: int, kv_length: int, q_offset: Any, mask_function: Any, device: Any, **kwargs: Any
+) -> Tensor | None:
+    """The mask that a layer asks for: the library's, but in a step every row [R] stands at a position of its own.
+
+    ``mask_function`` is the model's own rule of who sees whom. Returns [R, 1, 1, S] of a step.
+    """
+    if not isinstance(q_offset, Tensor):
+        return sdpa_mask(
+            batch_size=batch_size, kv_length=kv_length, q_offset=q_offset, mask_function=mask_function, device=device,
+            **kwargs,
+        )  # fmt: skip
+    row, column = torch.arange(batch_size, device=device), torch.arange(kv_length, device=device)
+    seen: Tensor = mask_function(row[:, None, None, None], 0, q_offset[:, None, None, None], column[None, None, None])
+    return seen.expand(batch_size, 1, 1, kv_length)
+
+
 AttentionInterface.register("grouped", grouped)
-AttentionMaskInterface.register("grouped", sdpa_mask)
+AttentionMaskInterface.register("grouped", own_rows)
 
 
 class ColumnCacheLayer(DynamicLayer):
@@ -86,9 +105,24 @@ class ColumnCacheLayer(DynamicLayer):
             own.view(-1, own.shape[-1])[self.places] = new[:, :, 0]
         return self.keys, self.values
 
+    def get_seq_length(self) -> int:
+        """Columns but for the one that the step's own token may take, which the library adds."""
+        return self.keys.shape[2] - 1
+
     def widen(self, columns: int) -> None:
         self.keys = functional.pad(self.keys, (0, 0, 0, columns))
         self.values = functional.pad(self.values, (0, 0, 0, columns))
+
+
+class ColumnCache(Cache):
+    """What a step reads and writes; ``at`` [R] are the positions of its tokens."""
+
+    def __init__(self, layers: Sequence[ColumnCacheLayer], at: Tensor) -> None:
+        super().__init__(layers=list(layers))
+        self.at = at
+
+    def get_query_offset(self, layer_idx: int = 0) -> Any:
+        return self.at
 
 
 class Prompts(NamedTuple):
@@ -106,6 +140,7 @@ class Started(NamedTuple):
     prompt: int  # tokens
     random: np.random.Generator
     ids: list[int]
+    logprobs: list[float]
 
 
 class Batch:
@@ -145,8 +180,7 @@ class Batch:
         hidden = self.model.base_model(
             input_ids=ids[:, None],
             position_ids=at[:, None],
-            attention_mask=self._mask(at),
-            past_key_values=Cache(layers=list(self.layers)),
+            past_key_values=ColumnCache(self.layers, at),
             use_cache=True,
         ).last_hidden_state
         self.logits = next_logits(self.model, hidden[:, -1], self.known)
@@ -163,40 +197,80 @@ class Batch:
             for layer in self.layers:
                 layer.widen(more)
 
-    def _mask(self, at: Tensor) -> Any:
-        """Which columns a row sees, as the model's layers want to be told: [R, 1, 1, S], or one for each kind."""
-        columns = torch.arange(self.columns, device=at.device)
-        seen = columns <= at[:, None, None, None]
-        config: Any = self.model.config.get_text_config()
-        window: int | None = getattr(config, "sliding_window", None)
-        if window is None or window >= self.columns:
-            return seen
-        near = seen & (columns > at[:, None, None, None] - window)
-        return {"full_attention": seen, "sliding_attention": near} if getattr(config, "layer_types", None) else near
+
+def check(folder: Path, trust_remote_code: bool) -> None:
+    """That the engine can sample a model, as far as its configuration says.
+
+    Raises:
+        ConfigError: what the model keeps of the tokens behind it has no column for each.
+    """
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+    kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # None of a model with code of its own
+    check_cache(str(folder), config, getattr(kind, "_is_stateful", False))
+
+
+def check_cache(model: str, config: PreTrainedConfig, stateful: bool) -> None:
+    """That each layer keeps keys and values token by token, as the library's own cache for the model tells.
+
+    Args:
+        stateful: the model's class says that it keeps something else beside a cache.
+
+    Raises:
+        ConfigError: some do not.
+    """
+    try:
+        kinds = {type(layer) for layer in DynamicCache(config=config).layers}
+    except (AttributeError, KeyError, ValueError):  # the library has no such cache: the model makes one of its own
+        stateful, kinds = True, set[Any]()
+    if stateful or kinds - COLUMN_LAYERS:
+        others = ", ".join(sorted(kind.__name__ for kind in kinds - COLUMN_LAYERS)) or "a state"
+        raise ConfigError(
+            f"model {model} keeps more of earlier tokens than keys and values ({others}), which the transformers "
+            "engine cannot draw from: use engine.kind vllm"
+        )
+
+
+@contextlib.contextmanager
+def attending(model: PreTrainedModel, implementation: str) -> Generator[None]:
+    """A model with another attention function; whoever scores with it afterwards has its own again.
+
+    Raises:
+        ConfigError: the model's code does not let its attention be exchanged.
+    """
+    def current(config: Any) -> str:
+        return config._attn_implementation or "eager"
+
+    own = current(model.config)
+    try:
+        model.set_attn_implementation(implementation)
+        if current(model.config.get_text_config()) != implementation:
+            raise ConfigError(
+                f"model {model.name_or_path} has attention of its own, which the transformers engine cannot step "
+                "through: use engine.kind vllm"
+            )
+        yield
+    finally:
+        model.set_attn_implementation(own)
 
 
 class TransformersEngine:
     """Samples ``rows`` sequences at once; when one ends, the next takes its row.
 
     Raises:
-        ConfigError: the model has layers that attend in another way than its mask would say.
+        ConfigError: the model keeps more of earlier tokens than keys and values, or has attention of its own.
     """
 
     name = "transformers"
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, rows: int):
-        if others := set(getattr(model.config.get_text_config(), "layer_types", None) or ()) - KINDS:
-            raise ConfigError(
-                f"model {model.name_or_path}: the transformers engine has full and sliding attention only, not "
-                f"{', '.join(sorted(others))}: use engine.kind vllm"
-            )
+        check_cache(str(model.name_or_path), model.config, getattr(model, "_is_stateful", False))
         self.model, self.tokenizer, self.rows = model, tokenizer, rows
-        self.stops = stop_ids(model.generation_config, tokenizer)
-        model.set_attn_implementation("grouped")
+        self.stops, self.normalised = stop_ids(model.generation_config, tokenizer), tokenizer.size
 
     def sample(self, requests: Sequence[Request], sampling: Sampling, tick: Callable[[int], None]) -> list[Response]:
         try:
-            return self._sample(requests, sampling, tick)
+            with attending(self.model, "grouped"):
+                return self._sample(requests, sampling, tick)
         except torch.OutOfMemoryError:
             raise EngineError(
                 f"out of device memory sampling {self.rows} sequences at once: lower runtime.sample_rows"
@@ -221,7 +295,7 @@ class TransformersEngine:
                 batch.fill(rows, prompts, [which for _, which in wanted])
                 for row, (i, _) in zip(rows, wanted, strict=True):
                     random = np.random.default_rng(requests[i].seed)
-                    live[row] = Started(i, len(requests[i].prompt_ids), random, [])
+                    live[row] = Started(i, len(requests[i].prompt_ids), random, [], [])
                 drawn += rows
             if not live:
                 break
@@ -239,11 +313,16 @@ class TransformersEngine:
             tokens = draw(filtered(logits, sampling), uniforms.to(logits.device)).tolist()
             if min(tokens) < 0:
                 raise EngineError(NOT_FINITE)
+            if any(requests[live[row].request].logprobs for row in drawn):
+                logprobs = logits.log_softmax(-1)[range(len(tokens)), tokens].tolist()
+                for row, logprob in zip(drawn, logprobs, strict=True):
+                    live[row].logprobs.append(logprob)
             for row, token in zip(drawn, tokens, strict=True):
                 s = live[row]
                 s.ids.append(token)
                 if token in self.stops or len(s.ids) == sampling.max_new_tokens:
-                    results[s.request] = Response(s.ids, "stop" if token in self.stops else "length")
+                    finish = "stop" if token in self.stops else "length"
+                    results[s.request] = Response(s.ids, finish, logprobs=s.logprobs or None)
                     del live[row]
                     tick(len(results))
         return [results[i] for i in range(len(requests))]

@@ -118,7 +118,7 @@ class VllmEngine:
     ):  # fmt: skip
         self.python = interpreter(model.engine)
         self.folder, self.model, self.limits, self.runtime, self.log = folder, model, limits, runtime, log
-        self.rows, self.floor = runtime.sample_rows, floor
+        self.rows, self.floor, self.normalised = runtime.sample_rows, floor, limits.rows
         self._length = self._halvings = 0
         self._copies: list[Copy] = []
 
@@ -160,15 +160,17 @@ class VllmEngine:
         for i, request in enumerate(requests):
             shares[owner.setdefault(tuple(request.prompt_ids), len(owner) % len(shares))].append(i)
         for copy, share in zip(self._copies, shares, strict=True):
-            asked = [(i, requests[i].prompt_ids, requests[i].seed % (1 << 63)) for i in share]
+            wanted = ((i, requests[i]) for i in share)
+            asked = [(i, r.prompt_ids, r.seed % (1 << 63), r.logprobs) for i, r in wanted]
             copy.send({"sampling": sampling.model_dump(), "requests": asked})
         results: dict[int, Response] = {}
         for event in self._answers(len(requests)):
             response = self.limits.response(event["ids"], sampling, self.name)
-            if self.floor:
-                ids, logp = unpacked(event["likeliest"], len(response.ids))
-                targets = encode_likeliest(ids, logp, self.floor, self.limits.known, self.limits.vocabulary)
-                response = response._replace(targets=targets)
+            if told := event["likeliest"]:
+                ids, logp, targets = *unpacked(told, len(response.ids)), None
+                if self.floor:
+                    targets = encode_likeliest(ids, logp, self.floor, self.limits.known, self.limits.vocabulary)
+                response = response._replace(targets=targets, logprobs=logp[:, 0].tolist())
             results[event["i"]] = response
             tick(len(results))
         return [results[i] for i in range(len(requests))]

@@ -178,18 +178,19 @@ def serve(engine: Any, order: dict[str, Any], task: dict[str, Any], tell: Callab
     """Sample the requests of a task; each has a seed of its own and shares its prompt's cache with its likes."""
     vllm, kind = library(), library("vllm.sampling_params").RequestOutputKind.FINAL_ONLY
     sampling, likeliest, (known, size) = task["sampling"], order["likeliest"], order["padding"]
-    for i, prompt_ids, seed in task["requests"]:
+    for i, prompt_ids, seed, logprobs in task["requests"]:
         params = vllm.SamplingParams(
             temperature=sampling["temperature"], top_p=sampling["top_p"], top_k=sampling["top_k"],
             max_tokens=sampling["max_new_tokens"], seed=seed,
             ignore_eos=True, stop_token_ids=order["stops"],  # else it adds those of config.json
             logit_bias={t: float("-inf") for t in range(known, size)} or None,
-            detokenize=False, output_kind=kind, logprobs=likeliest, flat_logprobs=True,
+            detokenize=False, output_kind=kind, flat_logprobs=True,
+            logprobs=likeliest or (0 if logprobs else None),  # the id that was drawn comes first in any case
         )  # fmt: skip
         engine.add_request(str(i), {"prompt_token_ids": prompt_ids}, params)
     for output in finished(engine):
         [drawn], told = output.outputs, None
-        if likeliest:
+        if drawn.logprobs is not None:
             told = [packed("i", drawn.logprobs.token_ids), packed("f", drawn.logprobs.logprobs)]
         tell({"i": int(output.request_id), "ids": list(drawn.token_ids), "likeliest": told})
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, Self
 from paced.errors import VerifierError
 from paced.verify.rules.decision import Decision
 from paced.verify.rules.judge import Case
-from paced.verify.workers.worker import Answer, Ready
+from paced.verify.workers.worker import Ready, Reply
 
 _CASE_SECONDS = 30.0  # the worker's own limit is far below; this one is for a worker that hangs itself
 _START_SECONDS = 120.0  # until a worker has imported its libraries, on a busy machine
@@ -84,7 +84,7 @@ class _Worker:
             return False
         return True
 
-    def read(self) -> list[Ready | Answer] | None:
+    def read(self) -> list[Ready | Reply] | None:
         """The lines that have come; None at the end of the process."""
         chunk = os.read(self.output.fileno(), _LONGEST_CHUNK)
         if not chunk:
@@ -174,7 +174,7 @@ class Pool:
                 f"a verifier process was not ready after {_START_SECONDS:.0f} s: is the machine overloaded?"
             )
 
-    def _take_down(self, line: Ready | Answer, worker: _Worker, judgements: list[Judgement | None]) -> None:
+    def _take_down(self, line: Ready | Reply, worker: _Worker, judgements: list[Judgement | None]) -> None:
         """Note what a worker says: that it is ready, or its decision on the case it was given."""
         if "ready" in line:
             worker.ready = True

@@ -34,7 +34,7 @@ class Ready(TypedDict):
 
 
 @final
-class Answer(TypedDict):
+class Reply(TypedDict):
     """The decision on one case; ``correct`` is None where none was reached, and ``rule`` says by what or why not."""
 
     correct: bool | None
@@ -46,7 +46,7 @@ def _limit(kind: int, value: int) -> None:
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
-def decided(case: Mapping[str, Any]) -> Answer:
+def decided(case: Mapping[str, Any]) -> Reply:
     """The decision on one case, as it is sent."""
     from paced.verify.workers.exact import ExactEngine  # sympy: imported by the worker alone
 
@@ -63,7 +63,7 @@ def decided(case: Mapping[str, Any]) -> Answer:
     return {"correct": decision.correct, "rule": decision.rule}
 
 
-def graded(verifier: str, response: str, gold: str, question: str) -> Answer:
+def graded(verifier: str, response: str, gold: str, question: str) -> Reply:
     """What a verifier of a record says; whatever it raises leaves the response undecided."""
     try:
         correct = function("verifier", verifier)(response, gold, question)
