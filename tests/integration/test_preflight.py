@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from architectures import make
 from harness import SMALL, TINY
 from safetensors.torch import load_file, save_file
 
@@ -283,16 +284,11 @@ def test_what_preflight_renders_is_what_stages_read(prepared: Prepared, tmp_path
     assert wanted() != first
 
 
-def with_a_state(folder: Path) -> None:
-    """A layer that keeps a convolution's state."""
-    config = json.loads((folder / "config.json").read_text())
-    layers = ["conv", *["full_attention"] * (config["num_hidden_layers"] - 1)]
-    edit("config.json", model_type="lfm2", architectures=["Lfm2ForCausalLM"], layer_types=layers)(folder)
-
-
 def test_a_model_that_the_engine_cannot_draw_from(prepared: Prepared, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"student keeps more .*\(LinearAttentionLayer\).*use engine.kind vllm"):
-        check(prepared, with_models(tmp_path, with_a_state, None))
+    student = make("lfm2", tmp_path, layer_types=["conv", "full_attention"])
+    recipe = load_recipe(TINY, (*SMALL, f"student.path={student}"))
+    with pytest.raises(ConfigError, match=r"keeps more .*\(LinearAttentionLayer\).*use engine.kind vllm"):
+        check(prepared, recipe)
 
 
 def test_a_small_disk_is_refused(prepared: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
