@@ -121,7 +121,7 @@ corruption: setup
 cuts: setup
 	PACED_CUTS=all $(BIN)/python -m pytest -n 0 tests/faults/test_power_cut.py
 kills: setup
-	PACED_KILLS=200 $(BIN)/python -m pytest -n 0 tests/faults/test_kills.py
+	PACED_KILLS=200 $(BIN)/python -m pytest -n 0 tests/faults/test_kills.py tests/faults/test_one_line.py
 
 clean:
 	rm -rf .paced
