@@ -14,7 +14,7 @@ from typing import Any
 
 from paced.errors import CacheError, EngineError, disk_is_full, explained
 from paced.storage.checks import WAY_OUT, settle
-from paced.storage.identity import digest, file_digest
+from paced.storage.identity import file_digest, text_digest
 
 DIGEST = "digest"  # a record's own
 ROOM = 256 * 1024  # bytes below which a disk is full: a page of a database, a manifest
@@ -129,7 +129,12 @@ def write_record(path: Path, value: Mapping[str, Any]) -> None:
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     """A JSON object with its digest."""
     plain = json.loads(json.dumps(value))  # the digest is of what a reader will see
-    return {**plain, DIGEST: digest(plain)}
+    return {**plain, DIGEST: seal(plain)}
+
+
+def seal(plain: Mapping[str, Any]) -> str:
+    """The digest of a record's values, among which, other than in an identity, infinity and NaN may be."""
+    return text_digest(json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
 
 
 def read_record(path: Path, schema: int | None = None) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def sound(raw: Mapping[str, Any]) -> bool:
     """
 
     def fits(name: str) -> bool:
-        return raw[name] == digest({k: v for k, v in raw.items() if k != name})
+        return raw[name] == seal({k: v for k, v in raw.items() if k != name})
 
     if DIGEST in raw:
         return fits(DIGEST)

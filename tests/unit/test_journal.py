@@ -118,3 +118,11 @@ def test_a_run_tracks_what_its_stages_are_now(tmp_path: Path, monkeypatch: pytes
         ("base/evaluate", "evaluate/arithmetic/accuracy"), ("base", "accuracy"), (PARENT, "base/accuracy"),
     ):  # fmt: skip
         assert figures(Journal(run.folder, label), name) == [0.25, 0.5, 0.25], label
+
+
+def test_a_figure_may_be_no_number(tmp_path: Path) -> None:
+    """A loss that became infinite is noted, and its line is not taken for a damaged one."""
+    journal = Journal(tmp_path, "stage")
+    journal.metrics(1, {"loss": float("inf"), "norm": float("nan")})
+    [entry] = journal.entries()
+    assert entry["kind"] == "metrics" and entry["values"]["loss"] == float("inf")
