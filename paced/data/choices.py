@@ -5,10 +5,10 @@ Imports no torch.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from paced.config import Data
-from paced.data.fields import characters, dig, optional, required, said, subject_of, text
+from paced.data.fields import Fields, characters, dig, optional, required, said, subject_of, text
 from paced.data.layouts import LETTERS, Problem, checked
 from paced.data.rows import rows
 from paced.errors import DataError
@@ -49,7 +49,7 @@ LAYOUTS = {
 }
 
 
-def fitting(row: dict[str, Any], where: str) -> Choices:
+def fitting(row: Fields, where: str) -> Choices:
     """The layout of a row: of those whose fields it has the first that also has its subject, else the first.
 
     Raises:
@@ -64,7 +64,7 @@ def fitting(row: dict[str, Any], where: str) -> Choices:
     return next((layout for layout in found if layout.subject and optional(row, layout.subject) is not None), found[0])
 
 
-def _has(row: dict[str, Any], layout: Choices) -> bool:
+def _has(row: Fields, layout: Choices) -> bool:
     listed = layout.choices if isinstance(layout.choices, tuple) else (layout.choices,)
     try:
         for path in (layout.question, *listed, *filter(None, [layout.answer])):
@@ -98,7 +98,7 @@ def multiple_choice(path: Path, data: Data) -> Iterator[Problem]:
         yield checked(problem, layout.question, layout.answer or "Correct Answer")
 
 
-def _offered(row: dict[str, Any], layout: Choices, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _offered(row: Fields, layout: Choices, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The choices' texts, and the labels that the file gives them, if it does."""
     if isinstance(layout.choices, tuple):
         return tuple(text(row, path, where) for path in layout.choices), layout.choices
@@ -115,7 +115,7 @@ def _offered(row: dict[str, Any], layout: Choices, where: str) -> tuple[tuple[st
     return tuple(characters(c, name, where) for c in texts), labels
 
 
-def _gold(row: dict[str, Any], layout: Choices, choices: tuple[str, ...], labels: tuple[str, ...], where: str) -> str:
+def _gold(row: Fields, layout: Choices, choices: tuple[str, ...], labels: tuple[str, ...], where: str) -> str:
     """The letter of the right choice, or what the file says instead."""
     if layout.answer is None:
         return LETTERS[0]

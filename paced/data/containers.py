@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from paced.data.fields import Fields
 from paced.errors import DataError
 
-Row = tuple[str, dict[str, Any]]
+Row = tuple[str, Fields]
 Parser = Callable[[IO[bytes], str], Iterator[Row]]
 
 BATCH = 1024  # rows of a table that are in memory at once
@@ -28,7 +29,7 @@ _DECODER = json.JSONDecoder()
 _KIND_ADVICE = "; if the file is no JSON, give it its suffix (.csv, .tsv, .parquet, ...)"
 
 
-def json_object(line: str, where: str, holds: str) -> dict[str, Any]:
+def json_object(line: str, where: str, holds: str) -> Fields:
     """The fields of one line of JSONL.
 
     Raises:
@@ -237,7 +238,7 @@ def _checked_header(cells: list[str], where: str) -> list[str]:
     return names
 
 
-def _below_header(header: list[str], cells: list[str], where: str) -> dict[str, Any]:
+def _below_header(header: list[str], cells: list[str], where: str) -> Fields:
     if len(cells) != len(header):
         raise DataError(
             f"{where}: {len(cells)} cells below a header of {len(header)} ({', '.join(header)[:100]}): quote cells "
@@ -246,7 +247,7 @@ def _below_header(header: list[str], cells: list[str], where: str) -> dict[str, 
     return dict(zip(header, cells, strict=True))
 
 
-def _of_mmlu(cells: list[str], where: str, name: str) -> dict[str, Any]:
+def _of_mmlu(cells: list[str], where: str, name: str) -> Fields:
     """The original MMLU layout: no header; question, the choices, the right one's letter; SUBJECT_SPLIT.csv."""
     if len(cells) < 4:
         raise DataError(f"{where}: {len(cells)} cells; expected a question, its choices and the right one's letter")

@@ -11,6 +11,7 @@ from typing import Any
 
 from paced.errors import DataError
 
+Fields = dict[str, Any]  # a row of somebody's file, or what lies in one: of the types that the format has
 USERS = ("user", "human")  # who asks, in chat messages and in ShareGPT's turns
 _LEVEL = re.compile(r"(?:level\s*)?(\d{1,9}|\?)", re.IGNORECASE)
 _WORDS = re.compile(r"[^\W\d_][^\d]*")
@@ -38,7 +39,7 @@ def dig(row: Any, path: str) -> Any:
     return dig(row[name], rest)
 
 
-def required(row: dict[str, Any], path: str, where: str) -> Any:
+def required(row: Fields, path: str, where: str) -> Any:
     """The value at a path that must be there.
 
     Raises:
@@ -50,7 +51,7 @@ def required(row: dict[str, Any], path: str, where: str) -> Any:
         raise DataError(f"{where}: field '{path}' is missing (it has: {', '.join(map(str, row))})") from None
 
 
-def optional(row: dict[str, Any], path: str | None) -> Any:
+def optional(row: Fields, path: str | None) -> Any:
     """The value at a path, None if there is none."""
     try:
         return dig(row, path) if path else None
@@ -71,7 +72,7 @@ def characters(found: str, path: str, where: str) -> str:
     return found
 
 
-def messages(value: Any, path: str, where: str) -> list[dict[str, Any]] | None:
+def messages(value: Any, path: str, where: str) -> list[Fields] | None:
     """Chat messages, of roles and content or in ShareGPT's turns, each with ``role`` and ``content``; else None.
 
     Raises:
@@ -129,12 +130,12 @@ def _listed(value: list[Any], path: str, where: str) -> str:
     return ", ".join(said(item, path, where) for item in value)
 
 
-def text(row: dict[str, Any], path: str, where: str) -> str:
+def text(row: Fields, path: str, where: str) -> str:
     """What the field at a path, which must be there, says."""
     return said(required(row, path, where), path, where)
 
 
-def subject_of(row: dict[str, Any], path: str | None, where: str) -> str | None:
+def subject_of(row: Fields, path: str | None, where: str) -> str | None:
     """What the field at a path says, None if there is none."""
     value = optional(row, path)
     return None if value is None else said(value, str(path), where)

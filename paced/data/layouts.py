@@ -7,11 +7,12 @@ row of another layout is an error. Imports no torch.
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from paced.config import Columns, Data
 from paced.config.extensions import function
 from paced.data.fields import (
+    Fields,
     characters,
     dig,
     level_of,
@@ -118,7 +119,7 @@ def with_unit(gold: str, unit: str | None, several: bool | None) -> str:
     return gold + {"%": r"\%", r"^{\circ}": r"^{\circ}"}.get(unit, "")
 
 
-def fitting(layouts: dict[str, Layout], row: dict[str, Any], where: str) -> Layout:
+def fitting(layouts: dict[str, Layout], row: Fields, where: str) -> Layout:
     """The first layout whose fields the row has."""
     for layout in layouts.values():
         try:
@@ -167,7 +168,7 @@ def maths(path: Path, data: Data) -> Iterator[Problem]:
         yield checked(problem, layout.question, layout.answer or layout.solution or "answer")
 
 
-def _solution(row: dict[str, Any], layout: Layout, where: str) -> str:
+def _solution(row: Fields, layout: Layout, where: str) -> str:
     """The reference solution: text, a list of several, or the assistant's last turn of a chat."""
     path, value = str(layout.solution), optional(row, layout.solution)
     if chat := messages(value, path, where):
