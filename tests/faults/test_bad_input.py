@@ -311,7 +311,7 @@ def test_targets_that_cannot_be_written(chain: Chain, tmp_path: Path, monkeypatc
     names: list[str] = []
 
     def failing(collection: Collection, rows: Any) -> str:
-        if collection.folder.parent.name == "samples":
+        if collection.folder.parent.name != "targets":
             return write(collection, rows)
         if len(names) == 2:
             raise full
