@@ -14,9 +14,8 @@ import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
@@ -43,6 +42,9 @@ from paced.storage.checks import comparing, settle
 from paced.storage.files import replacing, write_json, write_list
 from paced.storage.identity import short
 from paced.storage.store import ROW_GROUP, write_rows
+
+if TYPE_CHECKING:
+    import pandas as pd  # by each stage that reads a table: a flow's import does not wait for it
 
 
 class Stage(NamedTuple):
@@ -181,8 +183,10 @@ class Job:
         """What a JSON file of an input artifact holds, its digest checked."""
         return json.loads(self.file(name, file).read_text())
 
-    def table(self, name: str, file: str, columns: list[str] | None = None) -> pd.DataFrame:
+    def table(self, name: str, file: str, columns: list[str] | None = None) -> "pd.DataFrame":
         """A table of an input artifact, its digest checked."""
+        import pandas as pd
+
         return pd.read_parquet(self.file(name, file), columns=columns, dtype_backend="pyarrow")
 
     def batches(self, name: str, file: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

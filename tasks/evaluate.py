@@ -1,7 +1,6 @@
 """Tasks 'evaluate' and 'compare': judge each student on the same problems, then pair them."""
 
-from paced.config.stages import EvaluateConfig, model_fields
-from paced.evaluation.compare import compare_config
+from paced.config.stages import EvaluateConfig, compare_config, model_fields
 from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Ref
 from paced_tasks.run import Run

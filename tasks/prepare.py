@@ -1,7 +1,7 @@
 """Task 'prepare': a data set becomes a table of cleaned problems."""
 
 from paced.config import Data
-from paced.data.problems import prepare_spec
+from paced.data.spec import prepare_spec
 from paced.stage import Spec
 from paced.storage.artifacts import Ref
 from paced_tasks.run import Run

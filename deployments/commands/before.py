@@ -76,7 +76,7 @@ def data_command(arguments: argparse.Namespace) -> int:
             source, _, file = against.partition(":")
             benchmarks[Path(file).stem] = load_data(source, file)
     home = environment.home()
-    from paced.data.problems import prepare_spec
+    from paced.data.spec import prepare_spec
     from paced.events import StageEvent
     from paced.report import datasheet
     from paced.stage import execute

@@ -5,6 +5,7 @@ of a wrong type is an error of the type checker where a task builds the object, 
 anything is paid for.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypedDict
 
@@ -198,3 +199,9 @@ class CompareConfig(StageConfig):
 
     benchmarks: tuple[ComparedBenchmark, ...]
     pairs: tuple[tuple[str, str], ...]
+
+
+def compare_config(recipe: Recipe, pairs: Iterable[tuple[str, str]]) -> CompareConfig:
+    """The comparison of these arms on the benchmarks of a recipe."""
+    benchmarks = (ComparedBenchmark(name=b.name, retention=b.retention) for b in recipe.evaluation.benchmarks)
+    return CompareConfig(benchmarks=tuple(benchmarks), pairs=tuple(pairs))

@@ -11,52 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from paced.config import Data, Decontamination, Runtime
+from paced.config import Data, Decontamination
 from paced.config.stages import PrepareConfig
 from paced.data.cleaning import KINDS, clean
 from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
 from paced.data.prompts import choice_prompt, continuations
-from paced.data.rows import files, identity, local
+from paced.data.rows import files, identity
 from paced.data.shelf import Shelf
 from paced.errors import DataError
-from paced.stage import Job, Spec, spec_of
+from paced.stage import Job
 from paced.storage.artifacts import Ref, open_file
 from paced.storage.checks import check_source
 from paced.storage.identity import digest, short
 from paced.storage.tables import PROBLEMS, PROBLEMS_WITH_VERIFIER, QUESTIONS, ProblemRow
 from paced.tiny.world import tasks
-
-
-def prepare_spec(
-    home: str,
-    data: Data,
-    seed: int,
-    split: str,
-    exclude: Mapping[str, Ref],
-    decontamination: Decontamination | None,
-    runtime: Runtime,
-) -> Spec:
-    """The spec of stage 'prepare'; ``seed`` draws the problems unless the data set has its own.
-
-    Args:
-        exclude: the benchmarks that problems must not stand in, unless ``decontamination`` says otherwise.
-        decontamination: None for a benchmark, which is taken as it is, repeats and all.
-
-    Raises:
-        DataError: the data file cannot be read or fetched.
-    """
-    inputs: dict[str, Ref] = {}
-    if decontamination and decontamination.enabled:
-        inputs |= {f"exclude/{name}": ref for name, ref in exclude.items()}
-    if data.path is not None:
-        path = local(data.path, Path(home))
-        inputs["file"] = Ref(kind="file", path=str(path), identity=identity(path))
-    settings = data.model_copy(
-        update={"path": "file" if data.path else None, "seed": seed if data.seed is None else data.seed}
-    )
-    config = PrepareConfig(data=settings, split=split, decontamination=decontamination)
-    return spec_of(config, home=home, inputs=inputs, runtime=runtime)
 
 
 def prepare(job: Job) -> None:

@@ -11,6 +11,7 @@ from paced.distill.train import train
 from paced.events import StageEvent
 from paced.models.sharding import rank
 from paced.stage import Job, Spec, emit, peak_memory
+from paced.storage.checks import comparing, settle
 from paced.storage.files import write_json
 
 
@@ -32,7 +33,9 @@ def work(path: Path) -> int:
 
     def program() -> None:
         job = Job(Spec.model_validate_json(path.read_text()), tell)
-        train(job)
+        with comparing():
+            train(job)
+            settle()
         job.counts["peak_memory"] = peak_memory()
         if first:
             write_json(path.with_name("done.json"), {"counts": job.counts, "files": [f.name for f in job.files]})

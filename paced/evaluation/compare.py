@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from paced.config import Recipe
 from paced.config.label import BASE, Label
-from paced.config.stages import CompareConfig, ComparedBenchmark
+from paced.config.stages import CompareConfig
 from paced.errors import ConfigError, DataError
 from paced.stage import Job
 from paced.statistics import Array, bootstrap, pass_at_k
@@ -57,12 +56,6 @@ class ArmScores(NamedTuple):
     @property
     def alone(self) -> bool:
         return is_base(self.name) and len(self.seeds) == 1
-
-
-def compare_config(recipe: Recipe, pairs: Iterable[tuple[str, str]]) -> CompareConfig:
-    """The comparison of these arms on the benchmarks of a recipe."""
-    benchmarks = (ComparedBenchmark(name=b.name, retention=b.retention) for b in recipe.evaluation.benchmarks)
-    return CompareConfig(benchmarks=tuple(benchmarks), pairs=tuple(pairs))
 
 
 def compare(job: Job) -> None:

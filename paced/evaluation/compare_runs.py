@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from paced.config import Recipe
 from paced.config.base import JsonObject
 from paced.config.label import BASE, Label
+from paced.config.stages import compare_config
 from paced.errors import ConfigError, DataError
-from paced.evaluation.compare import compare_config
 from paced.stage import Spec, spec_of
 from paced.storage.artifacts import Manifest, Ref, read_manifest, reference
 from paced.storage.files import read_record

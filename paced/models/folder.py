@@ -8,11 +8,13 @@ sides everywhere, so a distribution here always sums to 1 over V.
 import contextlib
 import functools
 import json
+import math
 from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -30,7 +32,7 @@ from transformers.utils import logging
 from paced.config import Model, Runtime
 from paced.errors import ConfigError, DataError
 from paced.losses import Projection
-from paced.models.checks import check_attention, check_files, check_taken, logit_divisor
+from paced.models.checks import check_attention, check_files, check_taken, headers, logit_divisor
 from paced.models.control import MARK, ControlTokens, unmarked
 from paced.storage.identity import TOKENIZER_FILES, digest, file_digest
 
@@ -286,6 +288,13 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
         products = projection(model, own.shape[-1]).logits(hidden_states(model, probe)[0])
         setattr(model, DIVISOR, logit_divisor(str(folder), own, products, model.config.get_text_config()))
     return model
+
+
+def has_room(folder: Path, config: Model, device: torch.device) -> bool:
+    """Whether what is free of a device's memory (CPU: the host's) is twice what the weights of a model take."""
+    numbers = sum(math.prod(shape) for _, shape in headers(folder).values())
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+    return free > 2 * numbers * DTYPES[config.dtype].itemsize
 
 
 def empty_model(folder: Path, config: Model) -> PreTrainedModel:

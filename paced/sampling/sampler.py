@@ -19,6 +19,7 @@ from paced.models import (
     context_length,
     device_of,
     generation_config,
+    has_room,
     load_model,
     stop_ids,
     vocabulary,
@@ -87,6 +88,9 @@ class Sampler:
         """
         if self._engine:
             self._engine.close()
+        return self._load()
+
+    def _load(self) -> PreTrainedModel:
         return load_model(self.folder, self.config, device_of(self.job.runtime))
 
     def wanted(self, problems: Iterable[ProblemRow], samples: int) -> list[Wanted]:
@@ -179,16 +183,19 @@ class Sampler:
         self.capture(rows, [r.targets for r in responses])
         return rows
 
-
     def _compare(self, engine: SamplingEngine, pairs: Sequence[tuple[Request, Response]]) -> None:
         """Measure the gap between sampler and trainer on the first responses; it is among the stage's counts.
+
+        An engine in processes of its own stays as it is where the model has room beside it.
 
         Raises:
             EngineError: it is more than rounding makes.
         """
         self._compared = True
         try:
-            model = self.model
+            in_process = self.config.engine.record.in_process
+            beside = not in_process and has_room(self.folder, self.config, device_of(self.job.runtime))
+            model = self._load() if beside else self.model
         except (torch.OutOfMemoryError, ConfigError, DataError) as error:  # only an engine outside can hold it
             reason = " ".join(str(error).split())
             return self.job.log(f"{engine.name}: log-probabilities cannot be compared with the model's own ({reason})")

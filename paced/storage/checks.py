@@ -17,12 +17,15 @@ from paced.storage.identity import known_digest, stamp
 
 WAY_OUT = "run 'paced cache verify --delete', then the same command again: only what was lost is computed anew"
 
-_going_on: ContextVar[dict[str, "Future[None]"]] = ContextVar("_going_on", default={})  # noqa: B039  the process's own
+_going_on: ContextVar[dict[str, "Future[None]"] | None] = ContextVar("_going_on", default=None)
 
 
 @contextlib.contextmanager
 def comparing() -> Generator[None]:
-    """Comparisons begun inside concern what is committed inside, and nothing else that this process does."""
+    """Comparisons begun inside concern what is committed inside, and nothing else that this process does.
+
+    Outside, where nothing is committed, each is made at once.
+    """
     token = _going_on.set({})
     try:
         yield
@@ -78,6 +81,8 @@ def check_source(path: Path, files: Iterable[Path], identity: Callable[[], str],
 
 def _begin(key: str, compare: Callable[[], None]) -> None:
     going_on = _going_on.get()
+    if going_on is None:
+        return compare()
     if (earlier := going_on.get(key)) and not earlier.done():
         return
     future = Future[None]()
@@ -100,7 +105,7 @@ def settle() -> None:
         CacheError: stored bytes are damaged.
         DataError: data or a model changed while it was read.
     """
-    going_on = _going_on.get()
+    going_on = _going_on.get() or {}
     for key, future in list(going_on.items()):
         future.result()  # one that failed stays, so that nothing is committed after it either
         if going_on.get(key) is future:

@@ -14,7 +14,8 @@ from benchmarks.containment import WRAPPERS, found
 from paced.config import Data, Decontamination, Runtime
 from paced.data.decontamination import Index
 from paced.data.layouts import Problem, read
-from paced.data.problems import prepare_spec, problems_of
+from paced.data.problems import problems_of
+from paced.data.spec import prepare_spec
 from paced.stage import execute
 from paced.storage.artifacts import Ref
 

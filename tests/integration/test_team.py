@@ -155,6 +155,7 @@ def run(team: Team, worker: None) -> str:
     shutil.copytree(ROOT / "paced" / "tiny" / "student", student)
     problems = itertools.islice(tasks(7, {1: 1, 2: 2, 3: 3}), 40)
     data.write_text("".join(json.dumps({"question": task.prompt}) + "\n" for task in problems))
+    (team.home / "allowed.yaml").write_text(json.dumps({"folders": [str(student.parent)]}))
     paths = {"data": {"source": "tiny", "path": str(data)}, "student": {"path": str(student)}}
     recipe = load_recipe(TINY, (*SMALL, *BRIEF)).model_dump(mode="json") | paths
     path = f"/deployments/{team.deployments()['distill']['id']}/create_flow_run"

@@ -86,7 +86,7 @@ def test_a_run_by_the_command(guest: Guest) -> None:
 
 def test_a_run_of_a_deployment(guest: Guest) -> None:
     ports = ("--prefect-port", str(port := free_port()), "--mlflow-port", str(free_port()))
-    here = str(Path(paced.__file__).parent)
+    here = str(Path(paced.__file__).resolve().parent)
     there = guest.run("python", "-c", "import paced, pathlib; print(pathlib.Path(paced.__file__).parent)").strip()
     recipe = load_recipe(TINY, SMALL).model_dump(mode="json")
     text = json.dumps({"recipe": recipe}).replace(here, there)

@@ -1,17 +1,20 @@
 """Sampler and trainer find a response equally probable, or nothing is stored: every engine is held to the model."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from transformers import PreTrainedModel
 
-from paced.config import Model, Sampling
+from paced.config import Engine, Model, Sampling
 from paced.errors import EngineError
 from paced.models import Tokenizer
+from paced.models.checks import headers
 from paced.sampling.agreement import RESPONSES, gap, longest
 from paced.sampling.engines.base import Request, Response
 from paced.sampling.engines.transformers import TransformersEngine
@@ -68,6 +71,29 @@ def test_an_engine_of_another_law_is_refused_before_anything_is_stored(
         draw(wrong)
     assert "\n" not in str(error.value)
     assert wrong.collection.refresh() == {}
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_an_engine_outside_goes_on_where_the_model_has_room_beside_it(
+    folder: Path, tokens: Tokenizer, model: PreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    """Else it gives its memory back before the model is loaded, and a second part starts it again."""
+    closed = []
+
+    class Outside(TransformersEngine):
+        def close(self) -> None:
+            closed.append(self)
+
+    monkeypatch.setattr("paced.sampling.sampler.vllm_engine", lambda one: Outside(model, tokens, 8))
+    numbers = sum(math.prod(shape) for _, shape in headers(folder).values())
+    free = 2 * 4 * numbers + room  # float32
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    one = sampler(folder, tokens, tmp_path)
+    one.config = one.config.model_copy(update={"engine": Engine(kind="vllm")})
+    draw(one)
+    assert one.job.counts["sampler_gap"] < 1e-4
+    assert len(closed) == (not room)
+    assert ("model" in vars(one)) == (not room)  # beside an engine, the model is needed no longer
 
 
 def test_the_gap_is_that_of_the_tokens(model: PreTrainedModel, tokens: Tokenizer) -> None:

@@ -208,7 +208,7 @@ def test_settings() -> None:
 
 def test_off_is_loud(tmp_path: Path) -> None:
     from paced.config import Runtime
-    from paced.data.problems import prepare_spec
+    from paced.data.spec import prepare_spec
     from paced.stage import execute
 
     path = lines(tmp_path / "x.jsonl", [{"question": "a?", "answer": "1"}])
