@@ -12,7 +12,7 @@ import pytest
 from harness import TINY, Chain, contents
 
 from paced.config import Data, Runtime
-from paced.data.problems import prepare_spec
+from paced.data.spec import prepare_spec
 from paced.diagnosis import diagnose
 from paced.errors import CacheError, DataError
 from paced.report import build

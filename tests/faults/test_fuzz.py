@@ -443,7 +443,8 @@ def test_model_folders(
     except PacedError as error:
         told(str(error))
         return
-    roles = {"student": ref, "teacher": ref if both else Ref(kind="model", path=str(STUDENT), identity="sha256:0")}
+    other = Ref(kind="model", path=str(STUDENT), identity=model_identity(STUDENT))
+    roles = {"student": ref, "teacher": ref if both else other}
     spec = spec_of(
         PreflightConfig(recipe=recipe), home=str(folder / "checked"), inputs=inputs | roles, runtime=Runtime()
     )

@@ -21,6 +21,7 @@ from paced.sampling.engines.transformers import TransformersEngine
 from paced.sampling.sampler import Sampler
 from paced.stage import Job, Spec
 from paced.storage.artifacts import Ref
+from paced.storage.identity import model_identity
 
 PROMPTS = ("1+1=", "12+30=", "5*7=")
 
@@ -30,7 +31,7 @@ def sampler(folder: Path, tokens: Tokenizer, home: Path, log: list[str] | None =
         if log is not None and event["event"] == "log":
             log.append(event["message"])
 
-    ref = Ref(kind="model", path=str(folder), identity="sha256:x")
+    ref = Ref(kind="model", path=str(folder), identity=model_identity(folder))
     job = Job(Spec(stage="rollouts", home=str(home)), tell)
     return Sampler(job, ref, Model(path=str(folder)), tokens, Sampling(max_new_tokens=12, temperature=0.7), seed=0)
 

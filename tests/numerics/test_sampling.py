@@ -39,6 +39,7 @@ from paced.sampling.engines.transformers import TransformersEngine
 from paced.sampling.sampler import Sampler
 from paced.stage import Job, Spec
 from paced.storage.artifacts import Ref
+from paced.storage.identity import model_identity
 from paced.tiny.checkpoints import EOS, VOCABULARY
 
 
@@ -290,7 +291,7 @@ def test_whatever_stop_ends_a_response_is_no_part_of_its_text(folder: Path, toke
     added = tokens.encode("7")
     path = shutil.copytree(folder, tmp_path / "model")
     (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [EOS, *added]}))
-    ref = Ref(kind="model", path=str(path), identity="sha256:x")
+    ref = Ref(kind="model", path=str(path), identity=model_identity(path))
     job = Job(Spec(stage="rollouts", home=str(tmp_path)), lambda event: None)
     sampler = Sampler(job, ref, Model(path=str(path)), tokens, Sampling(max_new_tokens=20), seed=0)
     problem = {"problem_id": "p", "question": "1+1=", "prompt": json.dumps("1+1="), "source": "tiny"}
@@ -314,7 +315,7 @@ def test_ids_without_a_row_are_part_of_what_a_sample_is(folder: Path, tmp_path: 
         config = json.loads((path / "config.json").read_text()) | {"vocab_size": rows}
         (path / "config.json").write_text(json.dumps(config))
         tokenizer = Tokenizer(path)
-        teacher = Ref(kind="model", path=str(folder), identity="sha256:x")
+        teacher = Ref(kind="model", path=str(folder), identity=model_identity(folder))
         job = Job(Spec(stage="teacher", home=str(tmp_path)), lambda event: None)
         sampler = Sampler(job, teacher, Model(path=str(folder)), tokenizer, Sampling(max_new_tokens=20), seed=0)
         problem: Any = {"problem_id": "p", "question": "1+1=", "prompt": json.dumps("1+1="), "source": "tiny"}
