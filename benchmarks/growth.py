@@ -32,7 +32,7 @@ from benchmarks.machine import machine, ratios, versions
 from paced.batching import batched
 from paced.config import Data, Decontamination, Model, Runtime, Sampling, Weights
 from paced.config.stages import RolloutsConfig, WeightsConfig
-from paced.data.problems import prepare_spec
+from paced.data.spec import prepare_spec
 from paced.stage import Job, Spec, execute, spec_of
 from paced.storage.artifacts import Ref
 from paced.storage.identity import model_identity
