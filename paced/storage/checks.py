@@ -33,24 +33,24 @@ def comparing() -> Generator[None]:
         _going_on.reset(token)
 
 
-def check_file(path: Path, sha256: str) -> None:
+def check_file(path: Path, recorded: str) -> None:
     """Compare a file with its recorded digest, once a process as long as it is not written.
 
     Raises:
         CacheError: the file is gone or its bytes are others.
     """
     try:
-        found = known_digest(path)
+        found = known_digest(path, recorded.partition(":")[0])
     except (FileNotFoundError, NotADirectoryError):
         raise CacheError(f"{path} is missing although its manifest lists it: {WAY_OUT}") from None
-    if found != sha256:
-        raise CacheError(f"{path} is damaged (its sha256 differs from the recorded one): {WAY_OUT}")
+    if found != recorded:
+        raise CacheError(f"{path} is damaged (its digest differs from the recorded one): {WAY_OUT}")
 
 
 def check_meanwhile(files: Iterable[tuple[Path, str]]) -> None:
     """Compare files with their digests in a thread, while they are read; ``settle`` waits for it."""
-    for path, sha256 in files:
-        _begin(f"{path} {sha256}", functools.partial(check_file, path, sha256))
+    for path, recorded in files:
+        _begin(f"{path} {recorded}", functools.partial(check_file, path, recorded))
 
 
 def check_source(path: Path, files: Iterable[Path], identity: Callable[[], str], expected: str) -> None:
