@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 from paced.config import Data, Model, Runtime, Sampling
 from paced.config.stages import EvaluateConfig
-from paced.data.spec import prepare_spec, problems_of
+from paced.data.problems import problems_of
+from paced.data.spec import prepare_spec
 from paced.stage import execute, spec_of
 from paced.storage.artifacts import open_file
 from paced_tasks.run import model_ref
