@@ -40,6 +40,7 @@ logging.disable_progress_bar()  # stages report progress themselves
 
 NOT_FINITE = "the model's logits are not finite: its weights are damaged, or overflow in this dtype"
 ASKED = ("What is 1 + 1?", "Name a prime.")  # two questions, for which a template must write two prompts
+ACTIVATIONS = 4 * 2**30  # bytes that the activations and logits of a forward pass may take
 DIVISOR = "logit_divisor"  # what ``load_model`` has found the model's logits to be divided by
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -291,10 +292,10 @@ def load_model(folder: Path, config: Model, device: torch.device) -> PreTrainedM
 
 
 def has_room(folder: Path, config: Model, device: torch.device) -> bool:
-    """Whether what is free of a device's memory (CPU: the host's) is twice what the weights of a model take."""
+    """Whether a device (CPU: the host) has memory free for a forward pass: twice a model's weights, and 4 GiB."""
     numbers = sum(math.prod(shape) for _, shape in headers(folder).values())
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return free > 2 * numbers * DTYPES[config.dtype].itemsize
+    return free > 2 * numbers * DTYPES[config.dtype].itemsize + ACTIVATIONS
 
 
 def empty_model(folder: Path, config: Model) -> PreTrainedModel:

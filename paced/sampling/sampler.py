@@ -202,6 +202,8 @@ class Sampler:
         if not pairs:
             return self.job.log(f"{engine.name}: tells no log-probabilities to be compared with the model's own")
         found = gap(model, engine.normalised, pairs)
+        del model  # one loaded beside the engine: should that start anew, it finds the memory free
+        torch.cuda.empty_cache()
         self.job.counts |= {"sampler_gap": found.mean, "sampler_gap_largest": found.largest}
         words = f"{found.mean:.2g} nats a token from a forward pass of the model (largest {found.largest:.2g}, "
         words += f"{found.tokens} tokens of {len(pairs)} responses)"

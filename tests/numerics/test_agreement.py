@@ -15,6 +15,7 @@ from paced.config import Engine, Model, Sampling
 from paced.errors import EngineError
 from paced.models import Tokenizer
 from paced.models.checks import headers
+from paced.models.folder import ACTIVATIONS
 from paced.sampling.agreement import RESPONSES, gap, longest
 from paced.sampling.engines.base import Request, Response
 from paced.sampling.engines.transformers import TransformersEngine
@@ -87,7 +88,7 @@ def test_an_engine_outside_goes_on_where_the_model_has_room_beside_it(
 
     monkeypatch.setattr("paced.sampling.sampler.vllm_engine", lambda one: Outside(model, tokens, 8))
     numbers = sum(math.prod(shape) for _, shape in headers(folder).values())
-    free = 2 * 4 * numbers + room  # float32
+    free = 2 * 4 * numbers + ACTIVATIONS + room  # float32
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
     one = sampler(folder, tokens, tmp_path)
     one.config = one.config.model_copy(update={"engine": Engine(kind="vllm")})

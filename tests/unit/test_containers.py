@@ -98,7 +98,11 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         ("x.csv", b"question,question\na,1\n", "x.csv:1: the header names 'question' twice"),
         ("x.csv", "question\nwie groß\n".encode("latin-1"), "x.csv is not UTF-8 text"),
         ("x.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:-9], "x.jsonl.gz is damaged where it is compressed"),
-        ("x.parquet", gzip.compress(b"PAR1", mtime=0), "x.parquet is compressed as a whole, so no part of it"),
+        (
+            "x.parquet",
+            gzip.compress(b"PAR1", mtime=0),
+            "x.parquet is compressed as a whole, so no part of it can be read alone",
+        ),
         ("x.arrow", b"nothing of the kind", "x.arrow is not a readable Arrow file"),
         ("x.arrow", b"ARROW1\0\0 and no more", "x.arrow is not a readable Arrow file"),
         ("x.jsonl", b"PK\x03\x04 and no more", "x.jsonl is not a readable zip file"),
