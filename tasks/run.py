@@ -6,8 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Model, Recipe, home
-from paced.storage.artifacts import Ref
-from paced.storage.identity import digest, model_identity, short
+from paced.storage.artifacts import Ref, kept_model
+from paced.storage.identity import digest, short
 from paced.storage.runs import write_recipe
 
 JUDGED = "model"  # what stands beside the base in an evaluation, where other runs have their arms
@@ -55,10 +55,9 @@ def open_run(recipe: Recipe, purpose: Purpose = "training", model: Ref | None = 
 
 
 def model_ref(config: Model) -> Ref:
-    """A reference to a model folder that no stage made: its identity is that of its files.
+    """A reference to the model that a recipe names.
 
     Raises:
         DataError: the folder is missing or holds no safetensors.
     """
-    folder = Path(config.path).absolute()
-    return Ref(kind="model", path=str(folder), identity=model_identity(folder))
+    return kept_model(Path(config.path).absolute())

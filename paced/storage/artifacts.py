@@ -16,10 +16,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import paced
 from paced.config.base import JsonObject
-from paced.errors import CacheError
+from paced.errors import CacheError, DataError
 from paced.storage.checks import WAY_OUT, check_file, check_meanwhile, check_source
 from paced.storage.files import make_folder, read_record, secure, sync, write_record
-from paced.storage.identity import digest, file_digest, is_model_file, model_files, model_identity
+from paced.storage.identity import digest, file_digest, is_model_file, model_files, model_identity, stamp
 
 SCHEMA = 1
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pyarrow")
@@ -28,8 +28,8 @@ PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pyarrow")
 class Ref(BaseModel):
     """A pointer to an artifact or to a model folder: small enough to be a Prefect result.
 
-    ``identity`` says what it is, ``digest`` (sha256 of the manifest, empty for a model folder that no stage made)
-    which bytes it is.
+    ``identity`` says what it is, ``digest`` which bytes it is: the sha256 of the manifest, or of a model folder that no
+    stage made a digest over the xxh3 of its files, by which whoever reads them soon compares them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -174,7 +174,8 @@ def model_folder(ref: Ref) -> Path:
         DataError: a user's folder is missing or is no model's.
     """
     if ref.kind != "train":
-        check_source(ref.folder, model_files(ref.folder), lambda: model_identity(ref.folder), ref.identity)
+        algorithm, expected = ("xxh3", ref.digest) if ref.digest else ("sha256", ref.identity)
+        check_source(ref.folder, model_files(ref.folder), lambda: model_identity(ref.folder, algorithm), expected)
         return ref.folder
     folder = ref.folder / "model"
     files = {ref.folder / f.name: f for f in _manifest_of(ref).files if f.name.startswith("model/")}
@@ -184,6 +185,19 @@ def model_folder(ref: Ref) -> Path:
         raise CacheError(f"{more[0]} was not made by the stage that made all else of {folder}: delete it, run again")
     check_meanwhile((path, file.fastest) for path, file in files.items())
     return folder
+
+
+def kept_model(folder: Path) -> Ref:
+    """A reference to a model folder that no stage made: its identity is that of its files.
+
+    Raises:
+        DataError: the folder is missing or holds no safetensors, or it is being written.
+    """
+    before = [stamp(file) for file in model_files(folder)]
+    ref = Ref(kind="model", path=str(folder), identity=model_identity(folder), digest=model_identity(folder, "xxh3"))
+    if before != [stamp(file) for file in model_files(folder)]:
+        raise DataError(f"model folder {folder} changes while it is read: wait until it is written, and run again")
+    return ref
 
 
 def weights_identity(ref: Ref) -> str:

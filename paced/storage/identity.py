@@ -57,14 +57,17 @@ ALGORITHMS: dict[str, Callable[[], Any]] = {"sha256": hashlib.sha256, "xxh3": xx
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """``sha256:...`` of a file's bytes, or the digest of another of ``ALGORITHMS``."""
-    found = ALGORITHMS[algorithm]()
     with path.open("rb") as file:
-        if path.stat().st_size:  # mapped, for a copy would take longer than xxh3
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-                for start in range(0, len(view), CHUNK):
-                    with view[start : start + CHUNK] as chunk:
-                        found.update(chunk)
-    return f"{algorithm}:{found.hexdigest()}"
+        if algorithm == "sha256" or not path.stat().st_size:
+            return f"{algorithm}:{hashlib.file_digest(file, ALGORITHMS[algorithm]).hexdigest()}"
+        # Weights are mapped, for a copy would take longer than xxh3; safetensors maps them as well. No other file is:
+        # one that somebody cuts short meanwhile would end the process by a signal.
+        found = ALGORITHMS[algorithm]()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+            for start in range(0, len(view), CHUNK):
+                with view[start : start + CHUNK] as chunk:
+                    found.update(chunk)
+        return f"{algorithm}:{found.hexdigest()}"
 
 
 Stamp = tuple[int, int, int]  # of a file: bytes, time of change, inode
@@ -86,8 +89,8 @@ def _file_digest(path: Path, _stamp: Stamp, algorithm: str) -> str:
     return file_digest(path, algorithm)
 
 
-def model_identity(folder: Path) -> str:
-    """Digest over the weight, configuration and tokenizer files of a Hugging Face folder.
+def model_identity(folder: Path, algorithm: str = "sha256") -> str:
+    """Digest over the weight, configuration and tokenizer files of a Hugging Face folder, each by ``algorithm``.
 
     A name alone is not an identity: two folders with the same files have the same identity wherever they lie. Bytes are
     read again only if a file was written since, for workers live longer than the files they name.
@@ -104,7 +107,7 @@ def model_identity(folder: Path) -> str:
             f"model folder {folder} has no *.safetensors weights: pickled weights are never loaded; convert them with "
             "save_pretrained"
         )
-    return digest({name: known_digest(f) for name, f in zip(names, files, strict=True)})
+    return digest({name: known_digest(f, algorithm) for name, f in zip(names, files, strict=True)})
 
 
 def model_files(folder: Path) -> list[Path]:
