@@ -211,7 +211,7 @@ def test_the_mlflow_server_hangs(platform: Platform, live: str) -> None:
     for process in hung:
         process.suspend()
     try:
-        assert platform.reaches(live, "COMPLETED", "FAILED") == "COMPLETED"
+        assert platform.reaches(live, "COMPLETED", "FAILED") == "COMPLETED", platform.runs()[live]["state"]["message"]
     finally:
         for process in hung:
             process.resume()
