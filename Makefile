@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/paced demo
 
 test: setup
-	$(BIN)/python -m pytest --numprocesses 3
+	$(BIN)/python -m pytest --numprocesses 4
 
 # Two thousand recipes and data files, five hundred manifests and model folders, each wrong in its own way; some of
 # them run with all tests. Another seed makes others: make fuzz PACED_FUZZ_SEED=7

@@ -54,7 +54,7 @@ def moved(spec: Spec, home: Path) -> Spec:
     """A stage as it would run in another home, on the artifacts that lie there."""
     own = Path(spec.home)
     inputs = {
-        name: ref.model_copy(update={"path": str(home / ref.folder.relative_to(own))}) if ref.digest else ref
+        name: ref.model_copy(update={"path": str(home / ref.folder.relative_to(own))}) if ref.kind != "model" else ref
         for name, ref in spec.inputs.items()
     }
     return spec.model_copy(update={"home": str(home), "inputs": inputs})
@@ -64,7 +64,7 @@ def files(chain: Chain, name: str) -> list[tuple[str, str]]:
     """Which files of which inputs a stage reads."""
     return [
         (label, file.name)
-        for label, ref in chain.specs[name].inputs.items() if ref.digest
+        for label, ref in chain.specs[name].inputs.items() if ref.kind != "model"
         for file in read_manifest(ref.folder).files
     ]  # fmt: skip
 
