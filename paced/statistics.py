@@ -14,6 +14,7 @@ from paced.storage.tables import Row
 
 Array = NDArray[np.float64]
 BLOCK = 4_000_000  # drawn indices held at once
+LARGEST_CUT = 0.1  # of a stage's responses; more than that is warned of
 
 
 class Interval(NamedTuple):
@@ -22,6 +23,16 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+def cut_warning(cut: float, samples: int) -> str:
+    """What to say of ``samples`` responses of which ``cut`` met the token limit: nothing where they are few."""
+    if cut <= LARGEST_CUT * samples:
+        return ""
+    return (
+        f"{cut / samples:.0%} of {samples} responses met the token limit, and one without its end is graded wrong, so "
+        "pass rates and accuracies come out too low: raise max_new_tokens, or ask for shorter ones (data.instruction)"
+    )
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:

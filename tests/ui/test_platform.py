@@ -1,6 +1,7 @@
 """The platform as its users have it: up, a run from the form of a real browser, down."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
         return page.locator(".schema-form-property", has=page.get_by_text(label, exact=True)).last
 
     field("recipe").get_by_text("tiny", exact=True).click()
-    page.get_by_role("option", name="small", exact=True).click()
+    page.get_by_text("small", exact=True).last.click()
     field("alpha (Optional)").locator("input").fill("-2")
     field("steps (Optional)").locator("input").fill("6")
     page.get_by_role("button", name="Submit").click()
@@ -117,6 +118,10 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     name = platform.runs()[run]["name"].partition(":")[0]
     summary = json.loads((platform.home / "runs" / name / "summary.json").read_text())
     assert summary["arms"]["paced"]["steps"] == 6
+
+    question = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+    story = [line["message"] for line in platform.api("/logs/filter", question)]
+    assert any(re.match(r"0/rollouts: .* s, \d+ problems, \d+ samples", line) for line in story)
 
     page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
     page.get_by_text("Artifacts", exact=True).first.click()

@@ -296,7 +296,8 @@ def lengths_of(**stages: tuple[int, int]) -> list[dict[str, Any]]:
          "average, the base student's 100"),
         ("two_stage", {"sample_0": (100, 20), "evaluation": (100, 90)}, "arm: evaluation: 9% of responses met the "
          "token limit, the base student's 2%"),
-        ("forward", {"evaluation": (400, 500)}, ""),
+        ("forward", {"evaluation": (400, 100)}, ""),
+        ("forward", {"rollouts": (400, 110)}, "rollouts: 11% of 1000 responses met the token limit, and one without"),
     ],
 )  # fmt: skip
 def test_an_alarm_where_stage_2_inflates_lengths(schedule: str, stages: dict[str, Any], says: str) -> None:
@@ -308,7 +309,8 @@ def test_an_alarm_where_stage_2_inflates_lengths(schedule: str, stages: dict[str
 
 def test_few_samples_raise_no_alarm_by_chance() -> None:
     few = [length(f"sample_{r}", [{"samples": 20, "tokens": 400, "truncated": cut}]) for r, cut in ((0, 1), (1, 4))]
-    assert alarms({"base": {"lengths": []}, "arm": {"schedule": "reverse", "lengths": few}}) == []
+    lines = alarms({"base": {"lengths": []}, "arm": {"schedule": "reverse", "lengths": few}})
+    assert [line for line in lines if "first round" in line] == []
 
 
 def test_an_alarm_is_seen_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
