@@ -11,20 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import ROOT
 from matplotlib.figure import Figure
 
 from paced import weighting
 from paced.config import Weights
+from paced.config.reading import load_recipe
 from paced.config.stages import WeightsConfig
 from paced.errors import CacheError, DataError
 from paced.evaluation.compare import compare
 from paced.report import build, plots, table, write_summary
 from paced.report.lengths import alarms, length
 from paced.report.page import PICTURES, data_grid
+from paced.report.record import read
+from paced.report.summary import draw, summarise
 from paced.report.tables import amount, verdict
 from paced.stage import STAGES, Job, Spec
 from paced.storage.artifacts import Ref
 from paced.storage.files import read_record, write_record
+from paced.storage.runs import write_recipe
 from paced.storage.tables import PASS_RATES, SCORES
 
 ARMS = (
@@ -453,3 +458,33 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_the_report_needs_no_torch() -> None:
     code = "import sys, paced.report, paced.evaluation.compare; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_report_says_what_the_run_was_made_from(tmp_path: Path) -> None:
+    synthetic = Synthetic(tmp_path, (0,), ARMS[:1], 60).run()
+    recipe = load_recipe(ROOT / "recipes" / "tiny.yaml", ("teacher.path=models/<teacher>",))
+    write_recipe(synthetic.write(), recipe)
+    build(synthetic.folder)
+    page = (synthetic.folder / "report.html").read_text()
+    assert f"<dt>Student</dt><dd>{recipe.student.path} (float32)</dd>" in page
+    assert "<dt>Teacher</dt><dd>models/&lt;teacher&gt;</dd>" in page
+    assert "<dt>Problems</dt><dd>tiny, generated: 3072 problems</dd>" in page
+    assert "<dt>Benchmark sorting</dt><dd>tiny, generated: 192 problems</dd>" in page
+
+
+def test_no_chart_of_levels_where_problems_have_none(whole: Synthetic) -> None:
+    run, made = read(whole.folder)
+    summary = summarise(run, made)
+    assert "levels" in draw(run, made, summary)
+    for arm in summary["arms"].values():
+        arm.pop("by_level", None)
+    drawn = draw(run, made, summary)
+    assert "levels" not in drawn and "accuracy" in drawn
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_few_steps_are_drawn_as_they_are(steps: int) -> None:
+    curve = {step: 1.0 / step for step in range(1, steps + 1)}
+    figure = plots.losses({"paced": [{"forward": curve}]}, {"paced": None}, {"paced": "#000000"})
+    mean = next(line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert list(mean.get_ydata()) == list(curve.values())  # pyright: ignore
