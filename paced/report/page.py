@@ -15,7 +15,7 @@ from paced.report.tables import (
     percent,
     points,
     trains,
-    verdict,
+    verdicts,
 )  # fmt: skip
 
 PICTURES = {
@@ -70,6 +70,10 @@ SCORES = (
     "In %; small figures are 95% intervals, by bootstrap over problems and seeds. Levels and pass@k are of the "
     "benchmarks that measure what was trained; retention is of the others. Cut off: share of responses that met the "
     "token limit; tokens: their mean length. Samples without a known verdict are left out, never counted as wrong."
+)
+TOGETHER = (
+    "Each interval is of 95% by itself. Better and worse hold for all {} differences together: the chance that any of "
+    "them is wrong is 5% (Holm's procedure), so an interval that just leaves out zero decides nothing."
 )
 COSTS = (
     "Means of the seeds of what making a student took, without evaluation. Sampled tokens are the student's: rollouts "
@@ -234,7 +238,7 @@ def scored(score: Mapping[str, float] | None) -> str:
 
 
 def comparisons(found: Sequence[Mapping[str, Any]]) -> str:
-    """One row a pair and metric: a minus b in percentage points, and what the interval decides."""
+    """One row a pair and metric: a minus b in percentage points, and what is decided of them together."""
     tone = {"better": "good", "worse": "bad", "undecided": "soft"}
     columns = [("a - b", True), ("metric", True), ("difference, points", False), ("95% interval", False)]
     columns += [("problems", False), ("seeds", False), ("a is", True)]
@@ -248,11 +252,11 @@ def comparisons(found: Sequence[Mapping[str, Any]]) -> str:
                 f"{points(c['low'])} to {points(c['high'])}",
                 str(c["problems"]),
                 str(c["seeds"]),
-                f'<span class="{tone[verdict(c)]}">{verdict(c)}</span>',
+                f'<span class="{tone[word]}">{word}</span>',
             ]
-            for c in found
+            for c, word in zip(found, verdicts(found), strict=True)
         ],
-    )
+    ) + f'<p class="note">{escape(TOGETHER.format(len(found)))}</p>'
 
 
 def data_grid(data: Mapping[str, Any]) -> str:

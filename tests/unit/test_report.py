@@ -25,7 +25,7 @@ from paced.report.lengths import alarms, length
 from paced.report.page import PICTURES, data_grid
 from paced.report.record import read
 from paced.report.summary import draw, summarise
-from paced.report.tables import amount, verdict
+from paced.report.tables import amount, verdicts
 from paced.stage import STAGES, Job, Spec
 from paced.storage.artifacts import Ref
 from paced.storage.files import read_record, write_record
@@ -389,7 +389,16 @@ def test_the_terminal_table_is_aligned(whole: Synthetic) -> None:
     [(0.01, 0.02, "better"), (-0.02, -0.01, "worse"), (0.0, 0.1, "undecided"), (-1, 1, "undecided")],
 )
 def test_a_word_for_the_interval(low: float, high: float, word: str) -> None:
-    assert verdict({"low": low, "high": high}) == word
+    assert verdicts([{"difference": (low + high) / 2, "low": low, "high": high}]) == [word]
+
+
+def test_words_hold_for_all_differences_together() -> None:
+    """What is decided alone is not among twenty, of which one would be by chance; what is clear stays."""
+    just = {"difference": 0.018, "low": 0.004, "high": 0.032}
+    clear = {"difference": -0.1, "low": -0.12, "high": -0.08}
+    nothing = {"difference": 0.0, "low": -0.02, "high": 0.02}
+    assert verdicts([just]) == ["better"]
+    assert verdicts([just, clear, *[nothing] * 18]) == ["undecided", "worse", *["undecided"] * 18]
 
 
 def test_amounts() -> None:
