@@ -70,8 +70,8 @@ def table(summary: Mapping[str, Any]) -> str:
             [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), word]
             for c, word in zip(summary["comparisons"], verdicts(summary["comparisons"]), strict=True)
         ]
-        heading = f"paired differences, percentage points, each with its 95% interval; the words hold for all {len(rows)}"
-        blocks.append(f"{heading} together\n" + aligned(rows, left=(0, 1, 4)))
+        heading = "paired differences, percentage points, each with its 95% interval"
+        blocks.append(f"{heading}; the words hold for all {len(rows)} together\n" + aligned(rows, left=(0, 1, 4)))
     blocks += [f"WARNING: {line}" for line in summary["warnings"]]
     if not any("accuracy" in arm for arm in arms.values()):
         blocks.append(f"no scores: the comparison is missing (run {summary['name']}: {summary['status']})")
