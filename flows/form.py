@@ -1,7 +1,7 @@
 """The short form of a distillation: a recipe by its name, and what people change of it most."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,12 +49,11 @@ class Offered:
 
 
 Name = Annotated[str, Offered()]
-# Inputs of a plain kind, which may be left empty.
-Place = Annotated[str | None, WithJsonSchema({"type": "string", "pattern": NO_PASSWORD})]
-Count = Annotated[int | None, Field(ge=1), WithJsonSchema({"type": "integer", "minimum": 1})]
-Rate = Annotated[float | None, Field(gt=0), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
-Exponent = Annotated[float | None, Field(ge=0), WithJsonSchema({"type": "number", "minimum": 0})]
+Place = Annotated[str, WithJsonSchema({"type": "string", "pattern": NO_PASSWORD})]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0)]
 Arms = Annotated[list[str], WithJsonSchema({"type": "array", "items": {"type": "string", "enum": list(ARMS)}})]
+Exponents = Annotated[list[Rate], Field(max_length=2)]
 Changes = Annotated[
     list[str], WithJsonSchema({"type": "array", "items": {"type": "string", "pattern": rf"{NO_PASSWORD}[\w.]+=.*$"}})
 ]
@@ -71,20 +70,34 @@ def recipe_of(form: Mapping[str, Any]) -> Recipe:
         raise ConfigError(
             f"recipe: there is no {name!r}; there are: {', '.join(known)} (add yours to {home() / RECIPES})"
         )
+    alpha, beta = alpha_and_beta(form.get("exponents") or ())
     fields: dict[str, JsonValue] = {
-        "student.path": form.get("student"),
-        "teacher.path": form.get("teacher"),
-        "data.path": form.get("data"),
+        "student.path": form.get("student") or None,
+        "teacher.path": form.get("teacher") or None,
+        "data.path": form.get("data") or None,
         "arms": [arm_named(name) for name in form.get("arms") or ()] or None,
         "seeds": form.get("seeds") or None,
-        "training.steps": form.get("steps"),
-        "training.learning_rate": form.get("learning_rate"),
-        "weights.alpha": form.get("alpha"),
-        "weights.beta": form.get("beta"),
-        "rollouts.samples": form.get("samples"),
+        "training.steps": form.get("steps") or None,
+        "training.learning_rate": form.get("learning_rate") or None,
+        "weights.alpha": alpha,
+        "weights.beta": beta,
+        "rollouts.samples": form.get("samples") or None,
     }
     changes = [f"{path}={json.dumps(value)}" for path, value in fields.items() if value is not None]
     return load_recipe(known[name], (*changes, *(form.get("changes") or ())))
+
+
+def alpha_and_beta(given: Sequence[float]) -> tuple[float | None, float | None]:
+    """Alpha and beta, if they are given.
+
+    Raises:
+        ConfigError: only one is.
+    """
+    if not given:
+        return None, None
+    if len(given) != 2:
+        raise ConfigError(f"exponents: alpha and beta are two numbers, got {len(given)}")
+    return given[0], given[1]
 
 
 def arm_named(name: str) -> JsonObject:
@@ -110,32 +123,30 @@ def title() -> str:
 )
 def distill_form(
     recipe: Name,
-    student: Place = None,
-    teacher: Place = None,
-    data: Place = None,
+    student: Place = "",
+    teacher: Place = "",
+    data: Place = "",
     arms: Arms = [],  # noqa: B006
     seeds: list[int] = [],  # noqa: B006
-    steps: Count = None,
-    learning_rate: Rate = None,
-    alpha: Exponent = None,
-    beta: Exponent = None,
-    samples: Count = None,
+    steps: Count = 0,
+    learning_rate: Rate = 0.0,
+    exponents: Exponents = [],  # noqa: B006
+    samples: Count = 0,
     changes: Changes = [],  # noqa: B006
 ) -> RunSummary:
-    """Distil a teacher into a student as a recipe says, with what is changed here; what is left empty is the recipe's.
+    """Distil a teacher into a student as a recipe says, but for what is filled in here.
 
     Args:
         recipe: What to start from. One of your own: put its file into recipes/ of the home, then say paced up.
-        student: Folder of the model to train, such as models/Qwen3-8B.
-        teacher: Folder of the model that teaches, such as models/Qwen3-14B.
-        data: File or folder of the problems, such as data/train.jsonl.
-        arms: Students to compare: weighting and schedule.
-        seeds: Each arm is trained once a seed, such as 0 and 1.
-        steps: Training steps, such as 60.
-        learning_rate: Of the training steps, such as 1e-6.
-        alpha: Exponent of the pass rate p in the weight p^alpha (1-p)^beta, such as 1.
-        beta: Exponent of 1-p, such as 1.
-        samples: Rollouts a problem (G), such as 8.
+        student: Folder of the model to train, such as models/Qwen3-8B. Empty: the recipe's.
+        teacher: Folder of the model that teaches, such as models/Qwen3-14B. Empty: the recipe's.
+        data: File or folder of the problems, such as data/train.jsonl. Empty: the recipe's.
+        arms: Students to compare, by weighting and schedule. None: the recipe's.
+        seeds: Each arm is trained once a seed, such as 0 and 1. None: the recipe's.
+        steps: Training steps, such as 60. 0: the recipe's.
+        learning_rate: Of the training steps, such as 1e-6. 0: the recipe's.
+        exponents: Alpha and beta of the weight p^alpha (1-p)^beta, such as 1 and 2. None: the recipe's.
+        samples: Rollouts a problem (G), such as 8. 0: the recipe's.
         changes: Any other settings, such as training.batch=64.
     """
     claim()

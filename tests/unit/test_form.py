@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 from harness import ROOT
 from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import ValidationError, validate
 
 from paced.config import Recipe
 from paced.config.reading import load_recipe
 from paced.errors import ConfigError
 from paced_flows.form import distill_form, recipe_of, recipes
 
+SCHEMA = parameter_schema(distill_form)
 TINY = ROOT / "recipes" / "tiny.yaml"
 
 
@@ -30,7 +32,8 @@ def value(recipe: Recipe, path: str) -> Any:
 
 
 def test_what_is_left_empty_is_the_recipes() -> None:
-    assert recipe_of({"recipe": "tiny", "student": None, "arms": [], "changes": []}) == load_recipe(TINY)
+    empty = {name: about["default"] for name, about in SCHEMA.properties.items() if name != "recipe"}
+    assert recipe_of({"recipe": "tiny"} | empty) == recipe_of({"recipe": "tiny"}) == load_recipe(TINY)
 
 
 @pytest.mark.parametrize(
@@ -41,8 +44,8 @@ def test_what_is_left_empty_is_the_recipes() -> None:
         ("seeds", [4, 5], "seeds", (4, 5)),
         ("steps", 90, "training.steps", 90),
         ("learning_rate", 1e-6, "training.learning_rate", 1e-6),
-        ("alpha", 2.0, "weights.alpha", 2.0),
-        ("beta", 0.0, "weights.beta", 0.0),
+        ("exponents", [2.0, 1.0], "weights.alpha", 2.0),
+        ("exponents", [1.0, 0.0], "weights.beta", 0.0),
         ("samples", 16, "rollouts.samples", 16),
         ("changes", ["training.batch=64"], "training.batch", 64),
     ],
@@ -68,7 +71,7 @@ def test_data_and_arms() -> None:
         ({"recipe": "tiny", "arms": ["beta"]}, "arms: there is no 'beta'; there are: beta_forward, "),
         ({"recipe": "tiny", "data": "d.jsonl"}, "data: .*path"),
         ({"recipe": "tiny", "changes": ["training.stps=3"]}, "training.stps: unknown key"),
-        ({"recipe": "tiny", "alpha": -1.0}, "weights.alpha: "),
+        ({"recipe": "tiny", "exponents": [2.0]}, "exponents: alpha and beta are two numbers, got 1"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_path(form: dict[str, Any], says: str) -> None:
@@ -88,7 +91,21 @@ def test_the_list_has_what_comes_with_paced_and_the_owners_own(home: Path) -> No
     assert recipes()["ours"] == home / "recipes" / "ours.yaml"
 
 
-def test_every_field_says_what_it_is() -> None:
-    """With a plain input each, for Prefect shows a choice between a value and nothing otherwise."""
-    properties = parameter_schema(distill_form).properties
-    assert all(about.get("description") and "type" in about and "anyOf" not in about for about in properties.values())
+def test_a_form_left_as_it_is_is_a_good_one() -> None:
+    """Prefect sends what a form shows: each default is of its field's type. Each field says what it is."""
+    filled = {"recipe": "tiny"} | {n: about["default"] for n, about in SCHEMA.properties.items() if n != "recipe"}
+    validate(filled, SCHEMA.model_dump(), raise_on_error=True)
+    assert all(about["description"] and "anyOf" not in about for about in SCHEMA.properties.values())
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("recipe", "tinny"), ("steps", -1), ("learning_rate", -1), ("exponents", [1, 2, 3]), ("exponents", [-1, 1]),
+        ("arms", ["beta"]), ("changes", ["training.batch"]), ("changes", ["data.path=s3://me:secret@bucket/data"]),
+        ("student", "https://me:secret@host/model"),
+    ],
+)  # fmt: skip
+def test_the_server_refuses_it_with_its_path(field: str, given: Any) -> None:
+    with pytest.raises(ValidationError, match=f"Validation failed for field '{field}"):
+        validate({"recipe": "tiny", field: given}, SCHEMA.model_dump(), raise_on_error=True)
