@@ -24,39 +24,44 @@ from paced.config import Retraining, home
 from paced.config.base import JsonObject
 from paced.config.catalog import WEIGHTINGS
 from paced.config.reading import load_recipe
+from paced.storage.files import make_folder
 from paced_deployments.platform import LOST, POOL, ROOT, SILENT
+from paced_flows.form import RECIPES
 
+TINY = ROOT / "paced_recipes" / "tiny.yaml"
+INCOMING = "incoming"  # folder of the home that retraining watches unless told otherwise
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
 CRASHED = "PACED: flow runs whose process is gone"
 BEAT = "prefect.flow-run.heartbeat"
 
 
 class Definition(NamedTuple):
-    """A deployment of a flow, its form filled from a recipe; ``more`` are the flow's other parameters."""
+    """A deployment of a flow; the whole of ``recipe`` fills its form, if there is one, and ``more`` the rest."""
 
     name: str
     entrypoint: str
-    recipe: Path
+    recipe: Path | None
     description: str
     more: Mapping[str, Any] = {}
 
 
 DEFINITIONS = (
     Definition(
-        "distill", "paced_flows/distill.py:distill", ROOT / "paced_recipes" / "tiny.yaml",
+        "distill", "paced_flows/form.py:distill_form", None,
         "Distil a teacher into a student: pass rates, weights, both training stages, benchmarks, comparison.",
+        {"recipe": "tiny"},
     ),
     Definition(
-        "self-distill", "paced_flows/distill.py:distill", ROOT / "paced_recipes" / "smollm2_self.yaml",
-        "Distil a model into itself: the teacher is the student with the solution in view.",
+        "distill-advanced", "paced_flows/distill.py:distill", TINY,
+        "The same with every setting of a recipe in the form.",
     ),
     Definition(
-        "evaluate", "paced_flows/evaluate.py:evaluate", ROOT / "paced_recipes" / "tiny.yaml",
+        "evaluate", "paced_flows/evaluate.py:evaluate", TINY,
         "Judge a model, a folder or a registered one, beside the recipe's student on its benchmarks.",
         {"model": "models:/tiny@champion"},
     ),
     Definition(
-        "ablate", "paced_flows/ablate.py:ablate", ROOT / "paced_recipes" / "tiny.yaml",
+        "ablate", "paced_flows/ablate.py:ablate", TINY,
         "Train a student for each weighting, schedule and seed of a grid, at equal gradient steps, and compare them.",
         {
             "schemes": list(WEIGHTINGS), "schedules": ["forward"], "seeds": [0], "exponents": [],
@@ -64,20 +69,21 @@ DEFINITIONS = (
         },
     ),
     Definition(
-        "diagnose", "paced_flows/diagnose.py:diagnose", ROOT / "paced_recipes" / "tiny.yaml",
+        "diagnose", "paced_flows/diagnose.py:diagnose", TINY,
         "Measure which pass rates' gradients carry signal for this student, and fit the Beta kernel to it.",
     ),
     Definition(
-        "retrain", "paced_flows/retrain.py:retrain", ROOT / "paced_recipes" / "tiny.yaml",
+        "retrain", "paced_flows/retrain.py:retrain", TINY,
         "Train a challenger on new files and promote it if it is better for sure (docs/retraining.md). Add a schedule.",
-        {"retraining": Retraining(watch=str(home() / "incoming")).model_dump(mode="json")},
+        {"retraining": Retraining(watch=str(home() / INCOMING)).model_dump(mode="json")},
     ),
 )  # fmt: skip
 
 
 def parameters(definition: Definition) -> JsonObject:
     """What a deployment's form is filled with."""
-    return {"recipe": load_recipe(definition.recipe).model_dump(mode="json"), **definition.more}
+    whole = {"recipe": load_recipe(definition.recipe).model_dump(mode="json")} if definition.recipe else {}
+    return {**whole, **definition.more}
 
 
 def defaults() -> dict[str, JsonObject]:
@@ -162,6 +168,8 @@ def crash_detection() -> None:
 
 
 def main() -> None:
+    for folder in (INCOMING, RECIPES):
+        make_folder(home() / folder)
     work_pool()
     for definition in DEFINITIONS:
         deploy(definition)

@@ -29,8 +29,12 @@ Future = PrefectFuture[Ref]
 
 
 def title() -> str:
-    """What a flow run is called: the run's name, its arms and how many seeds."""
-    recipe = Recipe.model_validate(flow_run.parameters["recipe"])
+    """What a flow run is called."""
+    return title_of(Recipe.model_validate(flow_run.parameters["recipe"]))
+
+
+def title_of(recipe: Recipe) -> str:
+    """The run's name, its arms and how many seeds."""
     arms = ", ".join(arm.name for arm in recipe.arms)
     return f"{run_name(recipe)}: {arms}" + (f" x {len(recipe.seeds)} seeds" if len(recipe.seeds) > 1 else "")
 

@@ -28,6 +28,13 @@ class LogEvent(TypedDict):
     message: str
 
 
+class WarningEvent(TypedDict):
+    """One line about something that goes on, but hardly as it was meant to."""
+
+    event: Literal["warning"]
+    message: str
+
+
 class MetricEvent(TypedDict):
     """Values at a step."""
 
@@ -51,5 +58,5 @@ class ErrorEvent(TypedDict):
     message: str
 
 
-StageEvent = StartedEvent | ProgressEvent | LogEvent | MetricEvent | DoneEvent | ErrorEvent
+StageEvent = StartedEvent | ProgressEvent | LogEvent | WarningEvent | MetricEvent | DoneEvent | ErrorEvent
 Listener = Callable[[StageEvent], None]

@@ -5,6 +5,7 @@ Shapes: S seeds, N problems, R resamples.
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from paced.storage.tables import Row
 
 Array = NDArray[np.float64]
 BLOCK = 4_000_000  # drawn indices held at once
+LARGEST_CUT = 0.1  # of a stage's responses; more than that is warned of
 
 
 class Interval(NamedTuple):
@@ -22,6 +24,41 @@ class Interval(NamedTuple):
     mean: float
     low: float
     high: float
+
+
+def cut_warning(cut: float, samples: int) -> str:
+    """What to say of ``samples`` responses of which ``cut`` met the token limit: nothing where they are few."""
+    if cut <= LARGEST_CUT * samples:
+        return ""
+    return (
+        f"{cut / samples:.0%} of {samples} responses met the token limit, and one without its end is graded wrong, so "
+        "pass rates and accuracies come out too low: raise max_new_tokens, or ask for shorter ones (data.instruction)"
+    )
+
+
+def p_value(difference: float, low: float, high: float) -> float:
+    """Of no difference, two-sided, from a 95% interval: its end on the side of zero stands for 1.96 standard errors.
+
+    It is below 5% exactly where the interval leaves zero out.
+    """
+    reach = difference - low if difference > 0 else high - difference
+    if reach <= 0:
+        return float(difference == 0)
+    return math.erfc(NormalDist().inv_cdf(0.975) * abs(difference) / reach / math.sqrt(2))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values of several questions: those below 5% are all right together, but for a chance of 5%.
+
+    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979; it holds however the
+    questions depend on each other.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:

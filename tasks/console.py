@@ -70,6 +70,8 @@ class Display:
             return
         if event["event"] == "log":
             self.say(f"  {label}: {event['message']}")
+        elif event["event"] == "warning":
+            self.say(f"  {label}: warning: {event['message']}")
         elif event["event"] == "progress":
             with self._lock:
                 if self._progress:

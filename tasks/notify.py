@@ -52,10 +52,10 @@ def attempt(what: str, send: Callable[[], None]) -> None:
 
 
 def call_command(command: tuple[str, ...], event: Event) -> None:
-    """Run a program without a shell, the event as JSON on its standard input."""
+    """Run a program without a shell, the event as one line of JSON on its standard input."""
     with tempfile.TemporaryFile("w+") as output:  # a pipe would be waited for if a child of the program kept it open
         done = subprocess.run(
-            command, input=event.model_dump_json(), stdout=output, stderr=output, text=True, timeout=PATIENCE
+            command, input=event.model_dump_json() + "\n", stdout=output, stderr=output, text=True, timeout=PATIENCE
         )
         output.seek(0)
         if done.returncode:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypedDict
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
@@ -32,6 +32,8 @@ from paced_tasks.tracking import Tracker
 P = ParamSpec("P")
 REFRESH = 5.0  # seconds between updates of a progress bar on the run page, and of live metrics
 SHOWN = ("problems", "kept", "samples", "reused", "computed", "teacher_tokens", "steps", "tokens")
+
+LEVELS = {"log": logging.INFO, "warning": logging.WARNING}  # of a stage's events, on the run page
 
 logger = logging.getLogger(__name__)
 _failed: dict[str, PacedError] = {}  # flow run -> the first error that no retry mends
@@ -104,6 +106,7 @@ def tracker_of(folder: Path, home: str) -> Tracker:
 def _execute(run: Run, label: str, spec: Spec) -> Ref:
     began, seconds, last_flush = time.time(), 0.0, time.monotonic()
     journal, tracker, page = Journal(run.folder, label), tracker_of(run.folder, run.home), RunPage(label)
+    story = get_run_logger()
     sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
     begin_journal(journal, run, spec.stage, spec.identity, spec.settings, sources)
 
@@ -115,6 +118,8 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
             seconds = time.time() - began
         display.event(label, event)
         page.event(event)
+        if event["event"] == "log" or event["event"] == "warning":
+            story.log(LEVELS[event["event"]], f"{label}: {event['message']}")
         if event["event"] == "metric":
             journal.metrics(event["step"], prefixed(label, event["values"]))
         if time.monotonic() - last_flush > REFRESH:
@@ -131,9 +136,9 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     close_journal(journal, ref)
     page.close()
     counts = read_manifest(ref.folder).counts
-    display.done(
-        label, ", ".join([span(seconds), *(f"{counts[k]:,.0f} {k.replace('_', ' ')}" for k in SHOWN if k in counts)])
-    )
+    told = ", ".join([span(seconds), *(f"{counts[k]:,.0f} {k.replace('_', ' ')}" for k in SHOWN if k in counts)])
+    display.done(label, told)
+    story.info(f"{label}: {told}")
     return ref
 
 

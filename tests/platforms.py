@@ -44,12 +44,12 @@ class Platform:
         )
 
     def fill_form(self) -> None:
-        """The deployment ``distill`` offers the small recipe."""
-        recipe = self.home.parent / "small.yaml"
+        """The deployments ``distill`` and ``distill-advanced`` offer the small recipe, which its owner has added."""
+        recipe = self.home / "recipes" / "small.yaml"
         recipe.write_text(yaml.safe_dump(self.recipe))
         program = (
             "import sys, pathlib; from paced_deployments.definitions import DEFINITIONS, deploy;"
-            "deploy(DEFINITIONS[0]._replace(recipe=pathlib.Path(sys.argv[1])))"
+            "deploy(DEFINITIONS[0]); deploy(DEFINITIONS[1]._replace(recipe=pathlib.Path(sys.argv[1])))"
         )
         env = environment(self.home, {"PREFECT_API_URL": self.url("prefect") + "/api"})
         subprocess.run([sys.executable, "-c", program, str(recipe)], env=env, check=True, cwd=ROOT)
@@ -77,7 +77,8 @@ class Platform:
 
     @property
     def deployment(self) -> dict[str, Any]:
-        return self.api("/deployments/name/distill/distill")
+        """The one that takes a whole recipe."""
+        return self.api("/deployments/name/distill/distill-advanced")
 
     def trigger(self, **changes: Any) -> str:
         """A flow run of the small recipe with other top-level settings."""

@@ -37,6 +37,7 @@ class Reach(Enum):
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PASSWORD = re.compile(_ADDRESS.pattern + r"[^/?#\s@]*:[^/?#\s@]+@")
+NO_PASSWORD = f"^(?!.*{_PASSWORD.pattern})"  # the same for the server, which keeps what was filled in
 
 
 def is_address(text: str) -> bool:
@@ -87,7 +88,7 @@ class Section(BaseModel):
         found = handler(schema)
         for name, field in cls.model_fields.items():
             if Reach.PLACE in field.metadata:
-                handler.resolve_ref_schema(found)["properties"][name]["pattern"] = f"^(?!{_PASSWORD.pattern})"
+                handler.resolve_ref_schema(found)["properties"][name]["pattern"] = NO_PASSWORD
         return found
 
     def changed(self, *names: str) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from paced.config.base import is_address
 from paced.data.containers import (
     AUXILIARY,
     Parser,
@@ -160,8 +161,10 @@ def place(path: str, home: Path) -> Path:
     """Where a data file lies or will lie: itself, or the Parquet copy of ``hub:OWNER/NAME[:CONFIG]:SPLIT``.
 
     Raises:
-        DataError: it is no such name.
+        DataError: it is no such name, or an address.
     """
+    if is_address(path):
+        raise DataError(f"data path {path!r} is an address, which is not read: download the file and give its path")
     if not path.startswith(HUB):
         return Path(path).absolute()
     parts = path.removeprefix(HUB).split(":")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paced.config.catalog import SCHEDULES
+from paced.statistics import cut_warning
 
 GROWTH = 1.5  # times the mean length
 CUT_OFF = 0.05  # more of the responses; beyond two standard errors, so that a small sample does not cry wolf
@@ -29,13 +30,14 @@ def length(stage: str, counts: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def alarms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A line for each arm whose stage 2 made responses much longer, or cut off much more often.
+    """A line for each stage whose responses met the token limit too often, and for each arm whose stage 2 made them
+    much longer, or cut off much more often.
 
     Compared is like with like: a round's samples with those of the first round, drawn before stage 2 changed the
     student; and the final student with the base on the benchmarks. There, length counts only where there was no stage
     1, which may teach a longer answer on purpose; more cut off is bad whatever the cause.
     """
-    lines: list[str] = []
+    lines = list(dict.fromkeys(filter(None, (cut_off(stage) for arm in arms.values() for stage in arm["lengths"]))))
     for name, arm in arms.items():
         schedule = SCHEDULES.get(arm.get("schedule", ""))
         if not schedule or not schedule.reverse:
@@ -48,6 +50,12 @@ def alarms(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
             found.append(length_warning(scored[0][0], scored[1][0], grown, "the base student's"))
         lines += [f"{name}: {line}" for line in found if line]
     return lines
+
+
+def cut_off(of: Length) -> str:
+    """What is wrong with the responses of a stage whatever those of another were, or nothing."""
+    warning = cut_warning(of["truncated"] * of["samples"], of["samples"])
+    return warning and f"{of['stage'].replace('_', ' ')}: {warning}"
 
 
 def length_warning(before: Length, after: Length, grown: bool = True, of: str = "the first round's") -> str:

@@ -15,7 +15,7 @@ from paced.report.tables import (
     percent,
     points,
     trains,
-    verdict,
+    verdicts,
 )  # fmt: skip
 
 PICTURES = {
@@ -71,6 +71,10 @@ SCORES = (
     "benchmarks that measure what was trained; retention is of the others. Cut off: share of responses that met the "
     "token limit; tokens: their mean length. Samples without a known verdict are left out, never counted as wrong."
 )
+TOGETHER = (
+    "Each interval is of 95% by itself. Better and worse hold for all {} differences together: the chance that any of "
+    "them is wrong is 5% (Holm's procedure), so an interval that just leaves out zero decides nothing."
+)
 COSTS = (
     "Means of the seeds of what making a student took, without evaluation. Sampled tokens are the student's: rollouts "
     "for pass rates (shared, counted in full for each arm; none for the first weights of scheme uniform, which needs "
@@ -107,20 +111,28 @@ code { font: 12px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; colo
 figure { margin: 0; padding: 0; } figure img { width: 100%; height: auto; display: block; }
 p.note { color: var(--soft); font-size: 13px; margin: 8px 0 0; }
 p.read { margin: 0 0 10px; max-width: 76ch; color: #39424c; }
+dl.made { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 14px 0 0; font-size: 13.5px; }
+dl.made dt { color: var(--soft); } dl.made dd { margin: 0; overflow-wrap: anywhere; }
 details summary { cursor: pointer; color: var(--soft); margin-bottom: 8px; }
 """
 Columns = Sequence[tuple[str, bool]]  # heading, and whether the cells are text (left) or numbers (right)
 
 
-def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """The report as one HTML file; ``pictures`` maps a name of PICTURES to a data URL."""
+def page(summary: Mapping[str, Any], pictures: Mapping[str, str], ingredients: Mapping[str, str]) -> str:
+    """The report as one HTML file.
+
+    Args:
+        pictures: a name of PICTURES -> a data URL.
+        ingredients: what the run was made from, by what it is called.
+    """
     stages: Sequence[Mapping[str, Any]] = summary["stages"]
     cached = sum(s["cached"] for s in stages)
     seeds = ", ".join(map(str, summary["seeds"]))
     sections = [
         f"<h1>{escape(summary['name'])}</h1>"
         f'<p class="meta"><span class="status">{escape(summary["status"])}</span> · '
-        f"seeds {escape(seeds)} · {len(stages)} stages, {cached} of them found in the cache</p>",
+        f"seeds {escape(seeds)} · {len(stages)} stages, {cached} of them found in the cache</p>"
+        + made_from(ingredients),
     ]
     if "diagnosis" in summary:
         for title, heading, rows in diagnosis.tables(summary["diagnosis"]):
@@ -152,6 +164,12 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         + "\n".join(sections)
         + "\n</main></body></html>\n"
     )
+
+
+def made_from(ingredients: Mapping[str, str]) -> str:
+    """Models, data and benchmarks, one a line."""
+    lines = (f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in ingredients.items())
+    return f'<dl class="made">{"".join(lines)}</dl>' if ingredients else ""
 
 
 def grid(columns: Columns, rows: Iterable[Sequence[str]]) -> str:
@@ -220,7 +238,7 @@ def scored(score: Mapping[str, float] | None) -> str:
 
 
 def comparisons(found: Sequence[Mapping[str, Any]]) -> str:
-    """One row a pair and metric: a minus b in percentage points, and what the interval decides."""
+    """One row a pair and metric: a minus b in percentage points, and what is decided of them together."""
     tone = {"better": "good", "worse": "bad", "undecided": "soft"}
     columns = [("a - b", True), ("metric", True), ("difference, points", False), ("95% interval", False)]
     columns += [("problems", False), ("seeds", False), ("a is", True)]
@@ -234,11 +252,11 @@ def comparisons(found: Sequence[Mapping[str, Any]]) -> str:
                 f"{points(c['low'])} to {points(c['high'])}",
                 str(c["problems"]),
                 str(c["seeds"]),
-                f'<span class="{tone[verdict(c)]}">{verdict(c)}</span>',
+                f'<span class="{tone[word]}">{word}</span>',
             ]
-            for c in found
+            for c, word in zip(found, verdicts(found), strict=True)
         ],
-    )
+    ) + f'<p class="note">{escape(TOGETHER.format(len(found)))}</p>'
 
 
 def data_grid(data: Mapping[str, Any]) -> str:

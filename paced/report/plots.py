@@ -194,7 +194,7 @@ def losses(
     curves: Mapping[str, Sequence[Curves]], chosen: Mapping[str, str | None], paint: Mapping[str, str]
 ) -> Figure:
     """Divergence a token by step, one panel a stage; a thin line a seed and, over them, their mean smoothed over five
-    steps.
+    steps, where there are so many.
 
     Args:
         curves: arm to one entry a seed, which maps a stage (forward, reverse) to {step: divergence a token}.
@@ -215,8 +215,9 @@ def losses(
             if lines:
                 steps = sorted(set().union(*lines))
                 mean = [np.mean([line[step] for line in lines if step in line]) for step in steps]
-                smooth = [np.mean(mean[max(i - 2, 0) : i + 3]) for i in range(len(mean))]
-                axes.plot(steps, smooth, color=paint[arm], linewidth=1.8)
+                reach = 2 if len(mean) > 4 else 0
+                smooth = [np.mean(mean[max(i - reach, 0) : i + reach + 1]) for i in range(len(mean))]
+                axes.plot(steps, smooth, color=paint[arm], linewidth=1.8, marker="" if reach else "o", markersize=4)
         here = [arm for arm, of_arm in curves.items() if any(stage in seed for seed in of_arm)]
         named = ", ".join(dict.fromkeys(plain(find("loss", chosen[arm] or f"{stage}_kl").label) for arm in here))
         axes.set_title(STAGES[stage].format(named), fontsize=10, loc="left", color="#39424c")

@@ -14,16 +14,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from paced import weighting
+from paced.config import Data
 from paced.config.catalog import SCHEDULES
 from paced.config.label import BASE, Label
 from paced.config.stages import WeightsConfig
+from paced.errors import CacheError
 from paced.evaluation.compare import by_problem
 from paced.report import lengths, plots
 from paced.report.page import page
 from paced.report.record import Made, RunArm, RunRecord, read
 from paced.statistics import Array, bootstrap_mean
 from paced.storage.files import replacing, vouch, vouched, write_record
-from paced.storage.runs import RunSummary, StageSummary
+from paced.storage.runs import RunSummary, StageSummary, read_recipe
 from paced.storage.tables import Row
 
 COMPARE = Label(step="compare")
@@ -44,10 +46,34 @@ def build(run: Path) -> tuple[RunSummary, dict[str, Figure]]:
     pictures = draw(*read(run), summary)
     with replacing(run / "report.html") as temporary:
         temporary.write_text(
-            page(summary, {name: plots.svg(figure) for name, figure in pictures.items()}), encoding="utf-8"
+            page(summary, {name: plots.svg(figure) for name, figure in pictures.items()}, ingredients(run)),
+            encoding="utf-8",
         )
     vouch(run / DRAWN, run / "report.html")
     return summary, pictures
+
+
+def ingredients(run: Path) -> dict[str, str]:
+    """What a run was made from, for people: models, data, benchmarks. Empty where the recipe is gone."""
+    try:
+        recipe = read_recipe(run)
+    except CacheError:
+        return {}
+    teacher = recipe.teacher.path or "the student itself"
+    found = {
+        "Recipe": recipe.name,
+        "Student": f"{recipe.student.path} ({recipe.student.dtype})",
+        "Teacher": teacher + (", with the reference solution in view" if recipe.teacher.privileged else ""),
+        "Problems": source_of(recipe.data),
+    }
+    return found | {f"Benchmark {b.name}": source_of(b.data) for b in recipe.evaluation.benchmarks}
+
+
+def source_of(data: Data) -> str:
+    """Where problems come from."""
+    if data.generated:
+        return f"{data.source}, generated: {data.problems} problems"
+    return f"{data.source}: {data.path}" + (f", {data.problems} problems" if data.problems else "")
 
 
 def drawn(run: Path) -> bool:
@@ -150,9 +176,7 @@ def spent(made: Mapping[Label, Made], arm: RunArm, seed: int) -> dict[str, float
     }
 
 
-def watched(
-    run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None, scores: Mapping[str, Any]
-) -> list[Row]:
+def watched(run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None, scores: Mapping[str, Any]) -> list[Row]:
     """Mean length and share cut off wherever a student answered: rollouts, each round of stage 2, the benchmarks."""
     found: list[Row] = []
     if arm:
@@ -239,7 +263,8 @@ def draw(run: RunRecord, made: Mapping[Label, Made], summary: Mapping[str, Any])
             name: {"all": arm["accuracy"]} | {f"level {level}": v for level, v in arm.get("by_level", {}).items()}
             for name, arm in scored.items()
         }
-        drawn["levels"] = plots.levels(rows, paint)
+        if any(len(row) > 1 for row in rows.values()):
+            drawn["levels"] = plots.levels(rows, paint)
     if "diagnosis" in summary:
         drawn["snr"] = plots.snr(summary["diagnosis"])
     kept = {name: arm["retention"] for name, arm in arms.items() if "retention" in arm}

@@ -5,7 +5,9 @@ from typing import Any
 
 from paced.evaluation.compare import is_base
 from paced.report import diagnosis
+from paced.statistics import holm, p_value
 
+WRONG = 0.05  # chance that any of the words of a table of differences is
 TOKENS = ("teacher_tokens", "sampled_tokens", "train_tokens")
 
 
@@ -26,11 +28,13 @@ def amount(value: float) -> str:
     return f"{value:.0f}"
 
 
-def verdict(comparison: Mapping[str, Any]) -> str:
-    """What the interval of a - b says about a."""
-    if comparison["low"] <= 0 <= comparison["high"]:
-        return "undecided"
-    return "better" if comparison["low"] > 0 else "worse"
+def verdicts(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each difference a - b says about a, all of them together (paced.statistics.holm)."""
+    p_values = holm([p_value(c["difference"], c["low"], c["high"]) for c in comparisons])
+    return [
+        "undecided" if p >= WRONG else "better" if c["difference"] > 0 else "worse"
+        for p, c in zip(p_values, comparisons, strict=True)
+    ]
 
 
 def trains(arms: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -63,10 +67,11 @@ def table(summary: Mapping[str, Any]) -> str:
         blocks.append("what a student cost, mean of the seeds\n" + aligned(costs))
     if summary["comparisons"]:
         rows = [
-            [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), verdict(c)]
-            for c in summary["comparisons"]
+            [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), word]
+            for c, word in zip(summary["comparisons"], verdicts(summary["comparisons"]), strict=True)
         ]
-        blocks.append("paired differences, percentage points\n" + aligned(rows, left=(0, 1, 4)))
+        heading = "paired differences, percentage points, each with its 95% interval"
+        blocks.append(f"{heading}; the words hold for all {len(rows)} together\n" + aligned(rows, left=(0, 1, 4)))
     blocks += [f"WARNING: {line}" for line in summary["warnings"]]
     if not any("accuracy" in arm for arm in arms.values()):
         blocks.append(f"no scores: the comparison is missing (run {summary['name']}: {summary['status']})")

@@ -29,6 +29,7 @@ from paced.sampling.engines.base import Limits, Request, Response, SamplingEngin
 from paced.sampling.engines.transformers import TransformersEngine
 from paced.sampling.prompts import PromptStore
 from paced.stage import Job
+from paced.statistics import cut_warning
 from paced.storage.artifacts import Ref, model_folder, weights_identity
 from paced.storage.store import Collection, sample_key
 from paced.storage.tables import SAMPLES, ProblemRow, Row
@@ -78,7 +79,7 @@ class Sampler:
             self.about["capture"] = floor
         self.collection = Collection(job.home, "samples", self.about, SAMPLES, tokenizer.token_map)
         self._engine: SamplingEngine | None = None
-        self._compared = False
+        self._compared = self._told = False
 
     @functools.cached_property
     def model(self) -> PreTrainedModel:
@@ -181,7 +182,15 @@ class Sampler:
             for w, request, r in zip(part, requests, responses, strict=True)
         ]
         self.capture(rows, [r.targets for r in responses])
+        self._tell_if_cut(rows)
         return rows
+
+    def _tell_if_cut(self, rows: Sequence[Row]) -> None:
+        """Once, after the first responses: what is wrong early is cheap to mend."""
+        cut = sum(row["finish"] == "length" for row in rows)
+        if not self._told and (warning := cut_warning(cut, len(rows))):
+            self.job.warn(warning)
+        self._told = True
 
     def _compare(self, engine: SamplingEngine, pairs: Sequence[tuple[Request, Response]]) -> None:
         """Measure the gap between sampler and trainer on the first responses; it is among the stage's counts.

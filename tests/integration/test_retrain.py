@@ -226,7 +226,8 @@ def test_a_first_champion(world: World, first: Outcome) -> None:
     assert world.state("retrain") == ("COMPLETED", first.out.strip())
     assert world.aliases(world.client) == {"champion": 1}
     [told] = world.told
-    assert told == json.loads((world.home / "told.jsonl").read_text())
+    lines = (world.home / "told.jsonl").read_text()
+    assert told == json.loads(lines) and lines.endswith("}\n")
     assert (told["event"], told["model"], told["champion"], told["challenger"]) == ("promoted", "tiny", 1, 1)
     assert told["files"] == [f"{world.watch}/week1.jsonl"]
     assert told["figures"]["arithmetic"]["low"] > 0

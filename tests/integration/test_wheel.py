@@ -93,7 +93,7 @@ def test_a_run_of_a_deployment(guest: Guest) -> None:
     try:
         guest.run("paced", "up", *ports)
         out = guest.run(
-            "python", "-m", "prefect", "deployment", "run", "distill/distill", "--params", text, "--watch",
+            "python", "-m", "prefect", "deployment", "run", "distill/distill-advanced", "--params", text, "--watch",
             PREFECT_API_URL=f"http://127.0.0.1:{port}/api",
         )  # fmt: skip
     finally:

@@ -30,15 +30,16 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from paced.config import Model, Sampling
+from paced.config import Model, Runtime, Sampling
 from paced.errors import ConfigError, EngineError
+from paced.events import StageEvent
 from paced.models import Tokenizer, head, next_logits
 from paced.sampling.engines.base import Request, Response
 from paced.sampling.engines.draw import NUCLEUS, draw, filtered
 from paced.sampling.engines.transformers import TransformersEngine
 from paced.sampling.sampler import Sampler
 from paced.stage import Job, Spec
-from paced.storage.artifacts import Ref
+from paced.storage.artifacts import Ref, kept_model
 from paced.storage.identity import model_identity
 from paced.tiny.checkpoints import EOS, VOCABULARY
 
@@ -302,6 +303,26 @@ def test_whatever_stop_ends_a_response_is_no_part_of_its_text(folder: Path, toke
     for row in rows:
         kept = row["response_ids"][:-1] if row["finish"] == "stop" else row["response_ids"]
         assert row["response"] == tokens.core.decode(kept) and "7" not in row["response"]
+
+
+def test_responses_that_meet_the_limit_are_warned_of_once_and_early(
+    folder: Path, tokens: Tokenizer, tmp_path: Path
+) -> None:
+    """After the first part, with the share; not of a stage whose responses end."""
+    problems = [
+        {"problem_id": str(n), "question": "1+1=", "prompt": json.dumps(f"{n}+1="), "source": "tiny"} for n in range(4)
+    ]
+    path = shutil.copytree(folder, tmp_path / "model")
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": [EOS, *tokens.encode("0123456789")]}))
+    ref = kept_model(path)
+    for limit, warned in ((1, True), (90, False)):
+        told: list[StageEvent] = []
+        job = Job(Spec(stage="rollouts", home=str(tmp_path), runtime=Runtime(part_problems=2)), told.append)
+        sampler = Sampler(job, ref, Model(path=str(path)), tokens, Sampling(max_new_tokens=limit), seed=0)
+        sampler.ensure(sampler.wanted(problems, 8), "test")
+        warnings = [event["message"] for event in told if event["event"] == "warning"]
+        assert len(warnings) == warned
+        assert all("16 responses met the token limit" in text and "max_new_tokens" in text for text in warnings)
 
 
 def test_ids_without_a_row_are_part_of_what_a_sample_is(folder: Path, tmp_path: Path) -> None:

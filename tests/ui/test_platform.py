@@ -1,6 +1,7 @@
 """The platform as its users have it: up, a run from the form of a real browser, down."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Locator, Page
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +92,22 @@ def test_a_bad_value_is_refused_with_its_field_path(platform: Platform) -> None:
 
 
 def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -> None:
-    page.goto(f"{platform.url('prefect')}/deployments/deployment/{platform.deployment['id']}/run")
+    """A recipe of the list, three fields filled in: what is wrong with one is said before a run begins."""
+    short = platform.api("/deployments/name/distill/distill")
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    page.goto(f"{platform.url('prefect')}/deployments/deployment/{short['id']}/run")
 
-    def field(group: str, label: str) -> Any:
-        """The input of a field in a group of fields."""
-        within = page.locator(".schema-form-property", has=page.get_by_text(group, exact=True)).last
-        return within.locator(".schema-form-property", has=page.get_by_text(label, exact=True)).last.locator("input")
+    def field(label: str) -> "Locator":
+        return page.locator(".schema-form-property", has=page.get_by_text(label, exact=True)).last
 
-    field("Weights (Optional)", "Alpha (Optional)").fill("2")
-    field("Training (Optional)", "Steps (Optional)").fill("6")
+    field("recipe").locator("button", has_text="tiny").press("ArrowDown")  # opens the list
+    page.get_by_text("small", exact=True).click()
+    field("changes (Optional)").get_by_role("button", name="Add item").click()
+    field("changes (Optional)").locator("textarea").fill("weights.alpha=2")
+    field("steps (Optional)").locator("input").fill("-6")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_text("-6 is less than the minimum of 0").first.wait_for()
+    field("steps (Optional)").locator("input").fill("6")
     page.screenshot(path=tmp_path / "form.png", full_page=True)
     with page.expect_response(lambda response: response.url.endswith("/create_flow_run")) as submitted:
         page.get_by_role("button", name="Submit").click()
@@ -107,11 +115,16 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     run = submitted.value.json()["id"]
     assert platform.reaches(run, *ENDED) == "COMPLETED"
 
-    recipe = platform.runs()[run]["parameters"]["recipe"]
-    assert (recipe["weights"]["alpha"], recipe["training"]["steps"]) == (2, 6)
+    assert platform.runs()[run]["parameters"] .items() >= {
+        "recipe": "small", "changes": ["weights.alpha=2"], "steps": 6,
+    }.items()  # fmt: skip
     name = platform.runs()[run]["name"].partition(":")[0]
     summary = json.loads((platform.home / "runs" / name / "summary.json").read_text())
     assert summary["arms"]["paced"]["steps"] == 6
+
+    question = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+    story = [line["message"] for line in platform.api("/logs/filter", question)]
+    assert any(re.match(r"0/rollouts: .* s, \d+ problems, \d+ samples", line) for line in story)
 
     page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
     page.get_by_text("Artifacts", exact=True).first.click()
@@ -128,7 +141,7 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
 def test_paced_run_uses_the_platform_of_its_home(platform: Platform) -> None:
     before = platform.runs().keys()
     changes = ("--set", "weights.alpha=2", "--set", "training.steps=6")  # as in the form: nothing is computed again
-    outcome = paced(platform.home, "run", str(platform.home.parent / "small.yaml"), *changes)
+    outcome = paced(platform.home, "run", str(platform.home / "recipes" / "small.yaml"), *changes)
     assert outcome.status == 0, outcome.err
     assert " 0 computed" in outcome.out + outcome.err
     assert f"Prefect: {platform.url('prefect')}" in outcome.out

@@ -15,7 +15,7 @@ from paced.errors import ConfigError, DataError
 from paced.evaluation.compare import compare
 from paced.report.tables import benchmark_table
 from paced.stage import Job, Spec
-from paced.statistics import bootstrap, bootstrap_mean, pass_at_k, summary
+from paced.statistics import bootstrap, bootstrap_mean, holm, p_value, pass_at_k, summary
 from paced.storage.artifacts import Ref
 from paced.storage.tables import SCORES
 
@@ -119,6 +119,19 @@ def test_thousands_of_problems_take_under_a_second() -> None:
     began = time.process_time()
     bootstrap([matrix])
     assert time.process_time() - began < 1
+
+
+def test_holm_by_hand() -> None:
+    """The worked example of R's p.adjust: each times how many are left, and never below an earlier one."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_the_p_value_of_an_interval() -> None:
+    """5% where an end is zero; 1.96 standard errors, or twice as many, by the normal distribution's tables."""
+    assert p_value(1.0, 0.0, 3.0) == pytest.approx(0.05) == p_value(-1.0, -2.5, 0.0)
+    assert p_value(2.0, 1.0, 3.0) == pytest.approx(8.86e-5, rel=1e-2)
+    assert (p_value(0.0, 0.0, 0.0), p_value(0.5, 0.5, 0.5), p_value(0.0, -1.0, 1.0)) == (1.0, 0.0, 1.0)
 
 
 def test_pass_at_k_by_hand() -> None:

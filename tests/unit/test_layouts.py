@@ -293,6 +293,8 @@ def test_hub_names(tmp_path: Path) -> None:
     for bad in ("hub:owner/name", "hub::test", "hub:a:b:c:d"):
         with pytest.raises(DataError, match="write hub:OWNER/NAME:SPLIT"):
             local(bad, tmp_path)
+    with pytest.raises(DataError, match=r"'https://host/d\.jsonl' is an address, which is not read: download"):
+        local("https://host/d.jsonl", tmp_path)
     fetched = tmp_path / "hub" / "owner--name--main--test.parquet"
     fetched.parent.mkdir()
     pq.write_table(pa.Table.from_pylist(TABLE[:3]), fetched)  # fetched once, it is the data from then on

@@ -11,20 +11,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from harness import ROOT
 from matplotlib.figure import Figure
 
 from paced import weighting
 from paced.config import Weights
+from paced.config.reading import load_recipe
 from paced.config.stages import WeightsConfig
 from paced.errors import CacheError, DataError
 from paced.evaluation.compare import compare
 from paced.report import build, plots, table, write_summary
 from paced.report.lengths import alarms, length
 from paced.report.page import PICTURES, data_grid
-from paced.report.tables import amount, verdict
+from paced.report.record import read
+from paced.report.summary import draw, summarise
+from paced.report.tables import amount, verdicts
 from paced.stage import STAGES, Job, Spec
 from paced.storage.artifacts import Ref
 from paced.storage.files import read_record, write_record
+from paced.storage.runs import write_recipe
 from paced.storage.tables import PASS_RATES, SCORES
 
 ARMS = (
@@ -296,7 +301,8 @@ def lengths_of(**stages: tuple[int, int]) -> list[dict[str, Any]]:
          "average, the base student's 100"),
         ("two_stage", {"sample_0": (100, 20), "evaluation": (100, 90)}, "arm: evaluation: 9% of responses met the "
          "token limit, the base student's 2%"),
-        ("forward", {"evaluation": (400, 500)}, ""),
+        ("forward", {"evaluation": (400, 100)}, ""),
+        ("forward", {"rollouts": (400, 110)}, "rollouts: 11% of 1000 responses met the token limit, and one without"),
     ],
 )  # fmt: skip
 def test_an_alarm_where_stage_2_inflates_lengths(schedule: str, stages: dict[str, Any], says: str) -> None:
@@ -308,7 +314,8 @@ def test_an_alarm_where_stage_2_inflates_lengths(schedule: str, stages: dict[str
 
 def test_few_samples_raise_no_alarm_by_chance() -> None:
     few = [length(f"sample_{r}", [{"samples": 20, "tokens": 400, "truncated": cut}]) for r, cut in ((0, 1), (1, 4))]
-    assert alarms({"base": {"lengths": []}, "arm": {"schedule": "reverse", "lengths": few}}) == []
+    lines = alarms({"base": {"lengths": []}, "arm": {"schedule": "reverse", "lengths": few}})
+    assert [line for line in lines if "first round" in line] == []
 
 
 def test_an_alarm_is_seen_on_the_page_and_in_the_terminal(tmp_path: Path) -> None:
@@ -382,7 +389,16 @@ def test_the_terminal_table_is_aligned(whole: Synthetic) -> None:
     [(0.01, 0.02, "better"), (-0.02, -0.01, "worse"), (0.0, 0.1, "undecided"), (-1, 1, "undecided")],
 )
 def test_a_word_for_the_interval(low: float, high: float, word: str) -> None:
-    assert verdict({"low": low, "high": high}) == word
+    assert verdicts([{"difference": (low + high) / 2, "low": low, "high": high}]) == [word]
+
+
+def test_words_hold_for_all_differences_together() -> None:
+    """What is decided alone is not among twenty, of which one would be by chance; what is clear stays."""
+    just = {"difference": 0.018, "low": 0.004, "high": 0.032}
+    clear = {"difference": -0.1, "low": -0.12, "high": -0.08}
+    nothing = {"difference": 0.0, "low": -0.02, "high": 0.02}
+    assert verdicts([just]) == ["better"]
+    assert verdicts([just, clear, *[nothing] * 18]) == ["undecided", "worse", *["undecided"] * 18]
 
 
 def test_amounts() -> None:
@@ -451,3 +467,33 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 def test_the_report_needs_no_torch() -> None:
     code = "import sys, paced.report, paced.evaluation.compare; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_report_says_what_the_run_was_made_from(tmp_path: Path) -> None:
+    synthetic = Synthetic(tmp_path, (0,), ARMS[:1], 60).run()
+    recipe = load_recipe(ROOT / "recipes" / "tiny.yaml", ("teacher.path=models/<teacher>",))
+    write_recipe(synthetic.write(), recipe)
+    build(synthetic.folder)
+    page = (synthetic.folder / "report.html").read_text()
+    assert f"<dt>Student</dt><dd>{recipe.student.path} (float32)</dd>" in page
+    assert "<dt>Teacher</dt><dd>models/&lt;teacher&gt;</dd>" in page
+    assert "<dt>Problems</dt><dd>tiny, generated: 3072 problems</dd>" in page
+    assert "<dt>Benchmark sorting</dt><dd>tiny, generated: 192 problems</dd>" in page
+
+
+def test_no_chart_of_levels_where_problems_have_none(whole: Synthetic) -> None:
+    run, made = read(whole.folder)
+    summary = summarise(run, made)
+    assert "levels" in draw(run, made, summary)
+    for arm in summary["arms"].values():
+        arm.pop("by_level", None)
+    drawn = draw(run, made, summary)
+    assert "levels" not in drawn and "accuracy" in drawn
+
+
+@pytest.mark.parametrize("steps", [2, 4])
+def test_a_few_steps_are_drawn_as_they_are(steps: int) -> None:
+    curve = {step: 1.0 / step for step in range(1, steps + 1)}
+    figure = plots.losses({"paced": [{"forward": curve}]}, {"paced": None}, {"paced": "#000000"})
+    mean = next(line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert list(mean.get_ydata()) == list(curve.values())  # pyright: ignore
