@@ -20,16 +20,19 @@ from paced.config.label import Label
 from paced.config.reading import with_changes
 from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
-from paced.evaluation.promotion import decide
+from paced.evaluation.compare_runs import judged
+from paced.evaluation.promotion import ALONE, Condition, Look, better, decide, differences, look, retains
 from paced.stage import exclusive
+from paced.storage.artifacts import Ref
 from paced.storage.runs import RunSummary
 from paced_flows.distill import distill
+from paced_flows.evaluate import evaluate
 from paced_tasks.console import display
 from paced_tasks.notify import Event, notify
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
-from paced_tasks.registry import Registry, Version
-from paced_tasks.run import run_name
+from paced_tasks.registry import RECIPE, Registry, Version
+from paced_tasks.run import JUDGED, run_name
 from paced_tasks.runner import stopping
 
 
@@ -101,11 +104,7 @@ def alone(registry: Registry, retraining: Retraining) -> Generator[None]:
 def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event:
     """One retraining, from looking for files to noting them as done."""
     model = recipe.name
-    if retraining.forgetting_limit is not None and not any(b.retention for b in recipe.evaluation.benchmarks):
-        raise ConfigError(
-            "forgetting_limit: no benchmark of the recipe measures forgetting: mark one with retention: true, or set "
-            "the limit to null (--forgetting-limit none)"
-        )
+    check_limits(recipe, retraining)
     ledger = Ledger(registry.folder / "ledger.json")
     taken = take(retraining, ledger, registry.folder)
     for name in taken.unsettled:
@@ -145,11 +144,12 @@ def challenge(
     except NothingToLearn as error:
         message = f"{model}: {base} stays champion, the new problems teach it nothing: {error}"
         return Event(event="kept", model=model, message=message, champion=before, run=run.name)
-    decision = decide(summary, arm, retraining.forgetting_limit)
     student = Label(arm, seed)
     made = [(Label.parse(stage["name"]), stage["identity"]) for stage in summary["stages"]]
     trained = [identity for label, identity in made if label.student == student and label.step.startswith("train_")]
     version = registry.registered(run, trained[-1])
+    here = look(registry.look(version, champion), retraining.false_promotions)
+    decision = decide(conditions(recipe, retraining, registry, champion, run, here), here)
     if decision.promote:
         message = f"{model}: version {version.number} takes the place of {base}: {decision.reason}"
     elif champion:
@@ -159,10 +159,12 @@ def challenge(
     registry.note(
         version,
         {
-            "parent": str(before or "recipe"),
+            "parent": str(before or RECIPE),
             "files": taken.identity,
             "decision": "promoted" if decision.promote else "kept",
             "reason": message,
+            "look": str(here.number),
+            "level": f"{1 - 2 * here.outside:.6g}",
         },
     )
     registry.challenge(version)
@@ -172,6 +174,55 @@ def challenge(
         event="promoted" if decision.promote else "kept", model=model, message=message, run=run.name,
         champion=version.number if decision.promote else before, challenger=version.number, figures=decision.figures,
     )  # fmt: skip
+
+
+def check_limits(recipe: Recipe, retraining: Retraining) -> None:
+    """Refuse a limit of forgetting that nothing measures."""
+    if any(b.retention for b in recipe.evaluation.benchmarks):
+        return
+    for limit in ("forgetting_limit", "total_forgetting_limit"):
+        if getattr(retraining, limit) is not None:
+            raise ConfigError(
+                f"{limit}: no benchmark of the recipe measures forgetting: mark one with retention: true, or set the "
+                f"limit to null (--{limit.replace('_', '-')} none)"
+            )
+
+
+def conditions(
+    recipe: Recipe, retraining: Retraining, registry: Registry, champion: Version | None, run: Path, here: Look
+) -> list[Condition]:
+    """What the challenger of a run has to fulfil at a look: gain, and both limits of forgetting.
+
+    The recipe's first benchmark that does not measure retention decides; all that do are pooled.
+    """
+    scores = judged(run)
+    [challenger] = scores.students.values()
+    main = next(b.name for b in recipe.evaluation.benchmarks if not b.retention)
+    kept = [b.name for b in recipe.evaluation.benchmarks if b.retention]
+    found = [better(main, differences(challenger, scores.base, [main]), here)]
+    if (limit := retraining.forgetting_limit) is not None:
+        found.append(retains("retention", differences(challenger, scores.base, kept), limit, ALONE))
+    if (limit := retraining.total_forgetting_limit) is not None:
+        first = scores.base
+        if retraining.first != (champion and champion.number):
+            first = first_scores(recipe, retraining, registry, champion)
+        name = "retention since " + (f"version {retraining.first}" if retraining.first else "the first student")
+        found.append(retains(name, differences(challenger, first, kept), limit, here.outside))
+    return found
+
+
+def first_scores(recipe: Recipe, retraining: Retraining, registry: Registry, champion: Version | None) -> Ref:
+    """Scores of the first student, or the version that stands for it, on the recipe's benchmarks.
+
+    It is judged beside the champion, in a run that is the same until that changes.
+    """
+    student = str(registry.weights(champion)) if champion else recipe.student.path
+    beside = with_changes(
+        recipe, f"judging the first student of {recipe.name}", student=recipe.student.model_dump() | {"path": student}
+    )
+    model = f"models:/{recipe.name}/{retraining.first}" if retraining.first else recipe.student.path
+    name = evaluate(beside, model)["name"]
+    return judged(registry.home / "runs" / name).students[Label(JUDGED, 0)]
 
 
 def challenger_recipe(recipe: Recipe, data: Path, student: Path | None) -> Recipe:

@@ -24,6 +24,7 @@ from paced_tasks.run import model_ref
 from paced_tasks.tracking import Tracker, client_of, tracking_uri, turn_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+RECIPE = "recipe"  # stands for the recipe's student, where versions have a number
 
 
 class RegistryError(PacedError):
@@ -171,6 +172,26 @@ class Registry:
             for key, value in tags.items():
                 client.set_model_version_tag(self.model, str(version.number), key, value)
 
+    def looks(self, champion: Version | None) -> list[int]:
+        """The versions that were compared with a champion, or with the recipe's student, in order."""
+        with self._asking() as client:
+            return self._looks(client, champion)
+
+    def _looks(self, client: Any, champion: Version | None) -> list[int]:
+        return [int(n) for n in client.get_registered_model(self.model).tags.get(looks_tag(champion), "").split()]
+
+    def look(self, version: Version, champion: Version | None) -> int:
+        """The number, from 1, of a version's comparison with a champion; the same for the same version.
+
+        It is noted on the registered model, so that it counts on although versions are deleted.
+        """
+        with self._asking() as client:
+            looks = self._looks(client, champion)
+            if version.number not in looks:
+                looks.append(version.number)
+                client.set_registered_model_tag(self.model, looks_tag(champion), " ".join(map(str, looks)))
+        return looks.index(version.number) + 1
+
     def challenge(self, version: Version) -> None:
         """Give a version the alias ``challenger``."""
         with self._asking() as client:
@@ -225,6 +246,11 @@ class Registry:
         with self._asking() as client:
             client.set_registered_model_alias(self.model, CHAMPION, str(number))
         return current, versions[number]
+
+
+def looks_tag(champion: Version | None) -> str:
+    """The tag of a registered model that lists who was compared with a champion."""
+    return f"looks.{champion.number if champion else RECIPE}"
 
 
 def registered(home: Path) -> list[dict[str, str]]:

@@ -10,6 +10,8 @@ from paced.errors import ConfigError
 from paced_deployments import environment
 from paced_deployments.commands.named import check_paths
 
+LIMITS = ("forgetting_limit", "total_forgetting_limit", "false_promotions")  # options that may be "none"
+
 
 def add_commands(commands: Any) -> None:
     """Both commands and their options; ``commands`` are argparse's subparsers."""
@@ -23,6 +25,16 @@ def add_commands(commands: Any) -> None:
     retrain.add_argument(
         "--forgetting-limit", metavar="POINTS", help="of retention, or none; for the whole interval (default 2)"
     )
+    retrain.add_argument(
+        "--total-forgetting-limit", metavar="POINTS",
+        help="of retention since the first student, or none (default twice --forgetting-limit)",
+    )  # fmt: skip
+    retrain.add_argument("--first", metavar="VERSION", help="what counts as the first student (default the recipe's)")
+    retrain.add_argument(
+        "--false-promotions", metavar="SHARE",
+        help="chance that any challenger of one champion replaces it without being better, or none: each is judged by "
+        "itself at 95%% (default 0.05)",
+    )  # fmt: skip
     retrain.add_argument("--overlap", choices=("refuse", "queue"), help="while another one runs (default refuse)")
     retrain.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one recipe setting")
     add_notify(retrain)
@@ -56,12 +68,11 @@ def notified(arguments: argparse.Namespace) -> dict[str, list[str] | str | None]
 
 def settings(arguments: argparse.Namespace) -> Any:
     """The options as settings of a retraining, checked."""
+    from paced.config import Retraining
     from paced.config.reading import checked_retraining
 
-    options = ("watch", "files", "settle", "forgetting_limit", "overlap")
-    given = {name: value for name in options if (value := getattr(arguments, name, None)) is not None}
-    if given.get("forgetting_limit") == "none":
-        given["forgetting_limit"] = None
+    given = {name: value for name in Retraining.model_fields if (value := getattr(arguments, name, None)) is not None}
+    given |= {name: None for name in LIMITS if given.get(name) == "none"}
     return checked_retraining(given | {"notify": notified(arguments)}, "paced retrain")
 
 
