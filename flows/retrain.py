@@ -25,7 +25,7 @@ from paced.evaluation.promotion import ALONE, Condition, Look, better, decide, d
 from paced.stage import exclusive
 from paced.storage.artifacts import Ref
 from paced.storage.runs import RunSummary
-from paced_flows.distill import distill
+from paced_flows.distill import TooFewKept, distill
 from paced_flows.evaluate import evaluate
 from paced_tasks.console import display
 from paced_tasks.notify import Event, notify
@@ -106,7 +106,8 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
     model = recipe.name
     check_limits(recipe, retraining)
     ledger = Ledger(registry.folder / "ledger.json")
-    taken = take(retraining, ledger, registry.folder)
+    layout = challenger_recipe(recipe, registry.folder, None).data
+    taken = take(retraining, layout, ledger, registry.folder)
     for name in taken.unsettled:
         display.say(f"{name} is still being written: left for the next time")
     for name in taken.empty:
@@ -117,18 +118,31 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
         return Event(
             event="no_new_data", model=model, message=f"no new data in {retraining.watch}: {taken.known} known{left}"
         )
-    display.say(f"{model}: {len(taken.files)} new files in {retraining.watch}, {taken.known} known")
+    for name in taken.gone:
+        display.say(f"{name} brought no promotion and would be trained on again, but is gone")
+    pooled = len(taken.files) - taken.new_files
+    found = f"{taken.new_files} new files in {retraining.watch} with {taken.new_problems} new problems"
+    display.say(f"{model}: {found}, {pooled} of before, {taken.known} known")
+    if 0 < taken.new_problems < retraining.least_problems:  # what holds no problem fails in the stage that says why
+        message = f"{model}: waits: {found}, of at least {retraining.least_problems} (least_problems)"
+        return Event(event="waiting", model=model, message=message, champion=None, files=names_of(taken))
     champion = registry.champion()
     if champion and champion.tags.get("files") == taken.identity:  # promoted, and killed before that was noted
         reason = champion.tags["reason"]
         event = Event(event="promoted", model=model, message=reason, champion=champion.number)
     else:
         event = challenge(recipe, retraining, registry, champion, taken)
-    event = event.model_copy(update={"files": tuple(file.name for file in taken.files)})
+    event = event.model_copy(update={"files": names_of(taken)})
+    if event.event == "waiting":
+        return event
     create_markdown_artifact(f"**{event.event}**: {event.message}", key="decision")
     notify(retraining.notify, event)
-    ledger.add(taken.files, event.event)
+    ledger.add(taken.files, event.event, taken.problems)
     return event
+
+
+def names_of(taken: Taken) -> tuple[str, ...]:
+    return tuple(file.name for file in taken.files)
 
 
 def challenge(
@@ -140,7 +154,10 @@ def challenge(
     trial = challenger_recipe(recipe, taken.folder, registry.weights(champion) if champion else None)
     run, arm, seed = registry.home / "runs" / run_name(trial), trial.arms[0].name, trial.seeds[0]
     try:
-        summary: RunSummary = distill(trial)
+        summary: RunSummary = distill(trial, retraining.least_kept)
+    except TooFewKept as error:
+        message = f"{model}: waits: of the problems in {len(taken.files)} files {error} (least_kept)"
+        return Event(event="waiting", model=model, message=message, champion=before, run=run.name)
     except NothingToLearn as error:
         message = f"{model}: {base} stays champion, the new problems teach it nothing: {error}"
         return Event(event="kept", model=model, message=message, champion=before, run=run.name)

@@ -22,6 +22,14 @@ def add_commands(commands: Any) -> None:
     retrain.add_argument("--watch", required=True, metavar="PLACE", help="folder or prefix such as s3://bucket/prefix")
     retrain.add_argument("--files", metavar="PATTERN", help="which files below it (default *.jsonl)")
     retrain.add_argument("--settle", metavar="SECONDS", help="in which a new file must not change (default 10)")
+    retrain.add_argument("--least-problems", metavar="N", help="new problems below which files wait (default 1)")
+    retrain.add_argument(
+        "--least-kept", metavar="N", help="problems of positive weight below which files wait (default 1)"
+    )
+    retrain.add_argument(
+        "--pool-days", metavar="DAYS",
+        help="in which files without a promotion are trained on again with the next ones (default 28)",
+    )  # fmt: skip
     retrain.add_argument(
         "--forgetting-limit", metavar="POINTS", help="of retention, or none; for the whole interval (default 2)"
     )

@@ -35,9 +35,20 @@ class Retraining(Section):
     settle: float = Field(
         default=10.0, ge=0, description="Seconds in which a new file must not change, or it is left for the next time."
     )
+    least_problems: PositiveInt = Field(
+        default=1, description="New problems there must be before anything is trained; until then files wait."
+    )
+    least_kept: PositiveInt = Field(
+        default=1, description="Problems of positive weight there must be before anything is trained; else files wait."
+    )
+    pool_days: float = Field(
+        default=28.0,
+        ge=0,
+        description="Days in which files that brought no promotion are trained on again with the next new ones.",
+    )
     forgetting_limit: Annotated[float, Field(ge=0)] | None = Field(
         default=2.0,
-        description="Percentage points of retention that a challenger may lose against the champion, with the whole 95% "
+        description="Percentage points of retention that a challenger may lose against its champion, the whole 95% "
         "interval; null: no limit.",
     )
     total_forgetting_limit: Annotated[float, Field(ge=0)] | None = Field(

@@ -6,6 +6,7 @@ MLflow's own server, which dies before the decision. The worse challenger is tra
 
 import http.server
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -207,9 +208,27 @@ def test_no_new_data_and_a_half_written_file(world: World) -> None:
 
 
 @pytest.fixture(scope="module")
-def first(world: World) -> Outcome:
-    """The first champion; a second retraining is refused while the first one runs."""
+def waiting(world: World) -> Outcome:
+    """A week that teaches too little."""
     week(world.watch, "week1", {1: 1}, seed=6, problems=60)
+    return world.retrain("--least-kept", "61")
+
+
+def test_a_week_that_teaches_too_little_waits(world: World, waiting: Outcome) -> None:
+    """It is sampled, which the next retraining need not do again; nothing is trained, decided, noted or told."""
+    assert re.fullmatch(
+        r"tiny: waits: of the problems in 1 files \d+ problems have a positive weight, of at least 61 \(least_kept\)\n",
+        waiting.out,
+    )
+    assert world.state("retrain") == ("COMPLETED", waiting.out.strip())
+    assert world.told == []
+    assert not (world.home / "retrain" / "tiny" / "ledger.json").exists()
+    assert not list((world.home / "artifacts").glob("t*/*/manifest.json"))  # of stages teacher and train
+
+
+@pytest.fixture(scope="module")
+def first(world: World, waiting: Outcome) -> Outcome:
+    """The first champion; a second retraining is refused while the first one runs."""
     command = Command(world.home, *world.arguments("--notify", f"tee -a {world.home}/told.jsonl"), env=world.env())
     command.until(lambda: "run tiny-" in command.err, "the challenger's run begins")
     refused = paced(world.home, *world.arguments(), env=world.env())
