@@ -27,7 +27,7 @@ from benchmarks.machine import machine, versions
 from paced.config import Retraining
 from paced.evaluation.compare import KEY, by_problem
 from paced.evaluation.compare_runs import judged
-from paced.evaluation.promotion import ALONE, look
+from paced.evaluation.promotion import ALONE, HALF, look
 from paced.statistics import Array, t_quantile
 from paced.storage.artifacts import open_file
 
@@ -156,6 +156,11 @@ def forgetting(sequences: int, problems: int, level: Level, total: float | None)
     }
 
 
+def spent_by(half: int) -> Level:
+    """The budget with half of it spent by another number of looks."""
+    return lambda k: look(k, SETTINGS.false_promotions, half).outside
+
+
 def share(values: NDArray[Any]) -> float:
     return round(float(values.mean()), 4)
 
@@ -171,6 +176,12 @@ def measured(sequences: int) -> dict[str, Any]:
         found[f"3 points from week {begins} on"] = {
             n: {r: power(rates, *size, level, begins) for r, level in RULES.items()} for n, size in sizes.items()
         }
+    found["half of the budget in so many looks, 576 problems"] = {
+        half: {
+            begins: power(rates, *sizes["576 problems, 4 samples"], spent_by(half), begins) for begins in (1, 20)
+        }
+        for half in (1, HALF, 26)
+    }
     limits = {"budget": TOTAL, "each alone at 95%": None}
     found["1 point forgotten a promotion"] = {
         "2000 problems, 4 samples": {r: forgetting(sequences, 2000, RULES[r], limits[r]) for r in RULES}

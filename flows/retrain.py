@@ -186,7 +186,7 @@ def challenge(
     )
     registry.challenge(version)
     if decision.promote:
-        registry.crown(version, champion)
+        registry.crown(version, champion, message)
     return Event(
         event="promoted" if decision.promote else "kept", model=model, message=message, run=run.name,
         champion=version.number if decision.promote else before, challenger=version.number, figures=decision.figures,

@@ -23,7 +23,9 @@ class Event(BaseModel):
     """What a retraining or a rollback ended with; ``message`` is its one line. Described in docs/retraining.md."""
 
     model_config = ConfigDict(frozen=True)
-    event: Literal["promoted", "kept", "no_new_data", "waiting", "refused", "failed", "rolled_back"]
+    event: Literal[
+        "promoted", "kept", "no_new_data", "waiting", "refused", "failed", "rolled_back", "restored", "revoked"
+    ]
     model: str
     message: str
     champion: int | None = None

@@ -1,4 +1,4 @@
-"""The commands ``paced retrain`` and ``paced rollback`` (docs/retraining.md)."""
+"""The commands ``paced retrain``, ``paced rollback`` and ``paced champion`` (docs/retraining.md)."""
 
 import argparse
 import contextlib
@@ -14,7 +14,7 @@ LIMITS = ("forgetting_limit", "total_forgetting_limit", "false_promotions")  # o
 
 
 def add_commands(commands: Any) -> None:
-    """Both commands and their options; ``commands`` are argparse's subparsers."""
+    """The commands and their options; ``commands`` are argparse's subparsers."""
     retrain = commands.add_parser(
         "retrain", help="train a challenger of the registered champion on new files; promote it if it is better"
     )
@@ -50,9 +50,21 @@ def add_commands(commands: Any) -> None:
 
     rollback = commands.add_parser("rollback", help="make the version before the champion champion again")
     rollback.add_argument("model", help="name of the registered model")
-    rollback.add_argument("--to", type=int, metavar="VERSION", help="this version instead")
+    rollback.add_argument(
+        "--to", type=target, metavar="VERSION", help="this version instead; 'recipe': none, its student is to be beaten"
+    )
     add_notify(rollback)
     rollback.set_defaults(do=rollback_command)
+
+
+    champion = commands.add_parser("champion", help="who is champion of a registered model, and who was before")
+    champion.add_argument("model", help="name of the registered model")
+    champion.set_defaults(do=champion_command)
+
+
+def target(word: str) -> int | str:
+    """Where a rollback goes: a version's number, or ``recipe``."""
+    return word if word == "recipe" else int(word)
 
 
 def add_notify(command: argparse.ArgumentParser) -> None:
@@ -117,8 +129,26 @@ def rollback_command(arguments: argparse.Namespace) -> int:
         from paced_tasks.notify import Event, notify
         from paced_tasks.registry import Registry
 
-        before, after = Registry(home, arguments.model).rollback(arguments.to)
-        message = f"{arguments.model}: version {after.number} is champion again, version {before.number} no longer is"
+        move = Registry(home, arguments.model).rollback(arguments.to)
+        message = f"{arguments.model}: {move}"
         print(message)
-        notify(told, Event(event="rolled_back", model=arguments.model, message=message, champion=after.number))
+        notify(told, Event(event=move.event, model=arguments.model, message=message, champion=move.after))
+    return 0
+
+
+def champion_command(arguments: argparse.Namespace) -> int:
+    from paced_deployments import platform
+
+    home = environment.home()
+    platform.join(home)
+    environment.apply(home)
+    from paced_tasks.registry import Registry, named
+
+    registry = Registry(home, arguments.model)
+    for move in registry.history():
+        print(f"{move.time}  {move.event:<11}  {move}")
+    champion = registry.champion()
+    looks = registry.looks(champion) if registry.versions() else []
+    print(f"champion of {arguments.model}: {named(champion and champion.number)}")
+    print(f"compared with it: {len(looks)} challengers" + (f", versions {', '.join(map(str, looks))}" if looks else ""))
     return 0

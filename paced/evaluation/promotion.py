@@ -36,15 +36,15 @@ class Look(NamedTuple):
     outside: float
 
 
-def look(number: int, budget: float | None) -> Look:
-    """The level of a look: budget * m / ((k + m - 1) (k + m)), m = HALF, or that of a 95% interval without a budget.
+def look(number: int, budget: float | None, half: int = HALF) -> Look:
+    """The level of a look: budget * m / ((k + m - 1) (k + m)), m = half, or that of a 95% interval without a budget.
 
     The sum over looks 1 to k is budget * k / (k + m): half after m looks, never more than all. Early looks get more,
     because a champion is replaced soon where challengers are better; late ones enough to be of use.
     """
     if budget is None:
         return Look(number, ALONE)
-    return Look(number, budget * HALF / ((number + HALF - 1) * (number + HALF)))
+    return Look(number, budget * half / ((number + half - 1) * (number + half)))
 
 
 class Condition(NamedTuple):

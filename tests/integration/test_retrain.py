@@ -372,7 +372,14 @@ def test_rollback(world: World, third: list[str]) -> None:
     ):
         with pytest.raises(ConfigError, match=says):
             registry.rollback(to)
-    assert [v.number for v in registry.rollback(2)] == [1, 2]
+    assert (undone := registry.rollback(2)).event == "restored"
+    assert (undone.before, undone.after) == (1, 2)
+    shown = paced(world.home, "champion", "tiny")
+    assert shown.status == 0, shown.err
+    moves = [line.split()[1] for line in shown.out.splitlines()[:-2]]
+    assert moves == ["promoted", "promoted", "rolled_back", "restored"]
+    assert world.told[1]["message"] in shown.out
+    assert shown.out.endswith("champion of tiny: version 2\ncompared with it: 1 challengers, versions 3\n")
     with pytest.raises(ConfigError, match="no such model"):
         Registry(world.home, "other").rollback(None)
     with pytest.raises(ConfigError, match="is no name of a model"):
