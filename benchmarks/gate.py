@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.machine import machine, versions
 from paced.config import Retraining
@@ -161,8 +161,8 @@ def spent_by(half: int) -> Level:
     return lambda k: look(k, SETTINGS.false_promotions, half).outside
 
 
-def share(values: NDArray[Any]) -> float:
-    return round(float(values.mean()), 4)
+def share(values: ArrayLike) -> float:
+    return round(float(np.mean(values)), 4)
 
 
 def measured(sequences: int) -> dict[str, Any]:

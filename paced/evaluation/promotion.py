@@ -19,6 +19,7 @@ and so makes a promotion rarer, not more frequent.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from paced.evaluation.compare import KEY, by_problem, same_problems
@@ -123,5 +124,5 @@ def differences(challenger: Ref, other: Ref, benchmarks: Sequence[str]) -> Array
     left, right = map(by_problem, tables)
     same_problems("the challenger", left, "the model it is compared with", right)
     judged = left["benchmark"].isin(benchmarks) & (left["known"] > 0) & (right["known"] > 0)
-    mine, others = (t["correct"][judged] / t["known"][judged] for t in (left, right))
-    return (mine - others).to_numpy(float)
+    mine, others = (t["correct"].to_numpy(float) / np.maximum(t["known"].to_numpy(float), 1) for t in (left, right))
+    return (mine - others)[judged.to_numpy(bool)]
