@@ -28,12 +28,14 @@ from paced.storage.runs import RunSummary
 from paced_flows.distill import TooFewKept, distill
 from paced_flows.evaluate import evaluate
 from paced_tasks.console import display
+from paced_tasks.journal import PARENT
 from paced_tasks.notify import Event, notify
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
-from paced_tasks.registry import RECIPE, Registry, Version
+from paced_tasks.registry import PASSED, RECIPE, Registry, Version, named
 from paced_tasks.run import JUDGED, run_name
 from paced_tasks.runner import stopping
+from paced_tasks.tracking import Tracker
 
 
 class Busy(PacedError):
@@ -135,10 +137,19 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
     event = event.model_copy(update={"files": names_of(taken)})
     if event.event == "waiting":
         return event
-    create_markdown_artifact(f"**{event.event}**: {event.message}", key="decision")
+    create_markdown_artifact(f"**{event.event}**: {event.message}{pages(registry, event)}", key="decision")
     notify(retraining.notify, event)
-    ledger.add(taken.files, event.event, taken.problems)
+    ledger.add(taken.files, event.event, taken.problems, taken.identity)
     return event
+
+
+def pages(registry: Registry, event: Event) -> str:
+    """Where to look before one agrees: the challenger's run in MLflow, which holds its report, and the file."""
+    if not event.run:
+        return ""
+    folder = registry.home / "runs" / event.run
+    link = Tracker(folder, registry.home, event.run).links().get(PARENT)
+    return (f"\n\n[Run {event.run} in MLflow]({link})" if link else "") + f"\n\nReport: `{folder / 'report.html'}`"
 
 
 def names_of(taken: Taken) -> tuple[str, ...]:
@@ -150,7 +161,6 @@ def challenge(
 ) -> Event:
     """Train and judge a challenger, register it, and promote it or not."""
     model, before = recipe.name, champion and champion.number
-    base = f"version {before}" if before else "the recipe's student"
     trial = challenger_recipe(recipe, taken.folder, registry.weights(champion) if champion else None)
     run, arm, seed = registry.home / "runs" / run_name(trial), trial.arms[0].name, trial.seeds[0]
     try:
@@ -159,7 +169,7 @@ def challenge(
         message = f"{model}: waits: of the problems in {len(taken.files)} files {error} (least_kept)"
         return Event(event="waiting", model=model, message=message, champion=before, run=run.name)
     except NothingToLearn as error:
-        message = f"{model}: {base} stays champion, the new problems teach it nothing: {error}"
+        message = f"{model}: {named(before)} stays champion, the new problems teach it nothing: {error}"
         return Event(event="kept", model=model, message=message, champion=before, run=run.name)
     student = Label(arm, seed)
     made = [(Label.parse(stage["name"]), stage["identity"]) for stage in summary["stages"]]
@@ -167,30 +177,39 @@ def challenge(
     version = registry.registered(run, trained[-1])
     here = look(registry.look(version, champion), retraining.false_promotions)
     decision = decide(conditions(recipe, retraining, registry, champion, run, here), here)
-    if decision.promote:
-        message = f"{model}: version {version.number} takes the place of {base}: {decision.reason}"
-    elif champion:
-        message = f"{model}: version {before} stays champion, version {version.number} is {decision.reason}"
-    else:
-        message = f"{model}: version {version.number} does not become the first champion, it is {decision.reason}"
+    outcome = "kept" if not decision.promote else PASSED if retraining.approval else "promoted"
+    message = f"{model}: " + verdict(recipe, version, champion, outcome, decision.reason)
     registry.note(
         version,
         {
             "parent": str(before or RECIPE),
             "files": taken.identity,
-            "decision": "promoted" if decision.promote else "kept",
+            "decision": outcome,
             "reason": message,
             "look": str(here.number),
             "level": f"{1 - 2 * here.outside:.6g}",
         },
     )
     registry.challenge(version)
-    if decision.promote:
+    if outcome == "promoted":
         registry.crown(version, champion, message)
     return Event(
-        event="promoted" if decision.promote else "kept", model=model, message=message, run=run.name,
-        champion=version.number if decision.promote else before, challenger=version.number, figures=decision.figures,
+        event=outcome, model=model, message=message, run=run.name, challenger=version.number,
+        champion=version.number if outcome == "promoted" else before, figures=decision.figures,
     )  # fmt: skip
+
+
+def verdict(recipe: Recipe, version: Version, champion: Version | None, outcome: str, reason: str) -> str:
+    """What was decided, in one line."""
+    number, base = version.number, named(champion and champion.number)
+    if outcome == "promoted":
+        return f"version {number} takes the place of {base}: {reason}"
+    if outcome == PASSED:
+        command = f"paced promote {recipe.name} {number}"
+        return f"version {number} may take the place of {base} and waits for '{command}': {reason}"
+    if champion:
+        return f"{base} stays champion, version {number} is {reason}"
+    return f"version {number} does not become the first champion, it is {reason}"
 
 
 def check_limits(recipe: Recipe, retraining: Retraining) -> None:

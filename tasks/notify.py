@@ -24,8 +24,9 @@ class Event(BaseModel):
 
     model_config = ConfigDict(frozen=True)
     event: Literal[
-        "promoted", "kept", "no_new_data", "waiting", "refused", "failed", "rolled_back", "restored", "revoked"
-    ]
+        "promoted", "passed", "kept", "no_new_data", "waiting", "refused", "failed",
+        "rolled_back", "restored", "revoked",
+    ]  # fmt: skip
     model: str
     message: str
     champion: int | None = None

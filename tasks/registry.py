@@ -6,6 +6,7 @@ Unlike tracking, a decision needs the server: one that does not answer is an err
 import contextlib
 import datetime
 import functools
+import getpass
 import re
 import warnings
 from collections.abc import Generator, Mapping, Sequence
@@ -25,6 +26,7 @@ from paced_tasks.tracking import Tracker, client_of, tracking_uri, turn_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RECIPE: Literal["recipe"] = "recipe"  # stands for the recipe's student, where versions have a number
+PASSED: Literal["passed"] = "passed"  # the tag 'decision' of a challenger that waits for a person
 HISTORY = "champion."  # before the number of a move, in the tags of a registered model
 ROLLED_BACK = "rolled_back"  # the tag of a version that has lost the alias by a rollback
 
@@ -285,6 +287,31 @@ class Registry:
             client.set_registered_model_alias(self.model, CHAMPION, str(version.number))
             client.delete_registered_model_alias(self.model, CHALLENGER)
             self._moved(client, "promoted", expected, version.number, reason)
+
+    def approve(self, number: int) -> Version:
+        """Make a version champion that has passed and waits for a person.
+
+        Raises:
+            ConfigError: there is no such version, it does not wait, or the champion it was compared with is no longer.
+        """
+        version, champion = self.version(str(number)), self.champion()
+        decision = version.tags.get("decision", "never judged by a retraining")
+        if decision != PASSED:
+            said = f" ({reason})" if (reason := version.tags.get("reason")) else ""
+            raise ConfigError(
+                f"version {number} of {self.model} does not wait for approval, it was {decision}{said}: "
+                f"'paced rollback {self.model} --to {number}' makes it champion all the same"
+            )
+        parent, reigns = version.tags.get("parent"), str(champion.number) if champion else RECIPE
+        if parent != reigns:
+            compared = named(None if parent is None or parent == RECIPE else int(parent))
+            raise ConfigError(
+                f"version {number} of {self.model} passed against {compared}, but "
+                f"{named(champion and champion.number)} is champion now: the next retraining judges anew"
+            )
+        self.crown(version, champion, version.tags.get("reason", ""))
+        self.note(version, {"decision": "promoted", "approved": f"{now()} by {getpass.getuser()}"})
+        return version
 
     def rollback(self, to: int | Literal["recipe"] | None) -> Move:
         """Move the alias ``champion`` to another version, by default to the one that the champion has replaced, or to

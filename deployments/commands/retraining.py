@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import shlex
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ def add_commands(commands: Any) -> None:
         help="chance that any challenger of one champion replaces it without being better, or none: each is judged by "
         "itself at 95%% (default 0.05)",
     )  # fmt: skip
+    retrain.add_argument(
+        "--approval", action="store_true", default=None, help="a challenger that passes waits for 'paced promote'"
+    )
     retrain.add_argument("--overlap", choices=("refuse", "queue"), help="while another one runs (default refuse)")
     retrain.add_argument("--set", action="append", default=[], metavar="a.b=value", help="change one recipe setting")
     add_notify(retrain)
@@ -56,6 +60,12 @@ def add_commands(commands: Any) -> None:
     add_notify(rollback)
     rollback.set_defaults(do=rollback_command)
 
+
+    promote = commands.add_parser("promote", help="make a challenger champion that passed and waits for approval")
+    promote.add_argument("model", help="name of the registered model")
+    promote.add_argument("version", type=int)
+    add_notify(promote)
+    promote.set_defaults(do=promote_command)
 
     champion = commands.add_parser("champion", help="who is champion of a registered model, and who was before")
     champion.add_argument("model", help="name of the registered model")
@@ -113,7 +123,9 @@ def retrain_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def rollback_command(arguments: argparse.Namespace) -> int:
+@contextlib.contextmanager
+def telling(arguments: argparse.Namespace) -> Generator[tuple[Path, Any]]:
+    """The home, whose servers are joined, and who is to be told."""
     from paced.config import Notify
     from paced_deployments import platform
 
@@ -126,13 +138,42 @@ def rollback_command(arguments: argparse.Namespace) -> int:
         else:
             platform.join(home)
             environment.apply(home)
+        yield home, told
+
+
+def promote_command(arguments: argparse.Namespace) -> int:
+    with telling(arguments) as (home, told):
+        from paced.data.watched import Ledger
+        from paced.stage import exclusive
+        from paced_tasks.notify import Event, notify
+        from paced_tasks.registry import Registry
+
+        registry = Registry(home, arguments.model)
+        try:
+            with exclusive(registry.folder / "retrain.lock", wait=False):
+                version = registry.approve(arguments.version)
+                Ledger(registry.folder / "ledger.json").promoted(version.tags.get("files", ""))
+        except BlockingIOError:
+            raise ConfigError(
+                f"a retraining of {arguments.model} is running, which compares with the present champion: promote when "
+                "it has ended"
+            ) from None
+        message = f"{arguments.model}: version {version.number} is champion now, by approval"
+        print(message)
+        notify(told, Event(event="promoted", model=arguments.model, message=message, champion=version.number))
+    return 0
+
+
+def rollback_command(arguments: argparse.Namespace) -> int:
+    with telling(arguments) as (home, told):
         from paced_tasks.notify import Event, notify
         from paced_tasks.registry import Registry
 
         move = Registry(home, arguments.model).rollback(arguments.to)
         message = f"{arguments.model}: {move}"
         print(message)
-        notify(told, Event(event=move.event, model=arguments.model, message=message, champion=move.after))
+        event = {"event": move.event, "model": arguments.model, "message": message, "champion": move.after}
+        notify(told, Event.model_validate(event))
     return 0
 
 

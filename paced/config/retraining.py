@@ -65,6 +65,9 @@ class Retraining(Section):
         description="Chance, over all challengers of one champion together, that one takes its place without being "
         "better; null: each is judged by itself at 95%.",
     )
+    approval: bool = Field(
+        default=False, description="A challenger that passes waits for a person, who says paced promote MODEL VERSION."
+    )
     overlap: Literal["refuse", "queue"] = Field(
         default="refuse", description="What a retraining does while another one of the same model runs."
     )

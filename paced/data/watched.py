@@ -115,10 +115,24 @@ class Ledger:
         )
         return sorted(waiting, key=lambda f: f.name)
 
+    def promoted(self, taken: str) -> None:
+        """Note that a person has promoted what was trained on these files."""
+        together = [entry for entry in self._files if entry.get("taken") == taken]
+        files = {e["sha256"]: Incoming.model_validate({n: e[n] for n in Incoming.model_fields}) for e in together}
+        if files:
+            self.add(files.values(), "promoted", taken=taken)
+
     def add(
-        self, files: Iterable[Incoming], outcome: str, problems: Mapping[str, frozenset[str]] | None = None
+        self,
+        files: Iterable[Incoming],
+        outcome: str,
+        problems: Mapping[str, frozenset[str]] | None = None,
+        taken: str = "",
     ) -> None:
-        """Note what was decided on these files; all of them or, when killed, none. Their problems are noted before."""
+        """Note what was decided on these files; all of them or, when killed, none. Their problems are noted before.
+
+        ``taken`` is the digest over files that were decided on together.
+        """
         for sha256, identifiers in (problems or {}).items():
             write_record(
                 self.path.parent / "problems" / f"{short(sha256)}.json",
@@ -126,7 +140,8 @@ class Ledger:
             )
         self.__dict__.pop("problems", None)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._files += [f.model_dump() | {"outcome": outcome, "time": now} for f in files]
+        together = {"taken": taken} if taken else {}
+        self._files += [f.model_dump() | {"outcome": outcome, "time": now} | together for f in files]
         write_record(self.path, {"schema": 1, "files": self._files})
         self._index()
 

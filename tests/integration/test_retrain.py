@@ -440,6 +440,25 @@ def test_an_interrupted_decision(
             elsewhere.weights(champion)
 
 
+def test_a_challenger_that_waits_for_a_person(world: World, third: list[str]) -> None:
+    """Of files that other models were trained on, so nothing is computed."""
+    outcome = paced(world.home, *world.arguments("--approval", model="asked"), env=world.env())
+    assert outcome.status == 0, outcome.err
+    waits = "asked: version 1 may take the place of the recipe's student and waits for 'paced promote asked 1': arithm"
+    assert outcome.out.startswith(waits), outcome.out
+    assert (world.told[-1]["event"], world.told[-1]["champion"]) == ("passed", None)
+    assert world.aliases(world.client, "asked") == {"challenger": 1}
+    with exclusive(world.home / "retrain" / "asked" / "retrain.lock"):
+        refused = paced(world.home, "promote", "asked", "1", env=world.env())
+    assert refused.status == 1, refused.err
+    assert "a retraining of asked is running" in refused.err
+    promoted = paced(world.home, "promote", "asked", "1", env=world.env())
+    assert promoted.out == "asked: version 1 is champion now, by approval\n", promoted.err
+    assert world.aliases(world.client, "asked") == {"champion": 1}
+    ledger = json.loads((world.home / "retrain" / "asked" / "ledger.json").read_text())
+    assert [f["outcome"] for f in ledger["files"]] == ["passed", "promoted"]
+
+
 def test_garbage(world: World, third: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """All runs deleted: what registered versions were made of stays, and what a coming retraining will take."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

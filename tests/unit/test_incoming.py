@@ -196,6 +196,16 @@ def test_without_a_promotion_files_are_taken_again_with_the_next(watch: Path, tm
     assert names(look(watch, tmp_path, pool_days=7)) == ["d.jsonl"]
 
 
+def test_files_of_a_challenger_that_a_person_promoted_leave_the_pool(watch: Path, tmp_path: Path) -> None:
+    (watch / "a.jsonl").write_text(task(11, 5))
+    taken = look(watch, tmp_path)
+    Ledger(tmp_path / "l.json").add(taken.files, "passed", taken.problems, taken.identity)
+    (watch / "b.jsonl").write_text(task(12, 5))
+    assert names(look(watch, tmp_path, pool_days=7)) == ["a.jsonl", "b.jsonl"]
+    Ledger(tmp_path / "l.json").promoted(taken.identity)
+    assert names(look(watch, tmp_path, pool_days=7)) == ["b.jsonl"]
+
+
 def test_a_file_of_the_pool_that_is_gone(watch: Path, tmp_path: Path) -> None:
     (watch / "a.jsonl").write_text(task(11, 5))
     decided(tmp_path, look(watch, tmp_path), "kept")

@@ -138,6 +138,26 @@ def test_an_alias_that_was_moved_on_the_page(registry: Registry) -> None:
                     "better again"]  # fmt: skip
 
 
+def test_a_challenger_that_passed_waits_for_a_person(registry: Registry) -> None:
+    first, second, third, fourth = versions(registry, 4)
+    registry.crown(first, None, "better")
+    for version, decision in ((second, "passed"), (third, "kept"), (fourth, "passed")):
+        registry.note(version, {"parent": "1", "decision": decision, "reason": f"version {version.number}: a reason"})
+    with pytest.raises(ConfigError, match=r"version 3 of tiny does not wait .* was kept \(version 3: a reason\)"):
+        registry.approve(3)
+    with pytest.raises(ConfigError, match="version 1 of tiny does not wait for approval, it was never judged"):
+        registry.approve(1)
+    assert reigning(registry) == 1
+    assert registry.approve(2).number == 2
+    assert reigning(registry) == 2
+    tags = registry.versions()[2].tags
+    assert (tags["decision"], tags["replaced"]) == ("promoted", "1")
+    assert " by " in tags["approved"]
+    assert registry.history()[-1].reason == "version 2: a reason"
+    with pytest.raises(ConfigError, match="version 4 of tiny passed against version 1, but version 2 is champion now"):
+        registry.approve(4)
+
+
 def test_a_home_of_an_older_release_has_tags_and_no_history(registry: Registry) -> None:
     first, second = versions(registry, 2)
     registry.note(second, {"replaced": "1"})
