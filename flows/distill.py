@@ -4,6 +4,8 @@ prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
         -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
 """
 
+from typing import Any
+
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -11,7 +13,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Arm, Recipe
 from paced.config.label import BASE, Label
-from paced.storage.artifacts import Ref
+from paced.errors import NothingToLearn
+from paced.storage.artifacts import Ref, read_manifest
 from paced.storage.runs import RunSummary
 from paced_tasks.evaluate import compare, evaluate
 from paced_tasks.owner import claim
@@ -26,6 +29,10 @@ from paced_tasks.train import train_forward, train_reverse
 from paced_tasks.weights import weights
 
 Future = PrefectFuture[Ref]
+
+
+class TooFewKept(NothingToLearn):
+    """Some problems can be learnt from, but fewer than are wanted."""
 
 
 def title() -> str:
@@ -44,18 +51,26 @@ def title_of(recipe: Recipe) -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def distill(recipe: Recipe) -> RunSummary:
+def distill(recipe: Recipe, least_kept: int = 1) -> RunSummary:
     """Distil the recipe's teacher into its student, once for each seed and arm, and compare the students.
+
+    Args:
+        recipe: the whole run.
+        least_kept: fewest problems of positive weight that an arm is trained on.
 
     Returns the run's summary (docs: summary.json).
     """
     claim()
     permit(recipe=recipe)
-    return train_arms(Pipeline(open_run(recipe)))
+    return train_arms(Pipeline(open_run(recipe)), least_kept)
 
 
-def train_arms(pipeline: Pipeline) -> RunSummary:
-    """Every stage of a run, for each seed and arm; returns the summary."""
+def train_arms(pipeline: Pipeline, least_kept: int = 1) -> RunSummary:
+    """Every stage of a run, for each seed and arm; returns the summary.
+
+    Raises:
+        TooFewKept: an arm has fewer than ``least_kept`` problems of positive weight.
+    """
     run, recipe = pipeline.run, pipeline.run.recipe
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
     with pipeline as stages:
@@ -67,7 +82,8 @@ def train_arms(pipeline: Pipeline) -> RunSummary:
             shared = Label(seed=seed, step="rollouts")
             sampled = stages.add(rollouts, shared, seed=seed, problems=problems[seed], model=student)
             for arm in recipe.arms:
-                trained = train_arm(run, stages, arm, seed, problems[seed], sampled, student, teacher, turn)
+                weighed = weigh(stages, arm, seed, sampled, least_kept)
+                trained = train_arm(run, stages, arm, seed, problems[seed], weighed, student, teacher, turn)
                 made = Label(arm.name, seed)
                 scores[str(made)] = stages.add(evaluate, made.at("evaluate"), model=trained, benchmarks=benchmarks)
         stages.add(compare, Label(step="compare"), scores=scores)
@@ -98,18 +114,36 @@ def opened(stages: Pipeline, student: Ref, teacher: Ref) -> tuple[dict[str, Futu
     return benchmarks, problems
 
 
+def weigh(stages: Pipeline, arm: Arm, seed: int, sampled: Future, least: int) -> Future:
+    """The weights of an arm's problems.
+
+    Raises:
+        TooFewKept: fewer than ``least`` of them are positive. Only then is anything waited for.
+    """
+    settings = stages.run.recipe.weights_of(arm)
+    weighed = stages.add(
+        weights, Label(arm.name, seed).at("weights"), scheme=arm.scheme, rollouts=sampled, settings=settings
+    )
+    if least > 1:
+        ref: Any = weighed.result(raise_on_failure=False)
+        kept = int(read_manifest(ref.folder).counts["kept"]) if isinstance(ref, Ref) else least
+        if kept < least:
+            raise TooFewKept(f"{kept} problems have a positive weight, of at least {least}")
+    return weighed
+
+
 def train_arm(
     run: Run,
     stages: Pipeline,
     arm: Arm,
     seed: int,
     problems: Future,
-    sampled: Future,
+    weighed: Future,
     student: Ref,
     teacher: Ref,
     turn: list[Future],
 ) -> Future | Ref:
-    """One student: its weights, then stage 1 (forward KL), stage 2 (reverse KL), or both under one decay.
+    """One student: stage 1 (forward KL), stage 2 (reverse KL), or both under one decay.
 
     ``turn`` holds the teacher stages so far: they take turns, so that an answer which several arms want is paid once.
     """
@@ -117,7 +151,6 @@ def train_arm(
     recipe, name = run.recipe, Label(arm.name, seed)
     model: Future | Ref = student
     steps = recipe.stages_of(arm)
-    weighed = stages.add(weights, name.at("weights"), scheme=arm.scheme, rollouts=sampled, settings=settings)
     if steps.forward:
         answers = stages.add(
             teacher_answers,

@@ -20,17 +20,22 @@ from paced.config.label import Label
 from paced.config.reading import with_changes
 from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
-from paced.evaluation.promotion import decide
+from paced.evaluation.compare_runs import judged
+from paced.evaluation.promotion import ALONE, Condition, Look, better, decide, differences, look, retains
 from paced.stage import exclusive
+from paced.storage.artifacts import Ref
 from paced.storage.runs import RunSummary
-from paced_flows.distill import distill
+from paced_flows.distill import TooFewKept, distill
+from paced_flows.evaluate import evaluate
 from paced_tasks.console import display
+from paced_tasks.journal import PARENT
 from paced_tasks.notify import Event, notify
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
-from paced_tasks.registry import Registry, Version
-from paced_tasks.run import run_name
+from paced_tasks.registry import PASSED, RECIPE, Registry, Version, named
+from paced_tasks.run import JUDGED, run_name
 from paced_tasks.runner import stopping
+from paced_tasks.tracking import Tracker
 
 
 class Busy(PacedError):
@@ -101,13 +106,10 @@ def alone(registry: Registry, retraining: Retraining) -> Generator[None]:
 def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event:
     """One retraining, from looking for files to noting them as done."""
     model = recipe.name
-    if retraining.forgetting_limit is not None and not any(b.retention for b in recipe.evaluation.benchmarks):
-        raise ConfigError(
-            "forgetting_limit: no benchmark of the recipe measures forgetting: mark one with retention: true, or set "
-            "the limit to null (--forgetting-limit none)"
-        )
+    check_limits(recipe, retraining)
     ledger = Ledger(registry.folder / "ledger.json")
-    taken = take(retraining, ledger, registry.folder)
+    layout = challenger_recipe(recipe, registry.folder, None).data
+    taken = take(retraining, layout, ledger, registry.folder)
     for name in taken.unsettled:
         display.say(f"{name} is still being written: left for the next time")
     for name in taken.empty:
@@ -118,18 +120,40 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
         return Event(
             event="no_new_data", model=model, message=f"no new data in {retraining.watch}: {taken.known} known{left}"
         )
-    display.say(f"{model}: {len(taken.files)} new files in {retraining.watch}, {taken.known} known")
+    for name in taken.gone:
+        display.say(f"{name} brought no promotion and would be trained on again, but is gone")
+    pooled = len(taken.files) - taken.new_files
+    found = f"{taken.new_files} new files in {retraining.watch} with {taken.new_problems} new problems"
+    display.say(f"{model}: {found}, {pooled} of before, {taken.known} known")
+    if 0 < taken.new_problems < retraining.least_problems:  # what holds no problem fails in the stage that says why
+        message = f"{model}: waits: {found}, of at least {retraining.least_problems} (least_problems)"
+        return Event(event="waiting", model=model, message=message, champion=None, files=names_of(taken))
     champion = registry.champion()
     if champion and champion.tags.get("files") == taken.identity:  # promoted, and killed before that was noted
         reason = champion.tags["reason"]
         event = Event(event="promoted", model=model, message=reason, champion=champion.number)
     else:
         event = challenge(recipe, retraining, registry, champion, taken)
-    event = event.model_copy(update={"files": tuple(file.name for file in taken.files)})
-    create_markdown_artifact(f"**{event.event}**: {event.message}", key="decision")
+    event = event.model_copy(update={"files": names_of(taken)})
+    if event.event == "waiting":
+        return event
+    create_markdown_artifact(f"**{event.event}**: {event.message}{pages(registry, event)}", key="decision")
     notify(retraining.notify, event)
-    ledger.add(taken.files, event.event)
+    ledger.add(taken.files, event.event, taken.problems, taken.identity)
     return event
+
+
+def pages(registry: Registry, event: Event) -> str:
+    """Where to look before one agrees: the challenger's run in MLflow, which holds its report, and the file."""
+    if not event.run:
+        return ""
+    folder = registry.home / "runs" / event.run
+    link = Tracker(folder, registry.home, event.run).links().get(PARENT)
+    return (f"\n\n[Run {event.run} in MLflow]({link})" if link else "") + f"\n\nReport: `{folder / 'report.html'}`"
+
+
+def names_of(taken: Taken) -> tuple[str, ...]:
+    return tuple(file.name for file in taken.files)
 
 
 def challenge(
@@ -137,41 +161,104 @@ def challenge(
 ) -> Event:
     """Train and judge a challenger, register it, and promote it or not."""
     model, before = recipe.name, champion and champion.number
-    base = f"version {before}" if before else "the recipe's student"
     trial = challenger_recipe(recipe, taken.folder, registry.weights(champion) if champion else None)
     run, arm, seed = registry.home / "runs" / run_name(trial), trial.arms[0].name, trial.seeds[0]
     try:
-        summary: RunSummary = distill(trial)
+        summary: RunSummary = distill(trial, retraining.least_kept)
+    except TooFewKept as error:
+        message = f"{model}: waits: of the problems in {len(taken.files)} files {error} (least_kept)"
+        return Event(event="waiting", model=model, message=message, champion=before, run=run.name)
     except NothingToLearn as error:
-        message = f"{model}: {base} stays champion, the new problems teach it nothing: {error}"
+        message = f"{model}: {named(before)} stays champion, the new problems teach it nothing: {error}"
         return Event(event="kept", model=model, message=message, champion=before, run=run.name)
-    decision = decide(summary, arm, retraining.forgetting_limit)
     student = Label(arm, seed)
     made = [(Label.parse(stage["name"]), stage["identity"]) for stage in summary["stages"]]
     trained = [identity for label, identity in made if label.student == student and label.step.startswith("train_")]
     version = registry.registered(run, trained[-1])
-    if decision.promote:
-        message = f"{model}: version {version.number} takes the place of {base}: {decision.reason}"
-    elif champion:
-        message = f"{model}: version {before} stays champion, version {version.number} is {decision.reason}"
-    else:
-        message = f"{model}: version {version.number} does not become the first champion, it is {decision.reason}"
+    here = look(registry.look(version, champion), retraining.false_promotions)
+    decision = decide(conditions(recipe, retraining, registry, champion, run, here), here)
+    outcome = "kept" if not decision.promote else PASSED if retraining.approval else "promoted"
+    message = f"{model}: " + verdict(recipe, version, champion, outcome, decision.reason)
     registry.note(
         version,
         {
-            "parent": str(before or "recipe"),
+            "parent": str(before or RECIPE),
             "files": taken.identity,
-            "decision": "promoted" if decision.promote else "kept",
+            "decision": outcome,
             "reason": message,
+            "look": str(here.number),
+            "level": f"{1 - 2 * here.outside:.6g}",
         },
     )
     registry.challenge(version)
-    if decision.promote:
-        registry.crown(version, champion)
+    if outcome == "promoted":
+        registry.crown(version, champion, message)
     return Event(
-        event="promoted" if decision.promote else "kept", model=model, message=message, run=run.name,
-        champion=version.number if decision.promote else before, challenger=version.number, figures=decision.figures,
+        event=outcome, model=model, message=message, run=run.name, challenger=version.number,
+        champion=version.number if outcome == "promoted" else before, figures=decision.figures,
     )  # fmt: skip
+
+
+def verdict(recipe: Recipe, version: Version, champion: Version | None, outcome: str, reason: str) -> str:
+    """What was decided, in one line."""
+    number, base = version.number, named(champion and champion.number)
+    if outcome == "promoted":
+        return f"version {number} takes the place of {base}: {reason}"
+    if outcome == PASSED:
+        command = f"paced promote {recipe.name} {number}"
+        return f"version {number} may take the place of {base} and waits for '{command}': {reason}"
+    if champion:
+        return f"{base} stays champion, version {number} is {reason}"
+    return f"version {number} does not become the first champion, it is {reason}"
+
+
+def check_limits(recipe: Recipe, retraining: Retraining) -> None:
+    """Refuse a limit of forgetting that nothing measures."""
+    if any(b.retention for b in recipe.evaluation.benchmarks):
+        return
+    for limit in ("forgetting_limit", "total_forgetting_limit"):
+        if getattr(retraining, limit) is not None:
+            raise ConfigError(
+                f"{limit}: no benchmark of the recipe measures forgetting: mark one with retention: true, or set the "
+                f"limit to null (--{limit.replace('_', '-')} none)"
+            )
+
+
+def conditions(
+    recipe: Recipe, retraining: Retraining, registry: Registry, champion: Version | None, run: Path, here: Look
+) -> list[Condition]:
+    """What the challenger of a run has to fulfil at a look: gain, and both limits of forgetting.
+
+    The recipe's first benchmark that does not measure retention decides; all that do are pooled.
+    """
+    scores = judged(run)
+    [challenger] = scores.students.values()
+    main = next(b.name for b in recipe.evaluation.benchmarks if not b.retention)
+    kept = [b.name for b in recipe.evaluation.benchmarks if b.retention]
+    found = [better(main, differences(challenger, scores.base, [main]), here)]
+    if (limit := retraining.forgetting_limit) is not None:
+        found.append(retains("retention", differences(challenger, scores.base, kept), limit, ALONE))
+    if (limit := retraining.total_forgetting_limit) is not None:
+        first = scores.base
+        if retraining.first != (champion and champion.number):
+            first = first_scores(recipe, retraining, registry, champion)
+        name = "retention since " + (f"version {retraining.first}" if retraining.first else "the first student")
+        found.append(retains(name, differences(challenger, first, kept), limit, here.outside))
+    return found
+
+
+def first_scores(recipe: Recipe, retraining: Retraining, registry: Registry, champion: Version | None) -> Ref:
+    """Scores of the first student, or the version that stands for it, on the recipe's benchmarks.
+
+    It is judged beside the champion, in a run that is the same until that changes.
+    """
+    student = str(registry.weights(champion)) if champion else recipe.student.path
+    beside = with_changes(
+        recipe, f"judging the first student of {recipe.name}", student=recipe.student.model_dump() | {"path": student}
+    )
+    model = f"models:/{recipe.name}/{retraining.first}" if retraining.first else recipe.student.path
+    name = evaluate(beside, model)["name"]
+    return judged(registry.home / "runs" / name).students[Label(JUDGED, 0)]
 
 
 def challenger_recipe(recipe: Recipe, data: Path, student: Path | None) -> Recipe:

@@ -19,7 +19,7 @@ LARGEST_CUT = 0.1  # of a stage's responses; more than that is warned of
 
 
 class Interval(NamedTuple):
-    """A mean and its 95% interval, in the unit of the values."""
+    """A mean and its interval, of 95% where nothing else is said, in the unit of the values."""
 
     mean: float
     low: float
@@ -108,6 +108,24 @@ def bootstrap(matrices: Sequence[Array], seed: int = 0, resamples: int = 2000) -
 def bootstrap_mean(per_problem: Array, seed: int = 0, resamples: int = 2000) -> Interval:
     """Mean and 95% percentile interval over problems."""
     return bootstrap([per_problem[None]], seed, resamples)[0]
+
+
+def t_quantile(outside: float, freedom: int) -> float:
+    """Where Student's t of ``freedom`` degrees has the share ``outside``, below 1/2, above it (Wallace, "Bounds on
+    normal approximations to Student's and the chi-square distributions", 1959: 1% off at 5 degrees, 0.01% at 50).
+    """
+    z = -NormalDist().inv_cdf(outside) * (8 * freedom + 3) / (8 * freedom + 1)
+    return math.sqrt(freedom * math.expm1(z * z / freedom))
+
+
+def t_interval(values: Array, outside: float) -> Interval:
+    """The mean of [N] values, N at least 2, and Student's interval for it, with the share ``outside`` on either side.
+
+    Unlike percentiles of a bootstrap it needs no more work the further out an end is, and gives the same each time.
+    """
+    mean = float(values.mean())
+    reach = t_quantile(outside, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return Interval(mean, mean - reach, mean + reach)
 
 
 def summary(rows: Sequence[Row]) -> dict[str, float]:

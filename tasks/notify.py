@@ -23,7 +23,10 @@ class Event(BaseModel):
     """What a retraining or a rollback ended with; ``message`` is its one line. Described in docs/retraining.md."""
 
     model_config = ConfigDict(frozen=True)
-    event: Literal["promoted", "kept", "no_new_data", "refused", "failed", "rolled_back"]
+    event: Literal[
+        "promoted", "passed", "kept", "no_new_data", "waiting", "refused", "failed",
+        "rolled_back", "restored", "revoked",
+    ]  # fmt: skip
     model: str
     message: str
     champion: int | None = None

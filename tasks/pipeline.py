@@ -14,7 +14,7 @@ from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from paced.config.label import Label
-from paced.errors import CacheError, PacedError, Stopped, TransientError
+from paced.errors import CacheError, NothingToLearn, PacedError, Stopped, TransientError
 from paced.storage.artifacts import Ref, read_manifest
 from paced.storage.files import read_record, replacing, told_if_full, vouch, vouched, write_record
 from paced.storage.identity import digest
@@ -80,7 +80,8 @@ class Pipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:  # cancelled, or terminated by Prefect
+        refused = error if isinstance(error, NothingToLearn) else None  # what runs is of use to the next run
+        if kind is not None and not refused:  # cancelled, or terminated by Prefect
             stop_all()
             return
         flow_run = FlowRunContext.get()
@@ -92,12 +93,11 @@ class Pipeline:
             stop_all()
             raise
         with told_if_full(self.run.folder):
-            self._close(flow_run_id)
+            self._close(flow_run_id, [refused] if refused else [])
 
-    def _close(self, flow_run_id: str) -> None:
-        """Record what has become of every stage, and raise the first error of one, if there is any."""
+    def _close(self, flow_run_id: str, failures: list[Exception]) -> None:
+        """Record what has become of every stage, and raise the first error, of the flow's own or of one."""
         entries: list[Entry] = []
-        failures: list[Exception] = []
         for label, future in self._submitted:
             # A stage that never started, because one before it failed, stays pending: it has no result.
             result: Any = future.result(raise_on_failure=False) if future.state.is_final() else None

@@ -1,10 +1,10 @@
 """When a champion is trained again on new files, and who is told. Imports no torch."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from paced.config.base import Reach, Section
+from paced.config.base import PositiveInt, Reach, Section
 
 
 class Notify(Section):
@@ -16,6 +16,11 @@ class Notify(Section):
     webhook: str | None = Field(
         default=None, description="Name of a Webhook block of Prefect; it is sent the event as JSON."
     )
+
+
+def _twice(fields: dict[str, Any]) -> float | None:
+    limit = fields.get("forgetting_limit")
+    return None if limit is None else 2 * limit
 
 
 class Retraining(Section):
@@ -30,11 +35,46 @@ class Retraining(Section):
     settle: float = Field(
         default=10.0, ge=0, description="Seconds in which a new file must not change, or it is left for the next time."
     )
+    least_problems: PositiveInt = Field(
+        default=1, description="New problems there must be before anything is trained; until then files wait."
+    )
+    least_kept: PositiveInt = Field(
+        default=1, description="Problems of positive weight there must be before anything is trained; else files wait."
+    )
+    pool_days: float = Field(
+        default=28.0,
+        ge=0,
+        description="Days in which files that brought no promotion are trained on again with the next new ones.",
+    )
     forgetting_limit: Annotated[float, Field(ge=0)] | None = Field(
         default=2.0,
-        description="Percentage points of retention that the whole 95% interval must not exceed; null: no limit.",
+        description="Percentage points of retention that a challenger may lose against its champion, the whole 95% "
+        "interval; null: no limit.",
+    )
+    total_forgetting_limit: Annotated[float, Field(ge=0)] | None = Field(
+        default_factory=_twice,
+        description="Percentage points of retention that it may have lost in all since the first student; null: no "
+        "limit; twice forgetting_limit if not set.",
+    )
+    first: PositiveInt | None = Field(
+        default=None,
+        description="Version against which total_forgetting_limit counts; the recipe's student if not set.",
+    )
+    false_promotions: Annotated[float, Field(gt=0, le=0.5)] | None = Field(
+        default=0.05,
+        description="Chance, over all challengers of one champion together, that one takes its place without being "
+        "better; null: each is judged by itself at 95%.",
+    )
+    approval: bool = Field(
+        default=False, description="A challenger that passes waits for a person, who says paced promote MODEL VERSION."
     )
     overlap: Literal["refuse", "queue"] = Field(
         default="refuse", description="What a retraining does while another one of the same model runs."
     )
     notify: Notify = Notify()
+
+    @model_validator(mode="after")
+    def _effective(self) -> Self:
+        if self.first is not None and self.total_forgetting_limit is None:
+            raise ValueError("first has no effect without total_forgetting_limit: set that, or remove it")
+        return self

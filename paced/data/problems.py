@@ -158,6 +158,11 @@ WORDS: dict[str, str] = dict(
 )
 
 
+def problem_id(data: Data, problem: Problem) -> str:
+    """What tells a problem from others, wherever it stands."""
+    return short(digest([data.source, problem.key]))
+
+
 def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None, Sequence[Problem]]) -> ProblemRow:
     if problem.choices:
         prompt = choice_prompt(problem, examples.get(problem.subject, [])[: data.shots], data.score, data.chat)
@@ -165,7 +170,7 @@ def _row(data: Data, split: str, problem: Problem, examples: Mapping[str | None,
         content = problem.question + (f"\n{data.instruction}" if data.instruction else "")
         prompt = [{"role": "user", "content": content}]
     row: ProblemRow = {
-        "problem_id": short(digest([data.source, problem.key])),
+        "problem_id": problem_id(data, problem),
         "source": data.source,
         "question": problem.question,
         "prompt": json.dumps(prompt, ensure_ascii=False),

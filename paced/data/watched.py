@@ -1,29 +1,34 @@
 """New files of a watched folder or object store: found, copied once they rest, and remembered when dealt with.
 
-A file is known by the sha256 of its bytes, so a copy or another name of it is not new. The ledger is written when a
-decision was made on the files, not when they are taken: what an interrupted retraining took is new to the next one.
-Another name or mark of a known file is noted at once, so that the file is not read again.
+A file is known by the sha256 of its bytes, so a copy or another name of it is not new; nor is one whose problems were
+all in files before, in whatever order. The ledger is written when a decision was made on the files, not when they are
+taken: what an interrupted retraining took is new to the next one. Another name or mark of a known file is noted at
+once, so that the file is not read again. Files that brought no promotion stay in the pool for a while: they are taken
+again with the next new ones.
 """
 
 import contextlib
 import datetime
 import fnmatch
 import functools
+import glob
 import hashlib
 import shutil
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fsspec.core import url_to_fs
 from pydantic import BaseModel, ConfigDict
 
-from paced.config import Retraining
+from paced.config import Data, Retraining
+from paced.data.layouts import read
+from paced.data.problems import problem_id
 from paced.data.rows import identity
-from paced.errors import CacheError, ConfigError, PacedError
+from paced.errors import CacheError, ConfigError, DataError, PacedError
 from paced.storage.files import read_record, replacing, write_record
-from paced.storage.identity import short
+from paced.storage.identity import file_digest, short
 
 CHUNK = 1 << 20  # bytes
 
@@ -44,8 +49,9 @@ class Incoming(BaseModel):
 
 
 class Taken(NamedTuple):
-    """What is new: a folder with copies of the files and the digest over them; how many files were known, and which
-    were left because they changed or are empty.
+    """What is new, and what is in the pool if anything is: a folder with copies of the ``files`` and the digest over
+    them; how many of them are new, how many problems in those are, how many files were known; which were left because
+    they changed or are empty, and which of the pool are gone. ``problems`` are the ids in each new file, by its sha256.
     """
 
     folder: Path
@@ -54,10 +60,14 @@ class Taken(NamedTuple):
     known: int
     unsettled: tuple[str, ...]
     empty: tuple[str, ...]
+    new_files: int = 0
+    new_problems: int = 0
+    gone: tuple[str, ...] = ()
+    problems: Mapping[str, frozenset[str]] = {}
 
 
 class Ledger:
-    """The files on which a model's retraining has decided, in ``ledger.json``."""
+    """The files on which a model's retraining has decided, in ``ledger.json``; their problems, in ``problems/``."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -79,10 +89,59 @@ class Ledger:
     def has(self, sha256: str) -> bool:
         return sha256 in self._known
 
-    def add(self, files: Iterable[Incoming], outcome: str) -> None:
-        """Note what was decided on these files; all of them or, when killed, none."""
+    @functools.cached_property
+    def problems(self) -> set[str]:
+        """The problems of all files that were decided on; of those that an older release decided on none.
+
+        Raises:
+            CacheError: a list of them is damaged.
+        """
+        files = sorted((self.path.parent / "problems").glob("*.json"))
+        return {identifier for file in files for identifier in read_record(file)["problems"]}
+
+    def pool(self, days: float) -> list[Incoming]:
+        """The files that were last decided on without a promotion, and first within the last ``days``, by name."""
+        first: dict[str, str] = {}
+        last: dict[str, dict[str, Any]] = {}
+        for entry in self._files:
+            if entry["outcome"] != "known":
+                first.setdefault(entry["sha256"], entry["time"])
+                last[entry["sha256"]] = entry
+        since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days)
+        waiting = (
+            Incoming.model_validate({name: entry[name] for name in Incoming.model_fields})
+            for sha256, entry in last.items()
+            if entry["outcome"] != "promoted" and datetime.datetime.fromisoformat(first[sha256]) > since
+        )
+        return sorted(waiting, key=lambda f: f.name)
+
+    def promoted(self, taken: str) -> None:
+        """Note that a person has promoted what was trained on these files."""
+        together = [entry for entry in self._files if entry.get("taken") == taken]
+        files = {e["sha256"]: Incoming.model_validate({n: e[n] for n in Incoming.model_fields}) for e in together}
+        if files:
+            self.add(files.values(), "promoted", taken=taken)
+
+    def add(
+        self,
+        files: Iterable[Incoming],
+        outcome: str,
+        problems: Mapping[str, frozenset[str]] | None = None,
+        taken: str = "",
+    ) -> None:
+        """Note what was decided on these files; all of them or, when killed, none. Their problems are noted before.
+
+        ``taken`` is the digest over files that were decided on together.
+        """
+        for sha256, identifiers in (problems or {}).items():
+            write_record(
+                self.path.parent / "problems" / f"{short(sha256)}.json",
+                {"sha256": sha256, "problems": sorted(identifiers)},
+            )
+        self.__dict__.pop("problems", None)
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        self._files += [f.model_dump() | {"outcome": outcome, "time": now} for f in files]
+        together = {"taken": taken} if taken else {}
+        self._files += [f.model_dump() | {"outcome": outcome, "time": now} | together for f in files]
         write_record(self.path, {"schema": 1, "files": self._files})
         self._index()
 
@@ -151,12 +210,22 @@ class Watched:
         """A path below the root with the root before it."""
         return f"{self._watch.rstrip('/')}/{name}"
 
+    def below(self, full: str) -> str:
+        """The path below the root of what ``full`` names, '' if it lies elsewhere."""
+        return full.removeprefix(self.full("")) if full.startswith(self.full("")) else ""
 
-def take(settings: Retraining, ledger: Ledger, folder: Path) -> Taken:
-    """Copy what is new to ``folder/data/DIGEST``; a file that changes within ``settle`` seconds is left.
+
+def take(settings: Retraining, data: Data, ledger: Ledger, folder: Path) -> Taken:
+    """Copy what is new, and with it the pool, to ``folder/data/DIGEST``.
+
+    A file that changes within ``settle`` seconds is left.
+
+    Args:
+        data: how the files are laid out.
 
     Raises:
         ConfigError: the watched place does not exist or cannot be read.
+        DataError: a new file is broken; names it as it is called there, with the line.
     """
     watched = Watched(settings.watch, settings.files)
     arriving = folder / "arriving"
@@ -178,25 +247,68 @@ def take(settings: Retraining, ledger: Ledger, folder: Path) -> Taken:
             again.append(found)
         else:
             new[name] = found
-    if again:
-        ledger.add(again, "known")
     if new:
         time.sleep(settings.settle)
     for name in [name for name, file in new.items() if watched.mark(name) != file.mark]:
         unsettled.append(name)
         del new[name]
     wanted = {file.sha256: file for file in reversed(new.values())}  # of equal files the first
-    known = len(names) - len(new) - len(unsettled) - len(empty)
-    files = tuple(sorted(wanted.values(), key=lambda f: f.name))
-    if not files:
-        return Taken(folder, "", (), known, tuple(unsettled), tuple(empty))
-    kept = {file.copy_name for file in files}
+    copies = {sha256: arriving / file.copy_name for sha256, file in wanted.items()}
+    problems = {sha256: problems_in(copies[sha256], data, file.name) for sha256, file in wanted.items()}
+    for sha256 in [sha256 for sha256, found in problems.items() if found and found <= ledger.problems]:
+        again.append(wanted.pop(sha256))
+        del copies[sha256], problems[sha256]
+    if again:
+        ledger.add(again, "known")
+    seen = {file.sha256 for file in again}
+    known = len(names) - sum(file.sha256 not in seen for file in new.values()) - len(unsettled) - len(empty)
+    nothing = Taken(folder, "", (), known, tuple(unsettled), tuple(empty))
+    if not wanted:
+        return nothing
+    pool = {f: fetched(f, watched, folder) for f in ledger.pool(settings.pool_days) if f.sha256 not in wanted}
+    here = {*copies.values(), *filter(None, pool.values())}
     for copy in arriving.iterdir():
-        if copy.name not in kept:
+        if copy not in here:
             copy.unlink()
     digest = identity(arriving)
     target = folder / "data" / short(digest)
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     arriving.rename(target)
-    return Taken(target, digest, files, known, tuple(unsettled), tuple(empty))
+    files = sorted([*wanted.values(), *(file for file, copy in pool.items() if copy)], key=lambda f: f.name)
+    return nothing._replace(
+        folder=target,
+        identity=digest,
+        files=tuple(files),
+        new_files=len(wanted),
+        new_problems=len(frozenset[str]().union(*problems.values()) - ledger.problems),
+        gone=tuple(file.name for file, copy in pool.items() if not copy),
+        problems=problems,
+    )
+
+
+def problems_in(copy: Path, data: Data, name: str) -> frozenset[str]:
+    """The ids of the problems in the copy of a file that can be used.
+
+    Raises:
+        DataError: it is broken; calls it ``name``.
+    """
+    try:
+        return frozenset(problem_id(data, problem) for problem in read(data, copy) if not problem.fault)
+    except DataError as error:
+        raise DataError(str(error).replace(str(copy), name)) from None
+
+
+def fetched(file: Incoming, watched: Watched, folder: Path) -> Path | None:
+    """A copy in ``folder/arriving`` of a file that was taken before: of the copy of that time, or of the file itself
+    where that is as it was.
+    """
+    target = folder / "arriving" / file.copy_name
+    for copy in sorted((folder / "data").glob(f"*/{glob.escape(target.name)}")):
+        if file_digest(copy) == f"sha256:{file.sha256}":
+            shutil.copyfile(copy, target)
+            return target
+    name = watched.below(file.name)
+    if name and watched.mark(name):
+        watched.copy(name, target.parent)
+    return target if target.exists() else None

@@ -6,6 +6,7 @@ MLflow's own server, which dies before the decision. The worse challenger is tra
 
 import http.server
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -207,9 +208,27 @@ def test_no_new_data_and_a_half_written_file(world: World) -> None:
 
 
 @pytest.fixture(scope="module")
-def first(world: World) -> Outcome:
-    """The first champion; a second retraining is refused while the first one runs."""
+def waiting(world: World) -> Outcome:
+    """A week that teaches too little."""
     week(world.watch, "week1", {1: 1}, seed=6, problems=60)
+    return world.retrain("--least-kept", "61")
+
+
+def test_a_week_that_teaches_too_little_waits(world: World, waiting: Outcome) -> None:
+    """It is sampled, which the next retraining need not do again; nothing is trained, decided, noted or told."""
+    assert re.fullmatch(
+        r"tiny: waits: of the problems in 1 files \d+ problems have a positive weight, of at least 61 \(least_kept\)\n",
+        waiting.out,
+    )
+    assert world.state("retrain") == ("COMPLETED", waiting.out.strip())
+    assert world.told == []
+    assert not (world.home / "retrain" / "tiny" / "ledger.json").exists()
+    assert not list((world.home / "artifacts").glob("t*/*/manifest.json"))  # of stages teacher and train
+
+
+@pytest.fixture(scope="module")
+def first(world: World, waiting: Outcome) -> Outcome:
+    """The first champion; a second retraining is refused while the first one runs."""
     command = Command(world.home, *world.arguments("--notify", f"tee -a {world.home}/told.jsonl"), env=world.env())
     command.until(lambda: "run tiny-" in command.err, "the challenger's run begins")
     refused = paced(world.home, *world.arguments(), env=world.env())
@@ -354,7 +373,14 @@ def test_rollback(world: World, third: list[str]) -> None:
     ):
         with pytest.raises(ConfigError, match=says):
             registry.rollback(to)
-    assert [v.number for v in registry.rollback(2)] == [1, 2]
+    assert (undone := registry.rollback(2)).event == "restored"
+    assert (undone.before, undone.after) == (1, 2)
+    shown = paced(world.home, "champion", "tiny")
+    assert shown.status == 0, shown.err
+    moves = [line.split()[1] for line in shown.out.splitlines()[:-2]]
+    assert moves == ["promoted", "promoted", "rolled_back", "restored"]
+    assert world.told[1]["message"] in shown.out
+    assert shown.out.endswith("champion of tiny: version 2\ncompared with it: 1 challengers, versions 3\n")
     with pytest.raises(ConfigError, match="no such model"):
         Registry(world.home, "other").rollback(None)
     with pytest.raises(ConfigError, match="is no name of a model"):
@@ -413,6 +439,25 @@ def test_an_interrupted_decision(
         stored.write_bytes(stored.read_bytes()[:-1] + b"\0")
         with pytest.raises(DataError, match=r"version 1 of served in MLflow are not those that were registered"):
             elsewhere.weights(champion)
+
+
+def test_a_challenger_that_waits_for_a_person(world: World, third: list[str]) -> None:
+    """Of files that other models were trained on, so nothing is computed."""
+    outcome = paced(world.home, *world.arguments("--approval", model="asked"), env=world.env())
+    assert outcome.status == 0, outcome.err
+    waits = "asked: version 1 may take the place of the recipe's student and waits for 'paced promote asked 1': arithm"
+    assert outcome.out.startswith(waits), outcome.out
+    assert (world.told[-1]["event"], world.told[-1]["champion"]) == ("passed", None)
+    assert world.aliases(world.client, "asked") == {"challenger": 1}
+    with exclusive(world.home / "retrain" / "asked" / "retrain.lock"):
+        refused = paced(world.home, "promote", "asked", "1", env=world.env())
+    assert refused.status == 1, refused.err
+    assert "a retraining of asked is running" in refused.err
+    promoted = paced(world.home, "promote", "asked", "1", env=world.env())
+    assert promoted.out == "asked: version 1 is champion now, by approval\n", promoted.err
+    assert world.aliases(world.client, "asked") == {"champion": 1}
+    ledger = json.loads((world.home / "retrain" / "asked" / "ledger.json").read_text())
+    assert [f["outcome"] for f in ledger["files"]] == ["passed", "promoted"]
 
 
 def test_garbage(world: World, third: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
