@@ -9,11 +9,13 @@ a labelled process is there, or it is not; while the worker works, it goes on lo
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -30,15 +32,19 @@ from prefect.states import Crashed, Running, Scheduled
 
 from paced.errors import ConfigError
 from paced_deployments import environment
-from paced_deployments.platform import POOL, RUNS, SILENT
+from paced_deployments.platform import POOL, RUNS, SILENT, answers
+from paced_tasks.ends import left
 from paced_tasks.owner import LABEL, lost
 
 STARTING = timedelta(seconds=60)  # longer than a run takes from one state to the next until it is labelled
 OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 PAGE = 200
 PAUSE = 10.0  # seconds between looks
+AGAIN = 30.0  # seconds before MLflow is told again of a run that it did not take
 RECENT = timedelta(minutes=10)  # in which a run that was taken for dead is looked for
 GONE = "its process is gone; run it again to resume from what is committed"
+
+_tried: dict[Path, float] = {}  # folder of a run -> when MLflow was told of its end
 
 
 def settle() -> dict[UUID, str]:
@@ -88,6 +94,22 @@ def watch() -> None:
             look()
         except Exception as error:  # the server is away
             print(f"flow runs were not looked after: {' '.join(str(error).split())[:200]}", flush=True)
+        try:
+            close_runs(environment.home(), os.environ["MLFLOW_TRACKING_URI"])
+        except OSError as error:  # the disk is full
+            print(f"runs were not closed in MLflow: {error}", flush=True)
+
+
+def close_runs(home: Path, mlflow: str) -> None:
+    """Have MLflow, where it answers, know how the runs ended that nobody works on any more.
+
+    A process of its own does so: MLflow's libraries take room, and a run seldom ends without a word.
+    """
+    now = time.monotonic()
+    waiting = [folder for folder in left(home) if now - _tried.get(folder, -AGAIN) >= AGAIN]
+    if waiting and (not mlflow.startswith("http") or answers(f"{mlflow}/health")):
+        _tried.update(dict.fromkeys(waiting, now))
+        subprocess.run([sys.executable, "-m", "paced_tasks.replay"], check=False)
 
 
 def gone(run: FlowRun) -> bool | None:

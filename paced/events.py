@@ -1,7 +1,7 @@
 """What a stage says while it runs: one JSON object an event, told apart by ``event``. Imports no torch."""
 
 from collections.abc import Callable
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 
 class StartedEvent(TypedDict):
@@ -22,10 +22,11 @@ class ProgressEvent(TypedDict):
 
 
 class LogEvent(TypedDict):
-    """One line for people."""
+    """One line for people; a warning reaches them wherever they look: terminal, run page, the worker's log."""
 
     event: Literal["log"]
     message: str
+    level: NotRequired[Literal["warning"]]
 
 
 class MetricEvent(TypedDict):

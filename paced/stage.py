@@ -222,6 +222,10 @@ class Job:
     def log(self, message: str) -> None:
         self.tell({"event": "log", "message": message})
 
+    def warn(self, message: str) -> None:
+        """Say what somebody should look at, although the stage goes on."""
+        self.tell({"event": "log", "level": "warning", "message": message})
+
     def metric(self, step: int, values: Mapping[str, float]) -> None:
         self.tell({"event": "metric", "step": step, "values": dict(values)})
 

@@ -69,7 +69,7 @@ class Display:
         if not self._on:
             return
         if event["event"] == "log":
-            self.say(f"  {label}: {event['message']}")
+            self.say(f"  {label}: {'warning: ' if event.get('level') else ''}{event['message']}")
         elif event["event"] == "progress":
             with self._lock:
                 if self._progress:

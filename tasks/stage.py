@@ -1,5 +1,6 @@
 """``stage_task`` turns a function that builds a stage's spec into the Prefect task that runs the stage."""
 
+import contextvars
 import functools
 import json
 import logging
@@ -106,6 +107,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     journal, tracker, page = Journal(run.folder, label), tracker_of(run.folder, run.home), RunPage(label)
     sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
     begin_journal(journal, run, spec.stage, spec.identity, spec.settings, sources)
+    journal.resume()
 
     def listen(event: StageEvent) -> None:
         nonlocal began, seconds, last_flush
@@ -114,12 +116,16 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
         if event["event"] == "done":
             seconds = time.time() - began
         display.event(label, event)
+        if event["event"] == "log" and event.get("level") == "warning":
+            logger.warning("%s: %s", label, event["message"])
         page.event(event)
         if event["event"] == "metric":
             journal.metrics(event["step"], prefixed(label, event["values"]))
         if time.monotonic() - last_flush > REFRESH:
             last_flush = time.monotonic()
-            threading.Thread(target=tracker.flush, args=(label,), daemon=True).start()
+            # In this context, so that what it warns of is this flow run's.
+            within = contextvars.copy_context().run
+            threading.Thread(target=within, args=(tracker.flush, label), daemon=True).start()
 
     try:
         ref = run_stage(spec, run.folder / "logs" / f"{Label.parse(label).file}.log", listen)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+from datetime import timedelta
 from pathlib import Path
 
 import prefect
@@ -11,12 +12,13 @@ import pytest
 import yaml
 from compose import FOLDER, MissingVariableError, services, variables
 from harness import ROOT
+from prefect.settings import Settings as PrefectSettings
 from supervisor.options import UnhosedConfigParser
 
 from paced.errors import ConfigError
 from paced_deployments import environment, platform
 from paced_deployments.definitions import DEFINITIONS
-from paced_deployments.platform import POOL, RUNS, Settings, literal, quoted
+from paced_deployments.platform import POOL, RETENTION, RUNS, Settings, literal, quoted
 from paced_deployments.platform import services as platform_services
 from paced_tasks.tracking import tracking_uri
 
@@ -97,6 +99,17 @@ def test_a_kubernetes_job_is_prefects_own_with_a_device_a_home_and_secrets() -> 
     assert given.items() <= (environment.settings(home) | RUNS).items()
     # The rest of them is the worker's own.
     assert {name for name in RUNS if "WORKER" not in name and "RUNNER" not in name} <= given.keys()
+
+
+def test_what_prefect_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Prefect's own settings read it, of ``paced up`` and of compose."""
+    for name, value in RETENTION.items():
+        monkeypatch.setenv(name, value)
+    server = PrefectSettings().server
+    assert server.services.db_vacuum.enabled_vacuum_types >= {"events", "flow_runs"}
+    assert server.services.db_vacuum.retention_period == timedelta(days=180)
+    assert server.events.retention_period == timedelta(days=14)
+    assert RETENTION.items() <= services(SECRETS)["prefect"]["environment"].items()
 
 
 def test_prefect_yaml_has_every_deployment_with_all_its_parameters() -> None:
