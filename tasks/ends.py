@@ -17,6 +17,7 @@ from paced.storage.housekeeping import held
 from paced_tasks.journal import Journal, labels
 
 OPEN, LOCK = "open", ".lock"
+WATCHED = "PACED_WATCHED"  # in the environment of flow runs whose home a worker looks after
 TRIES = 10
 RESUMES = "from what is committed"
 GONE = f"its process is gone; the same settings again go on {RESUMES}"

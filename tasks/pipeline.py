@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from paced.storage.identity import digest
 from paced.storage.runs import BEGUN, Entry, RunSummary, from_home, metrics_of
 from paced_tasks import record
 from paced_tasks.console import display
-from paced_tasks.ends import RESUMES, at_work, close
+from paced_tasks.ends import RESUMES, WATCHED, at_work, close
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.lineage import note_model
 from paced_tasks.owner import cancelled
@@ -103,7 +104,9 @@ class Pipeline:
         finally:
             self._working.close()
             close(self.run.folder, *ending(error))
-            self._tell()
+            # Who is told to stop, is to do so at once: the worker tells MLflow.
+            if WATCHED not in os.environ or error is None or isinstance(error, Exception):
+                self._tell()
 
     def _wait(self) -> None:
         """Until all stages have ended, or the run is to stop."""

@@ -56,13 +56,14 @@ def notified(arguments: argparse.Namespace) -> dict[str, list[str] | str | None]
 
 def settings(arguments: argparse.Namespace) -> Any:
     """The options as settings of a retraining, checked."""
-    from paced.config.reading import checked_retraining
+    from paced.config import Retraining
+    from paced.config.reading import checked
 
     options = ("watch", "files", "settle", "forgetting_limit", "overlap")
     given = {name: value for name in options if (value := getattr(arguments, name, None)) is not None}
     if given.get("forgetting_limit") == "none":
         given["forgetting_limit"] = None
-    return checked_retraining(given | {"notify": notified(arguments)}, "paced retrain")
+    return checked(Retraining, given | {"notify": notified(arguments)}, "paced retrain")
 
 
 def retrain_command(arguments: argparse.Namespace) -> int:
