@@ -1,38 +1,39 @@
 """The deployments: what the Prefect UI offers to run, with a recipe's settings as the defaults of its forms.
 
-``python -m paced_deployments.definitions`` creates or updates them, the work pool and the automation on the server that
-PREFECT_API_URL names.
+``python -m paced_deployments.definitions`` creates or updates them and the work pool on the server that
+PREFECT_API_URL names, and says which schedules and deployments that were kept can no longer run.
 """
 
 import contextlib
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate, WorkPoolUpdate
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.runner.storage import LocalStorage
+from prefect.utilities.urls import url_for
 
-from paced.config import Retraining, home
-from paced.config.base import JsonObject
+from paced.config import Recipe, Retraining, home
+from paced.config.allowed import check
+from paced.config.base import JsonObject, Section
 from paced.config.catalog import WEIGHTINGS
-from paced.config.reading import load_recipe
+from paced.config.reading import checked, load_recipe
+from paced.errors import ConfigError
 from paced.storage.files import make_folder
-from paced_deployments.platform import LOST, POOL, ROOT, SILENT
-from paced_flows.form import RECIPES
+from paced_deployments.platform import POOL, ROOT
+from paced_flows.form import RECIPES, recipe_of
 
 TINY = ROOT / "paced_recipes" / "tiny.yaml"
 INCOMING = "incoming"  # folder of the home that retraining watches unless told otherwise
+PAGE = 200  # deployments that are asked for at once
 AT_ONCE = 8  # flow runs; their stages take turns on the device all the same
 CRASHED = "PACED: flow runs whose process is gone"
-BEAT = "prefect.flow-run.heartbeat"
 
 
 class Definition(NamedTuple):
@@ -121,6 +122,54 @@ def schedules(name: str) -> list[DeploymentScheduleCreate]:
     return [DeploymentScheduleCreate.model_validate(s.model_dump(include=fields)) for s in found.schedules]
 
 
+def faults() -> Iterator[str]:
+    """What a schedule or a deployment that was kept can no longer run with, a line each: say it before it fires."""
+    flows = FlowFilter(name=FlowFilterName(any_=[d.entrypoint.rpartition(":")[2] for d in DEFINITIONS]))
+    with get_client(sync_client=True) as client:
+        found: list[DeploymentResponse] = []
+        while page := client.read_deployments(flow_filter=flows, limit=PAGE, offset=len(found)):
+            found += page
+    own = {d.name for d in DEFINITIONS}
+    for deployment in found:
+        where = f"mend it on {url_for('deployment', obj_id=deployment.id)}"
+        if deployment.name not in own and (fault := refused(deployment, {})):
+            yield f"deployment {deployment.name} cannot run: {fault}: {where}"
+        for schedule in deployment.schedules:
+            if schedule.parameters and (fault := refused(deployment, schedule.parameters)):
+                when = getattr(schedule.schedule, "cron", None) or type(schedule.schedule).__name__
+                yield f"schedule {when!r} of {deployment.name} cannot run: {fault}: {where}"
+
+
+def refused(deployment: DeploymentResponse, parameters: Mapping[str, Any]) -> str:
+    """Why a run with these parameters instead of the deployment's own would be refused; "" if it would not be."""
+    given = {**deployment.parameters, **parameters}
+    known = deployment.parameter_openapi_schema or {}
+    if unknown := given.keys() - known.get("properties", given).keys():
+        return f"{', '.join(sorted(unknown))}: unknown parameter"
+    try:
+        check(home(), **sections(given, short=known.get("properties", {}).get("recipe", {}).get("type") == "string"))
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def sections(given: Mapping[str, Any], short: bool) -> dict[str, Section]:
+    """The parameters of a run that are sections of a recipe, checked.
+
+    Args:
+        short: it is the form that names a recipe.
+
+    Raises:
+        ConfigError: with the path of each bad field.
+    """
+    if short and not isinstance(given["recipe"], str):
+        raise ConfigError("recipe: this form takes a recipe's name; the deployment distill-advanced takes a whole one")
+    if short:
+        return {"recipe": recipe_of(given)}
+    kinds = (("recipe", Recipe), ("retraining", Retraining))
+    return {name: checked(kind, given[name], name) for name, kind in kinds if name in given}
+
+
 def work_pool() -> None:
     """The pool that the worker takes runs from.
 
@@ -140,31 +189,11 @@ def work_pool() -> None:
             client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
 
 
-def crash_detection() -> None:
-    """A flow run that no longer sends heartbeats has lost its process: it must not stay Running for ever."""
-    ended = ["Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"]
-    crashed: Any = ChangeFlowRunState(name=None, state=StateType.CRASHED, message=SILENT, force=False)
-    automation = Automation(
-        name=CRASHED,
-        description="Marks a flow run Crashed when its heartbeats stop; the next run of the same recipe resumes it.",
-        trigger=EventTrigger(
-            after={BEAT},
-            expect={BEAT, *(f"prefect.flow-run.{state}" for state in ended)},
-            match={"prefect.resource.id": ["prefect.flow-run.*"]},  # pyright: ignore[reportArgumentType]
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=LOST),
-        ),
-        actions=[crashed],
-    )
-    try:
+def forget_automation() -> None:
+    """Take away the automation of earlier releases: it took runs for dead that had ended or were suspended."""
+    with contextlib.suppress(ValueError):  # there is none
         found: Any = Automation.read(name=CRASHED)
-    except ValueError:
-        automation.create()
-    else:
-        automation.id = found.id
-        automation.update()
+        found.delete()
 
 
 def main() -> None:
@@ -173,7 +202,9 @@ def main() -> None:
     work_pool()
     for definition in DEFINITIONS:
         deploy(definition)
-    crash_detection()
+    forget_automation()
+    for fault in faults():
+        print(f"warning: {fault}")
 
 
 if __name__ == "__main__":

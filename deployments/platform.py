@@ -39,6 +39,8 @@ BEAT, LOST = 30, 90  # seconds between heartbeats of a flow run, and without one
 SILENT = f"no heartbeat for {LOST} s: its process is gone; run it again to resume"
 RUNS = {  # what flow runs and their worker keep to, on whichever host
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(BEAT),
+    # Onto the run's page, and by the handler 'debug', which writes to standard error, into the worker's log.
+    "PREFECT_LOGGING_LOGGERS_PREFECT_EXTRA_HANDLERS": "api,debug",
     "PREFECT_WORKER_ENABLE_CANCELLATION": "true",
     "PREFECT_WORKER_CANCELLATION_POLL_SECONDS": "1",
     "PREFECT_RUNNER_POLL_FREQUENCY": "2",
@@ -46,6 +48,12 @@ RUNS = {  # what flow runs and their worker keep to, on whichever host
     # code a run ends at the first answer of a server that has lost its database.
     "PREFECT_CLIENT_MAX_RETRIES": "7",
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+}
+
+RETENTION = {  # of Prefect's server; set in the environment of 'paced up', another value counts
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(180 * 24 * 3600),  # seconds after a flow run's end
+    "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P14D",
 }
 
 
@@ -190,6 +198,7 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
     database.check_all(settings.databases)
     reachable(settings)
     own = environment.settings(home) | RUNS
+    own |= {name: os.environ.get(name, value) for name, value in RETENTION.items()}
     own |= {
         MARK: str(home),
         "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
@@ -225,7 +234,8 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
             start(supervisor, service.name)
         for service in servers:
             await_health(service, home, say)
-        register(home, own)
+        for line in register(home, own):
+            say(line)
         start(supervisor, worker.name, wait=True)
         await_health(worker, home, say)
 
@@ -358,8 +368,12 @@ def reachable(settings: Settings) -> None:
         ) from None
 
 
-def register(home: Path, own: dict[str, str]) -> None:
-    """Create work pool, deployments and automations, in a process that has the platform's settings from the start."""
+def register(home: Path, own: dict[str, str]) -> list[str]:
+    """Create work pool and deployments, in a process that has the platform's settings from the start.
+
+    Returns:
+        which schedules and deployments the user has to mend.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "paced_deployments.definitions"],
         env=os.environ | own,
@@ -369,6 +383,7 @@ def register(home: Path, own: dict[str, str]) -> None:
     )
     if done.returncode:
         raise EngineError(f"deployments were not registered: {(done.stderr.strip() or done.stdout).splitlines()[-1]}")
+    return done.stdout.splitlines()
 
 
 def members(home: Path) -> list[psutil.Process]:

@@ -103,6 +103,12 @@ def alone(registry: Registry, retraining: Retraining) -> Generator[None]:
         yield
 
 
+def warn(text: str) -> None:
+    """Say what somebody should look at, in the terminal, on the run's page and in the worker's log."""
+    get_run_logger().warning(text)
+    display.say(text)
+
+
 def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event:
     """One retraining, from looking for files to noting them as done."""
     model = recipe.name
@@ -111,9 +117,9 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
     layout = challenger_recipe(recipe, registry.folder, None).data
     taken = take(retraining, layout, ledger, registry.folder)
     for name in taken.unsettled:
-        display.say(f"{name} is still being written: left for the next time")
+        warn(f"{name} is still being written: left for the next time")
     for name in taken.empty:
-        display.say(f"{name} is empty: left until it has lines")
+        warn(f"{name} is empty: left until it has lines")
     if not taken.files:
         left = f", {len(taken.unsettled)} still being written" if taken.unsettled else ""
         left += f", {len(taken.empty)} empty" if taken.empty else ""

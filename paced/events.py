@@ -29,7 +29,7 @@ class LogEvent(TypedDict):
 
 
 class WarningEvent(TypedDict):
-    """One line about something that goes on, but hardly as it was meant to."""
+    """One line that reaches people wherever they look: terminal, run page, the worker's log."""
 
     event: Literal["warning"]
     message: str

@@ -223,6 +223,7 @@ class Job:
         self.tell({"event": "log", "message": message})
 
     def warn(self, message: str) -> None:
+        """Say what somebody should look at, although the stage goes on."""
         self.tell({"event": "warning", "message": message})
 
     def metric(self, step: int, values: Mapping[str, float]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, NotRequired, TypedDict, cast
 
+from paced.errors import one_line
 from paced.stage import exclusive
 from paced.storage.files import entry_of, lost_lines, make_folder, sealed, told_if_full
 from paced.storage.runs import from_home
@@ -88,10 +89,17 @@ class Registration(Stamp):
 
 
 class End(Stamp):
-    """How the run ended, in MLflow's words."""
+    """How the run ended, in MLflow's words, and why, if not well."""
 
     kind: Literal["end"]
     status: str
+    reason: NotRequired[str]
+
+
+class Resume(Stamp):
+    """That a run which did not end well is worked on again."""
+
+    kind: Literal["resume"]
 
 
 class Lost(Stamp):
@@ -107,7 +115,7 @@ class Damaged(TypedDict):
     kind: Literal["damaged"]
 
 
-Entry = Begin | Tags | Note | Metrics | Input | KeptFile | Registration | End | Lost | Damaged
+Entry = Begin | Tags | Note | Metrics | Input | KeptFile | Registration | End | Resume | Lost | Damaged
 
 
 class Journal:
@@ -224,8 +232,33 @@ class Journal:
         )
         self._append(entry)
 
-    def end(self, status: str) -> None:
-        self._append(End(**self._stamp(), kind="end", status=status))
+    def end(self, status: str, reason: str = "") -> None:
+        """Note how the run ended: FINISHED, or FAILED or KILLED and the reason."""
+        self._append(End(**self._stamp(), kind="end", status=status, reason=one_line(reason)[:500]))
+
+    def ended(self) -> str:
+        """The status of the last end, "" of a run that has not begun or has not ended since."""
+        last = next((e for e in reversed(self.entries()) if e["kind"] in ("begin", "resume", "end")), None)
+        return last["status"] if last and last["kind"] == "end" else ""
+
+    def close(self, status: str, reason: str) -> None:
+        """Note an end, unless there is one, or nothing has begun."""
+        with self._alone():
+            if self.has("begin") and not self.ended():
+                self.end(status, reason)
+
+    def resume(self) -> None:
+        """Note that it is worked on again, if it did not end well."""
+        with self._alone():
+            if self.ended() not in ("", "FINISHED"):
+                self._append(Resume(**self._stamp(), kind="resume"))
+
+
+def labels(folder: Path) -> list[str]:
+    """Of all journals of a run, its own first."""
+    journals = [Journal(folder, path.stem).entries() for path in sorted((folder / "journal").glob("*.jsonl"))]
+    found = [label for entries in journals if (label := next((e["label"] for e in entries if "label" in e), None))]
+    return sorted(found, key=lambda label: label != PARENT)
 
 
 def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:

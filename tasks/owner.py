@@ -2,13 +2,18 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 
 import psutil
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 LABEL = "paced.process"
+SINCE = "paced.process.since"  # when the label was given, in seconds since 1970
+PATIENCE = 5.0  # seconds for the server to say whether a run was cancelled
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # of Linux
 
 
@@ -21,7 +26,21 @@ def claim() -> None:
     if context and context.flow_run:
         me = f"{socket.gethostname()}:{os.getpid()}:{created(os.getpid())}"
         with get_client(sync_client=True) as client:
-            client.update_flow_run_labels(context.flow_run.id, {LABEL: me})
+            client.update_flow_run_labels(context.flow_run.id, {LABEL: me, SINCE: time.time()})
+
+
+def gone(run: FlowRun) -> bool | None:
+    """Whether the process of a run is gone, if this host can know.
+
+    A run that is resumed or tried again has the label of its process before, until the new one gives its own.
+    """
+    label, since = run.labels.get(LABEL), run.labels.get(SINCE)
+    if not isinstance(label, str) or run.state is None:
+        return None
+    found = lost(label)
+    begins = run.state.type in (StateType.PENDING, StateType.RUNNING)
+    before = begins and isinstance(since, float) and since < run.state.timestamp.timestamp()
+    return None if found and before else found
 
 
 def lost(label: str) -> bool | None:
@@ -45,3 +64,19 @@ def created(pid: int) -> str | None:
         return f"{BOOT.read_text().strip()}.{ticks}"
     except (psutil.Error, OSError):
         return None
+
+
+def cancelled() -> bool:
+    """Whether the flow run of this process was cancelled, as far as the server says at once."""
+    context = FlowRunContext.get()
+    if not context or not context.flow_run:
+        return False
+    try:
+        with (
+            temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+            get_client(sync_client=True, httpx_settings={"timeout": PATIENCE}) as client,
+        ):
+            state = client.read_flow_run(context.flow_run.id).state
+    except Exception:  # whatever the server does: nobody can wait for it now
+        return False
+    return state is not None and state.type in (StateType.CANCELLING, StateType.CANCELLED)

@@ -1,8 +1,11 @@
 """A run's stages as they are submitted, and what is left of them when the run ends: record, report, tracking."""
 
 import base64
+import contextlib
 import io
 import json
+import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,23 +13,28 @@ from typing import Any, NamedTuple, Self
 
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_table_artifact
 from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
 from prefect.futures import PrefectFuture
 from prefect.tasks import Task
 
 from paced.config.label import Label
-from paced.errors import CacheError, NothingToLearn, PacedError, Stopped, TransientError
+from paced.errors import CacheError, NothingToLearn, PacedError, Stopped, TransientError, explained
 from paced.storage.artifacts import Ref, read_manifest
 from paced.storage.files import read_record, replacing, told_if_full, vouch, vouched, write_record
 from paced.storage.identity import digest
 from paced.storage.runs import BEGUN, Entry, RunSummary, from_home, metrics_of
 from paced_tasks import record
 from paced_tasks.console import display
+from paced_tasks.ends import RESUMES, WATCHED, at_work, close
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.lineage import note_model
+from paced_tasks.owner import cancelled
+from paced_tasks.replay import send, settle
 from paced_tasks.run import Run
 from paced_tasks.runner import stop_all
 from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
 
+LOOK = 1.0  # seconds between looks whether a run that waits for its stages is to stop
 PUBLISHED = "published.json"  # which bytes the tables and pictures of a run have
 
 
@@ -50,6 +58,7 @@ class Pipeline:
         self._first: list[PrefectFuture[Ref]] = []
         self._tracker = tracker_of(run.folder, run.home)
         self._journal = Journal(run.folder, PARENT)
+        self._working = contextlib.ExitStack()
 
     @property
     def summary(self) -> RunSummary:
@@ -59,6 +68,8 @@ class Pipeline:
 
     def __enter__(self) -> Self:
         display.say(f"run {self.run.name} in {self.run.folder}")
+        self._working.enter_context(at_work(self.run.folder))
+        self._journal.resume()
         if not self._journal.has("begin"):
             self._journal.begin(record.tags(self.run), record.parameters(self.run))
             self._journal.file(self.run.folder / "recipe.yaml")
@@ -80,23 +91,43 @@ class Pipeline:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        refused = error if isinstance(error, NothingToLearn) else None  # what runs is of use to the next run
-        if kind is not None and not refused:  # cancelled, or terminated by Prefect
-            stop_all()
-            return
-        flow_run = FlowRunContext.get()
-        flow_run_id = str(flow_run.flow_run.id) if flow_run and flow_run.flow_run else ""
+        refused: list[Exception] = [error] if isinstance(error, NothingToLearn) else []
+        try:
+            # Cancelled, suspended or terminated by Prefect, or the flow itself failed. Where too little is left to
+            # learn from, what runs is of use to the next run.
+            if error is not None and not refused:
+                stop_all()
+                return
+            self._wait()
+            with told_if_full(self.run.folder):
+                self._close(refused)
+        except BaseException as own:
+            error = own
+            raise
+        finally:
+            self._working.close()
+            close(self.run.folder, *ending(error))
+            # Who is told to stop, is to do so at once: the worker tells MLflow.
+            if WATCHED not in os.environ or error is None or isinstance(error, Exception):
+                self._tell()
+
+    def _wait(self) -> None:
+        """Until all stages have ended, or the run is to stop."""
         try:
             for _, future in self._submitted:
+                ended = threading.Event()
+                future.add_done_callback(lambda _, ended=ended: ended.set())
+                while not ended.wait(LOOK):
+                    future.wait(timeout=0)  # raises if the run was suspended
                 future.wait()
         except BaseException:
             stop_all()
             raise
-        with told_if_full(self.run.folder):
-            self._close(flow_run_id, [refused] if refused else [])
 
-    def _close(self, flow_run_id: str, failures: list[Exception]) -> None:
+    def _close(self, failures: list[Exception]) -> None:
         """Record what has become of every stage, and raise the first error, of the flow's own or of one."""
+        context = FlowRunContext.get()
+        flow_run_id = str(context.flow_run.id) if context and context.flow_run else ""
         entries: list[Entry] = []
         for label, future in self._submitted:
             # A stage that never started, because one before it failed, stays pending: it has no result.
@@ -105,6 +136,7 @@ class Pipeline:
                 entries.append(self._record(label, result, flow_run_id))
             elif isinstance(result, Exception):
                 failures.append(result)
+                self._fail(label, result)
         failure = first_cause(failures)
         self._write(entries, "completed" if failure is None else "failed", failure)
         cached = sum(entry.cached for entry in entries)
@@ -114,11 +146,19 @@ class Pipeline:
             identity = digest([entry.identity for entry in entries])
             self._journal.begin(record.tags(self.run), record.parameters(self.run), identity)
             self._publish(entries)
-        if failure is not None or not self._nothing_new(entries):
-            self._journal.end("FINISHED" if failure is None else "FAILED")
-        self._flush([PARENT, *(str(s.label) for s in self._submitted), *map(str, record.labels(self.run))])
-        if failure is not None:
-            raise failure
+            if not self._nothing_new(entries):
+                self._journal.end("FINISHED")
+            return
+        self._journal.end(*ending(failure))
+        raise failure
+
+    def _fail(self, label: Label, error: Exception) -> None:
+        """Note the end of a stage that has failed; one that was not started has begun no journal."""
+        journal = Journal(self.run.folder, str(label))
+        if isinstance(error, Stopped):
+            journal.close(*ending(error))
+        elif journal.has("begin"):
+            journal.end(*ending(error))
 
     def _nothing_new(self, entries: list[Entry]) -> bool:
         """Whether this run was finished before, has computed nothing since, and lost nothing of what it noted."""
@@ -221,13 +261,25 @@ class Pipeline:
             url = "data:image/png;base64," + base64.b64encode(data).decode()
             create_image_artifact(url, key=name.replace("_", "-"), description=name.replace("_", " "))
 
-    def _flush(self, labels: list[str]) -> None:
-        for label in labels:
-            if not self._tracker.flush(label, wait=True):
-                return
+    def _tell(self) -> None:
+        """Have MLflow know all of it, if it can be reached, and the ends of runs whose process is gone."""
+        if not send(self._tracker):
+            return
+        self._tracker.tell_deleted()
         for label, link in self._tracker.links().items():
             if label == PARENT:
                 create_link_artifact(link, key="mlflow", link_text=f"{self.run.name} in MLflow")
+        settle(self._tracker.home)
+
+
+def ending(error: BaseException | None) -> tuple[str, str]:
+    """The status in MLflow of a run or a stage that an error has ended, and the reason."""
+    if isinstance(error, Pause):
+        return "KILLED", f"it was suspended: Resume goes on {RESUMES}"
+    if isinstance(error, Exception) and not isinstance(error, Stopped):
+        return "FAILED", str(explained(error))
+    how = "cancelled" if error and not isinstance(error, Stopped) and cancelled() else "told to stop"
+    return "KILLED", f"it was {how}; the same settings again go on {RESUMES}"
 
 
 def first_cause(failures: list[Exception]) -> Exception | None:

@@ -225,7 +225,10 @@ class Registry:
         Raises:
             RegistryError: MLflow does not take it, or no longer holds it.
         """
-        if not Tracker(run, self.home, run.name).flush(PARENT, wait=True):
+        tracker = Tracker(run, self.home, run.name)
+        if not tracker.flush(PARENT, wait=True):
+            if tracker.lost:
+                raise RegistryError(f"{tracker.lost}; then run the same again: nothing is decided yet, nothing is lost")
             raise RegistryError(
                 f"MLflow at {self.uri} does not take what run {run.name} logged: nothing is decided; run the same "
                 "again when it does, nothing that is computed is lost"
@@ -360,6 +363,7 @@ class Registry:
             fault = f"{self.model} has no such version" if goal not in versions else "is the champion already"
             raise ConfigError(f"--to {goal}: {fault} {there}")
         return goal
+
 
 def before(number: int | None, versions: Mapping[int, Version], history: Sequence[Move]) -> int | None:
     """The version that a champion has replaced, or that one's if it was deleted, and so on; none before the first."""

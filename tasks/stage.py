@@ -1,5 +1,6 @@
 """``stage_task`` turns a function that builds a stage's spec into the Prefect task that runs the stage."""
 
+import contextvars
 import functools
 import json
 import logging
@@ -32,8 +33,6 @@ from paced_tasks.tracking import Tracker
 P = ParamSpec("P")
 REFRESH = 5.0  # seconds between updates of a progress bar on the run page, and of live metrics
 SHOWN = ("problems", "kept", "samples", "reused", "computed", "teacher_tokens", "steps", "tokens")
-
-LEVELS = {"log": logging.INFO, "warning": logging.WARNING}  # of a stage's events, on the run page
 
 logger = logging.getLogger(__name__)
 _failed: dict[str, PacedError] = {}  # flow run -> the first error that no retry mends
@@ -109,6 +108,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     story = get_run_logger()
     sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
     begin_journal(journal, run, spec.stage, spec.identity, spec.settings, sources)
+    journal.resume()
 
     def listen(event: StageEvent) -> None:
         nonlocal began, seconds, last_flush
@@ -118,13 +118,17 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
             seconds = time.time() - began
         display.event(label, event)
         page.event(event)
-        if event["event"] == "log" or event["event"] == "warning":
-            story.log(LEVELS[event["event"]], f"{label}: {event['message']}")
+        if event["event"] == "log":
+            story.info(f"{label}: {event['message']}")
+        elif event["event"] == "warning":  # on the run's page, too, as all of this package's
+            logger.warning("%s: %s", label, event["message"])
         if event["event"] == "metric":
             journal.metrics(event["step"], prefixed(label, event["values"]))
         if time.monotonic() - last_flush > REFRESH:
             last_flush = time.monotonic()
-            threading.Thread(target=tracker.flush, args=(label,), daemon=True).start()
+            # In this context, so that what it warns of is this flow run's.
+            within = contextvars.copy_context().run
+            threading.Thread(target=within, args=(tracker.flush, label), daemon=True).start()
 
     try:
         ref = run_stage(spec, run.folder / "logs" / f"{Label.parse(label).file}.log", listen)

@@ -35,7 +35,9 @@ os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 EXPERIMENT = "paced"
+REASON = "paced.reason"  # a tag: why a run did not end well
 BATCH = 1000  # metrics a request
+REFUSED = ("INVALID_PARAMETER_VALUE", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST")  # answers about what was deleted
 PAUSE = 30.0  # seconds before a server that did not answer is asked again
 
 logger = logging.getLogger("paced.tracking")
@@ -109,11 +111,16 @@ class SentState(TypedDict):
 
 
 class Tracker:
-    """Sends the journals of one PACED run."""
+    """Sends the journals of one PACED run.
+
+    Attributes:
+        lost: of the last journal that MLflow did not take, what was deleted there; "" if that was not the reason.
+    """
 
     def __init__(self, folder: Path, home: Path, name: str):
         self.folder, self.home, self.name = folder, home, name
         self.uri = tracking_uri(home)
+        self.lost = ""
         self._client: Any = None
         self._lock = threading.Lock()
         self._down_until = 0.0
@@ -135,15 +142,25 @@ class Tracker:
                 return True
             except Exception as error:  # whatever a tracking server does, training goes on
                 self._down_until = time.monotonic() + PAUSE
-                if not self._warned:
-                    self._warned = True
-                    text = (
-                        f"MLflow at {self.uri} does not take what is logged ({' '.join(str(error).split())[:200]}): "
-                        f"the run goes on, 'paced mlflow-replay {self.name}' sends the rest later"
-                    )
-                    logger.warning(text)
-                    display.say(f"warning: {text}")
+                self._warn(error)
                 return False
+
+    def _warn(self, error: Exception) -> None:
+        """Say that MLflow does not take what is sent."""
+        # A server that is away is not asked again: that takes as long as the first time.
+        self.lost = self._deleted() if getattr(error, "error_code", "") in REFUSED else ""
+        why = f"does not take what is logged ({' '.join(str(error).split())[:200]})"
+        self._say(
+            self.lost
+            or f"MLflow at {self.uri} {why}: the run goes on, 'paced mlflow-replay {self.name}' sends the rest later"
+        )
+
+    def _say(self, text: str) -> None:
+        """Warn once."""
+        if not self._warned:
+            self._warned = True
+            logger.warning(text)
+            display.say(f"warning: {text}")
 
     def state(self) -> SentState:
         """What was sent to the present address; to another one all is sent anew, and runs are found by their tags."""
@@ -261,7 +278,11 @@ class Tracker:
                 ids = [self._run_id(state, other, {}) for other in entry["compare"]]
                 link = f"\n\n[Compare the students]({self.compare_page(state, ids)})" if ids else ""
                 client.set_tag(run_id, "mlflow.note.content", entry["text"] + link)
+            case "resume":
+                self._running(run_id)
             case "end":
+                if reason := entry.get("reason"):
+                    client.set_tag(run_id, REASON, reason)
                 client.set_terminated(run_id, entry["status"], entry["time"])
             case "damaged" | "lost":  # what it said is noted again by the next run
                 pass
@@ -278,7 +299,14 @@ class Tracker:
         tags = [RunTag(k, v) for k, v in entry["tags"].items()]
         for start in range(0, max(len(params), 1), 100):
             client.log_batch(run_id, params=params[start : start + 100], tags=tags if not start else [])
+        self._running(run_id)
+
+    def _running(self, run_id: str) -> None:
+        """A run that has begun, perhaps again: why it has ended before is no longer of interest."""
+        client = self.client()
         client.update_run(run_id, status="RUNNING")
+        if REASON in client.get_run(run_id).data.tags:
+            client.delete_tag(run_id, REASON)
 
     def _input(self, run_id: str, entry: Input) -> None:
         """A data set that a run has read."""
@@ -310,6 +338,87 @@ class Tracker:
         client.create_model_version(
             entry["name"], source, run_id, tags=entry["tags"], description=entry.get("description")
         )
+
+    def tell_deleted(self) -> None:
+        """Warn if something was deleted in MLflow: where nothing was to be sent, nobody would notice."""
+        with self._lock, exclusive(turn_of(self.uri, self.home, self.folder)):
+            if text := self._deleted():
+                self._say(text)
+
+    def _deleted(self) -> str:
+        """What somebody has deleted in MLflow of what was sent, and what to do, in one line; "" if it is all there."""
+        try:
+            experiment = self.client().get_experiment_by_name(EXPERIMENT)
+            shown = {run.info.run_id for run in self._runs() if run.info.lifecycle_stage == "active"}
+        except Exception:  # it cannot be asked
+            return ""
+        sent = self.state()["runs"]
+        missing = sum(run["id"] not in shown for run in sent.values())
+        if experiment is not None and experiment.lifecycle_stage != "active":
+            what = f"experiment {EXPERIMENT} was deleted in MLflow at {self.uri}"
+        elif missing:
+            what = f"{missing} of the {len(sent)} runs of {self.name} were deleted in MLflow at {self.uri}"
+        else:
+            return ""
+        return f"{what}: nothing more is logged there, 'paced mlflow-replay {self.name}' brings back what was deleted"
+
+    def _runs(self) -> list[Any]:
+        """All that MLflow has of this run, what was deleted included."""
+        from mlflow.entities import ViewType
+
+        experiment = self.client().get_experiment_by_name(EXPERIMENT)
+        if experiment is None:
+            return []
+        query = f"tags.`paced.run` = '{self.name}'"
+        return self.client().search_runs([experiment.experiment_id], query, ViewType.ALL, max_results=10_000)
+
+    def restore(self) -> bool:
+        """Bring back what was deleted in MLflow, so that it can be logged to; what is gone for good is sent anew.
+
+        Returns:
+            whether MLflow could be asked.
+        """
+        with self._lock, exclusive(turn_of(self.uri, self.home, self.folder)):
+            try:
+                self._restore(self.client())
+            except Exception as error:  # as in flush
+                self._warn(error)
+                return False
+        return True
+
+    def _restore(self, client: Any) -> None:
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        if experiment is not None and experiment.lifecycle_stage != "active":
+            client.restore_experiment(experiment.experiment_id)
+        found, state = self._runs(), self.state()
+        for run in found:
+            if run.info.lifecycle_stage != "active":
+                client.restore_run(run.info.run_id)
+        known = {run.info.run_id for run in found}
+        lost = [label for label, run in state["runs"].items() if run["id"] not in known]
+        if not lost:
+            return
+        state["experiment"] = experiment.experiment_id if experiment else ""
+        for label in lost:
+            del state["runs"][label]
+        if PARENT in lost:
+            parent = self._run_id(state, PARENT, {})
+            for label, run in state["runs"].items():
+                if label != PARENT:
+                    client.set_tag(run["id"], "mlflow.parentRunId", parent)
+        write_record(self.folder / "mlflow.json", state)
+
+    def shows(self, label: str, status: str) -> bool:
+        """Whether MLflow shows the status of a label's end, which is sent again if it does not."""
+        with self._lock, exclusive(turn_of(self.uri, self.home, self.folder)):
+            try:
+                run_id = self.state()["runs"][label]["id"]
+                if self.client().get_run(run_id).info.status != status:
+                    self.client().set_terminated(run_id, status)
+                return True
+            except Exception as error:  # as in flush
+                self._warn(error)
+                return False
 
     def links(self) -> dict[str, str]:
         """Label -> page of its run."""
@@ -346,12 +455,3 @@ def signature(run_id: str, sampling: Mapping[str, float]) -> str:
         ParamSchema([ParamSpec(name, kinds[type(value)], value) for name, value in sampling.items()]),
     )
     return Model("model", run_id, signature=found, flavors={"paced": {"format": "Hugging Face folder"}}).to_yaml()
-
-
-def replay(folder: Path, home: Path) -> tuple[int, int]:
-    """Send every journal of a run; returns (journals complete, journals)."""
-    tracker = Tracker(folder, home, folder.name)
-    journals = [Journal(folder, p.stem).entries() for p in sorted((folder / "journal").glob("*.jsonl"))]
-    labels = [label for entries in journals if (label := next((e["label"] for e in entries if "label" in e), None))]
-    labels.sort(key=lambda label: label != PARENT)
-    return sum(tracker.flush(label, wait=True) for label in labels), len(labels)

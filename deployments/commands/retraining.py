@@ -60,7 +60,6 @@ def add_commands(commands: Any) -> None:
     add_notify(rollback)
     rollback.set_defaults(do=rollback_command)
 
-
     promote = commands.add_parser("promote", help="make a challenger champion that passed and waits for approval")
     promote.add_argument("model", help="name of the registered model")
     promote.add_argument("version", type=int)
@@ -99,11 +98,11 @@ def notified(arguments: argparse.Namespace) -> dict[str, list[str] | str | None]
 def settings(arguments: argparse.Namespace) -> Any:
     """The options as settings of a retraining, checked."""
     from paced.config import Retraining
-    from paced.config.reading import checked_retraining
+    from paced.config.reading import checked
 
     given = {name: value for name in Retraining.model_fields if (value := getattr(arguments, name, None)) is not None}
     given |= {name: None for name in LIMITS if given.get(name) == "none"}
-    return checked_retraining(given | {"notify": notified(arguments)}, "paced retrain")
+    return checked(Retraining, given | {"notify": notified(arguments)}, "paced retrain")
 
 
 def retrain_command(arguments: argparse.Namespace) -> int:

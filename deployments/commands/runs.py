@@ -209,8 +209,12 @@ def compare_command(arguments: argparse.Namespace) -> int:
 def replay_command(arguments: argparse.Namespace) -> int:
     folder = run_folder(arguments.run)
     join_platform()
-    from paced_tasks.tracking import replay, tracking_uri
+    from paced_tasks.ends import worked_on
+    from paced_tasks.replay import replay
+    from paced_tasks.tracking import tracking_uri
 
     complete, total = replay(folder, environment.home())
     print(f"{complete} of {total} tracked runs complete at {tracking_uri(environment.home())}")
+    if worked_on(folder):
+        print(f"run {folder.name} goes on: what it still logs is sent as it comes")
     return 0 if complete == total else 1

@@ -3,16 +3,17 @@
 A recipe is one YAML file (see recipes/); what may stand in it say the modules of paced/config. Imports no torch.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
-from paced.config import Data, Recipe, Retraining
-from paced.config.base import JsonObject
+from paced.config import Data, Recipe
+from paced.config.base import JsonObject, Section
 from paced.errors import ConfigError
+
+Kind = TypeVar("Kind", bound=Section)
 
 _LONGEST = 1 << 20  # characters of a recipe
 _VALUES = 20_000  # in a recipe, those counted that aliases and merge keys repeat
@@ -172,14 +173,14 @@ def load_data(source: str, path: str, assignments: tuple[str, ...] = ()) -> Data
         raise _explain(error, path) from None
 
 
-def checked_retraining(tree: Mapping[str, Any], source: str) -> Retraining:
-    """The settings of a retraining from plain values; ``source`` is named in messages.
+def checked(kind: type[Kind], tree: Any, source: str) -> Kind:
+    """A section from plain values, such as those of a form or a schedule; ``source`` is named in messages.
 
     Raises:
         ConfigError: with the path of each bad field.
     """
     try:
-        return Retraining.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         raise _explain(error, source) from None
 

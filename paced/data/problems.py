@@ -110,8 +110,8 @@ def _cleaned(
     training = decontamination is not None
     index = Index(dict(excluded), decontamination.words, decontamination.share) if training and excluded else None
     if training and not decontamination.enabled:
-        job.log(
-            "WARNING: decontamination is off: training problems may stand in the benchmarks, and scores mean little"
+        job.warn(
+            "decontamination is off: training problems may stand in the benchmarks, and scores mean little"
         )
     report = clean(shelf, data, index, training)
     _tell(job, data, path, report, next(shelf.rejected(), {}))
@@ -133,12 +133,12 @@ def _tell(job: Job, data: Data, path: str, report: Mapping[str, Any], first: Map
         raise DataError(f"data file {path}: {what} (first: {first['where']}: {first['reason']}): is the layout right?")
     if kinds:
         left_out = ", ".join(f"{n:,} {WORDS[kind]}" for kind, n in kinds.items())
-        job.log(
+        job.warn(
             f"{report['usable']:,} of {report['rows']:,} problems usable; left out: {left_out} (rejected.json; first: "
             f"{first['where']}: {first['reason']})"
         )
     if data.problems and report["usable"] < data.problems:
-        job.log(f"{data.problems} problems asked for, {report['usable']} usable ones in {path}")
+        job.warn(f"{data.problems} problems asked for, {report['usable']} usable ones in {path}")
 
 
 WORDS: dict[str, str] = dict(

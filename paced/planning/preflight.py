@@ -248,7 +248,7 @@ def _checks(job: Job) -> None:
             longest = check_prompts(problems, recipe, folders, prompts, kind == "problems")
             found[f"{kind}/{name}"] = {"problems": len(problems), "longest_prompt": longest}
             if kind == "problems" and len(problems) < recipe.training.batch:
-                job.log(
+                job.warn(
                     f"seed {name}: {len(problems)} problems, fewer than training.batch ({recipe.training.batch}): "
                     "a step draws some of them more than once"
                 )

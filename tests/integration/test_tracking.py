@@ -31,7 +31,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from paced_tasks.journal import PARENT, Journal
-from paced_tasks.tracking import Tracker, replay
+from paced_tasks.replay import replay
+from paced_tasks.tracking import Tracker
 
 
 def tracked(client: MlflowClient, name: str) -> dict[str, Run]:
@@ -164,22 +165,31 @@ def test_a_killed_stage_process_is_tried_again(troubled: Troubled, first_run: Fi
     assert run.outcome.err.count("died (signal 9)") == 1
     # PREFECT_API_URL names a server of the user's: the run is there, and it has started none of its own.
     assert not (run.home / "prefect" / "server.log").exists()
-    flows = json.dumps({"flow_runs": {"name": {"like_": run.folder.name}, "state": {"name": {"any_": ["Completed"]}}}})
-    url = f"{prefect_pages.url}/api/flow_runs/count"
-    request = urllib.request.Request(url, flows.encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request) as answer:
-        assert json.load(answer) == 3  # the first run, the same command again, this one
+    flows = {"flow_runs": {"name": {"like_": run.folder.name}, "state": {"name": {"any_": ["Completed"]}}}}
+    # The first run, the same command again, this one.
+    assert json.loads(ask(prefect_pages, "flow_runs/count", flows)) == 3
     assert run.numbers() == first_run.numbers()
     assert run.bits == first_run.bits
 
 
-def test_a_server_that_goes_away(troubled: Troubled) -> None:
+def ask(server: Server, path: str, question: Any) -> bytes:
+    """What Prefect's server answers."""
+    url = f"{server.url}/api/{path}"
+    with urllib.request.urlopen(
+        urllib.request.Request(url, json.dumps(question).encode(), {"Content-Type": "application/json"})
+    ) as answer:
+        return answer.read()
+
+
+def test_a_server_that_goes_away(troubled: Troubled, prefect_pages: Server) -> None:
     """The run ends well with one warning; the replay fills the gap; a second one changes nothing."""
     run, server = troubled.run, troubled.server
     warnings = [line for line in run.outcome.err.splitlines() if "MLflow" in line]
     assert len(warnings) == 1
     assert f"paced mlflow-replay {run.folder.name}" in warnings[0]
     assert "Traceback" not in run.outcome.err
+    told = json.loads(ask(prefect_pages, "logs/filter", {"logs": {"level": {"ge_": 30}}}))
+    assert [log["message"] for log in told if "does not take what is logged" in log["message"]]  # on the run's page
     assert troubled.replayed.status == 0, troubled.replayed.err
     total = len(STAGES) + len(STUDENTS) + 1
     assert troubled.replayed.out.startswith(f"{total} of {total} tracked runs complete at {server.url}")

@@ -4,15 +4,19 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import psutil
 import pytest
-from harness import free_port, gone, paced
+from harness import eventually, free_port, gone, paced, parts
+from mlflow import MlflowClient
 from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
+
+from paced_tasks.journal import PARENT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -60,6 +64,26 @@ def test_up_again_keeps_the_schedules(platform: Platform) -> None:
     (kept,) = platform.api("/deployments/name/retrain/retrain")["schedules"]
     assert (kept["schedule"]["cron"], kept["active"]) == ("0 3 * * 1", False)
     assert kept["parameters"] == weekly["parameters"]
+
+
+def test_up_says_which_schedule_can_no_longer_run(platform: Platform) -> None:
+    """Its recipe has a field of an earlier release, or names what the host's owner does not allow to a schedule."""
+    retrain = platform.api("/deployments/name/retrain/retrain")
+    renamed = platform.recipe | {"weights": {**platform.recipe["weights"], "exponent": 2}}
+    foreign = platform.recipe | {"data": {"source": "gsm8k", "path": "/etc/passwd"}}
+    for hour, parameters in ((1, {"recipe": renamed}), (2, {"recipe": foreign}), (3, {"week": 1}), (4, {})):
+        schedule = {"schedule": {"cron": f"0 {hour} * * 1"}, "active": False, "parameters": parameters}
+        platform.api(f"/deployments/{retrain['id']}/schedules", [schedule])
+    said = [line for line in paced(platform.home, "up", *platform.options).out.splitlines() if "schedule" in line]
+    assert len(said) == 3
+    for hour, says in (
+        (1, "recipe: weights.exponent: unknown key"), (2, "recipe.data.path: /etc/passwd is not allowed"),
+        (3, "week: unknown parameter"),
+    ):  # fmt: skip
+        (line,) = (line for line in said if f"'0 {hour} * * 1' of retrain cannot run" in line)
+        assert says in line and f"{platform.url('prefect')}/deployments/deployment/{retrain['id']}" in line
+    for schedule in platform.api("/deployments/name/retrain/retrain")["schedules"]:
+        platform.client.request("DELETE", f"deployments/{retrain['id']}/schedules/{schedule['id']}")
 
 
 def test_servers_listen_on_this_host_alone(platform: Platform) -> None:
@@ -190,6 +214,55 @@ def test_a_form_starts_no_program(platform: Platform, tmp_path: Path) -> None:
 ONE_ARM = {"seeds": [11], "arms": [{"name": "paced", "scheme": "beta", "schedule": "forward"}]}
 
 
+def tracked(platform: Platform, run: str) -> dict[str, tuple[str, str]]:
+    """Label -> status and reason of the runs in MLflow of a flow run."""
+    name = platform.runs()[run]["name"].partition(":")[0]
+    client = MlflowClient(platform.url("mlflow"))
+    experiment = client.get_experiment_by_name("paced")
+    assert experiment
+    found = client.search_runs([experiment.experiment_id], f"tags.`paced.run` = '{name}'")
+    return {r.data.tags["paced.label"]: (r.info.status, r.data.tags.get("paced.reason", "")) for r in found}
+
+
+def closed(platform: Platform, run: str) -> dict[str, tuple[str, str]]:
+    """The same, when within a minute none of them spins any more."""
+
+    def ended() -> dict[str, tuple[str, str]]:
+        found = tracked(platform, run)
+        return found if PARENT in found and all(status != "RUNNING" for status, _ in found.values()) else {}
+
+    return eventually(ended, 60, "no run spins")
+
+
+def test_suspended_and_resumed_from_the_page(platform: Platform) -> None:
+    """It stops and frees the device, waits as long as it has to, and goes on from what is committed."""
+    run = platform.trigger(**ONE_ARM | {"seeds": [12]})
+    before = parts(platform.home)
+    platform.in_a_stage(run)
+    eventually(lambda: parts(platform.home) > before, 120, "a part is committed")
+    soon = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+    details = {"pause_timeout": soon, "pause_reschedule": True}
+    state = {"type": "PAUSED", "name": "Suspended", "state_details": details}  # as the button sends it
+    platform.api(f"/flow_runs/{run}/set_state", {"state": state})
+    eventually(lambda: not platform.processes("forkserver", "prefect.engine"), 60, "its processes are gone")
+    status, reason = closed(platform, run)[PARENT]
+    assert status == "KILLED" and "suspended" in reason
+
+    def kept() -> bool:
+        found = platform.api(f"/flow_runs/{run}")["state"]
+        assert (found["type"], found["name"]) == ("PAUSED", "Suspended")
+        return found["state_details"]["pause_timeout"] > (datetime.now(UTC) + timedelta(days=300)).isoformat()
+
+    eventually(kept, 60, "it may wait for days")
+    assert platform.api("/automations/filter", {}) == []
+    platform.api(f"/flow_runs/{run}/resume", {})
+    assert platform.reaches(run, *ENDED) == "COMPLETED"
+    name = platform.runs()[run]["name"].partition(":")[0]
+    summary = json.loads((platform.home / "runs" / name / "summary.json").read_text())
+    assert sum(stage["reused"] or 0 for stage in summary["stages"] if stage["name"].startswith("12/")) > 0
+    assert set(tracked(platform, run).values()) == {("FINISHED", "")}
+
+
 def test_cancelled_from_the_page(platform: Platform) -> None:
     run = platform.trigger(**ONE_ARM)
     platform.in_a_stage(run)
@@ -200,3 +273,4 @@ def test_cancelled_from_the_page(platform: Platform) -> None:
         time.sleep(0.1)
     # The worker reports it once it has loaded the flow, to look for hooks: long on a busy machine, and harmless.
     assert platform.reaches(run, *ENDED, within=180) == "CANCELLED"
+    assert closed(platform, run)[PARENT][0] == "KILLED"

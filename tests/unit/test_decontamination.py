@@ -219,7 +219,7 @@ def test_off_is_loud(tmp_path: Path) -> None:
     said: list[str] = []
     off = prepare_spec(home, data, 0, "train", {"t": test}, Decontamination(enabled=False), Runtime())
     execute(off, lambda event: said.append(event.get("message", "")))
-    assert any(line.startswith("WARNING: decontamination is off") for line in said)
+    assert any(line.startswith("decontamination is off") for line in said)
     assert "exclude/t" not in off.inputs
 
 

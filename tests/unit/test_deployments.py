@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+from datetime import timedelta
 from pathlib import Path
 
 import prefect
@@ -11,12 +12,14 @@ import pytest
 import yaml
 from compose import FOLDER, MissingVariableError, services, variables
 from harness import ROOT
+from prefect.settings import Settings as PrefectSettings
 from supervisor.options import UnhosedConfigParser
 
+from paced.config.reading import load_recipe
 from paced.errors import ConfigError
 from paced_deployments import environment, platform
-from paced_deployments.definitions import DEFINITIONS
-from paced_deployments.platform import POOL, RUNS, Settings, literal, quoted
+from paced_deployments.definitions import DEFINITIONS, sections
+from paced_deployments.platform import POOL, RETENTION, RUNS, Settings, literal, quoted
 from paced_deployments.platform import services as platform_services
 from paced_tasks.tracking import tracking_uri
 
@@ -99,6 +102,17 @@ def test_a_kubernetes_job_is_prefects_own_with_a_device_a_home_and_secrets() -> 
     assert {name for name in RUNS if "WORKER" not in name and "RUNNER" not in name} <= given.keys()
 
 
+def test_what_prefect_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Prefect's own settings read it, of ``paced up`` and of compose."""
+    for name, value in RETENTION.items():
+        monkeypatch.setenv(name, value)
+    server = PrefectSettings().server
+    assert server.services.db_vacuum.enabled_vacuum_types >= {"events", "flow_runs"}
+    assert server.services.db_vacuum.retention_period == timedelta(days=180)
+    assert server.events.retention_period == timedelta(days=14)
+    assert RETENTION.items() <= services(SECRETS)["prefect"]["environment"].items()
+
+
 def test_prefect_yaml_has_every_deployment_with_all_its_parameters() -> None:
     """That a server then holds the same is in tests/integration/test_team.py."""
     listed = yaml.safe_load((ROOT / "src" / "prefect.yaml").read_text())["deployments"]
@@ -107,6 +121,13 @@ def test_prefect_yaml_has_every_deployment_with_all_its_parameters() -> None:
         keys = ["recipe", *definition.more]
         assert entry["parameters"] == {key: f"{{{{ paced.{definition.name}.{key} }}}}" for key in keys}
         assert entry["work_pool"] == {"name": POOL} and entry["enforce_parameter_schema"]
+
+
+def test_a_schedule_of_the_short_form_names_a_recipe() -> None:
+    """One that was made when the form took a whole recipe is told where that belongs."""
+    assert sections({"recipe": "tiny"}, short=True)["recipe"] == load_recipe(ROOT / "recipes" / "tiny.yaml")
+    with pytest.raises(ConfigError, match="the deployment distill-advanced takes a whole one"):
+        sections({"recipe": {"name": "tiny"}}, short=True)
 
 
 def test_who_may_ask_a_platform_that_listens_to_all(tmp_path: Path) -> None:

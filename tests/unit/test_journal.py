@@ -14,8 +14,9 @@ from paced.config.reading import load_recipe
 from paced.storage.artifacts import Ref, commit, describe
 from paced_tasks import pipeline, record
 from paced_tasks.journal import PARENT, Journal
+from paced_tasks.replay import replay
 from paced_tasks.run import Run
-from paced_tasks.tracking import Tracker, replay
+from paced_tasks.tracking import Tracker
 
 
 def figures(journal: Journal, name: str) -> list[float]:
@@ -103,7 +104,7 @@ def test_a_run_tracks_what_its_stages_are_now(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr("paced.report.write_summary", lambda folder: built(folder)[0])
     monkeypatch.setattr(record, "finish", finish)
     monkeypatch.setattr(pipeline, "create_table_artifact", lambda *_, **__: None)
-    monkeypatch.setattr(pipeline.Pipeline, "_flush", lambda *_: None)
+    monkeypatch.setattr(pipeline.Pipeline, "_tell", lambda *_: None)
     (run.folder / "report.html").parent.mkdir(parents=True)
     (run.folder / "report.html").touch()
     for accuracy in (0.25, 0.25, 0.5, 0.25):
@@ -113,7 +114,7 @@ def test_a_run_tracks_what_its_stages_are_now(tmp_path: Path, monkeypatch: pytes
         ref = scored(tmp_path, accuracy)
         future = SimpleNamespace(state=SimpleNamespace(is_final=lambda: True), result=lambda ref=ref, **_: ref)
         stages._submitted.append(pipeline.Submitted(Label(BASE, step="evaluate"), future))  # type: ignore[arg-type]
-        stages._close("")
+        stages._close()
     for label, name in (
         ("base/evaluate", "evaluate/arithmetic/accuracy"), ("base", "accuracy"), (PARENT, "base/accuracy"),
     ):  # fmt: skip
