@@ -124,8 +124,9 @@ class Pipeline:
             stop_all()
             raise
 
-    def _close(self, failures: list[Exception]) -> None:
+    def _close(self, refused: Sequence[Exception] = ()) -> None:
         """Record what has become of every stage, and raise the first error, of the flow's own or of one."""
+        failures = [*refused]
         context = FlowRunContext.get()
         flow_run_id = str(context.flow_run.id) if context and context.flow_run else ""
         entries: list[Entry] = []

@@ -127,7 +127,10 @@ class World(NamedTuple):
         return state["type"], state["message"]
 
     def fired(self) -> list[tuple[str, str]]:
-        """State and message of the runs that the schedule has begun and that have ended, in order."""
+        """State and message of the runs that the schedule has begun and that have ended, in order.
+
+        A firing that none had time for is skipped, and the next one takes its place.
+        """
         question = {
             "deployments": {"name": {"any_": ["retrain"]}},
             "flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]}}},
@@ -135,7 +138,8 @@ class World(NamedTuple):
         }
         runs = self.api("/flow_runs/filter", question)
         assert all(run["auto_scheduled"] for run in runs)
-        return [(run["state"]["type"], run["state"]["message"]) for run in runs]
+        began = [run["state"] for run in runs if run["state"]["name"] != "Skipped"]
+        return [(state["type"], state["message"]) for state in began]
 
     @property
     def client(self) -> MlflowClient:
