@@ -150,6 +150,7 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     story = [line["message"] for line in platform.api("/logs/filter", question)]
     assert any(re.match(r"0/rollouts: .* s, \d+ problems, \d+ samples", line) for line in story)
 
+    page.set_viewport_size({"width": 1500, "height": 3000})  # the list of artifacts holds only what is in sight
     page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
     page.get_by_text("Artifacts", exact=True).first.click()
     for artifact in ("results", "levels", "mlflow", "progress-0-rollouts"):
