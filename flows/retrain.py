@@ -75,7 +75,8 @@ def retrain(recipe: Recipe, retraining: Retraining) -> Any:
         notify(retraining.notify, Event(event="failed", model=recipe.name, message=f"{recipe.name}: {failure}"))
         raise
     get_run_logger().info(event.message)
-    return Completed(message=event.message, data=event.model_dump(mode="json"))
+    name = event.event.replace("_", " ").capitalize()  # what a list of runs shows
+    return Completed(name=name, message=event.message, data=event.model_dump(mode="json"))
 
 
 @contextlib.contextmanager

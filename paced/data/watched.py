@@ -96,8 +96,9 @@ class Ledger:
         Raises:
             CacheError: a list of them is damaged.
         """
-        files = sorted((self.path.parent / "problems").glob("*.json"))
-        return {identifier for file in files for identifier in read_record(file)["problems"]}
+        noted = map(read_record, sorted((self.path.parent / "problems").glob("*.json")))
+        # They are noted before the file is: where a kill came between, nothing was decided.
+        return {identifier for note in noted if self.has(note["sha256"]) for identifier in note["problems"]}
 
     def pool(self, days: float) -> list[Incoming]:
         """The files that were last decided on without a promotion, and first within the last ``days``, by name."""

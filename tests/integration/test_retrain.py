@@ -121,10 +121,11 @@ class World(NamedTuple):
         return eventually(answered, 60, path)[0]
 
     def state(self, flow: str) -> tuple[str, str]:
-        """Type and message of the final state of the last run of a flow, as Prefect's server has it."""
+        """Name and message of the final state of the last run of a flow, as Prefect's server has it."""
         question = {"flows": {"name": {"any_": [flow]}}, "sort": "END_TIME_DESC", "limit": 1}
         state = self.api("/flow_runs/filter", question)[0]["state"]
-        return state["type"], state["message"]
+        assert state["type"] == "COMPLETED"
+        return state["name"], state["message"]
 
     def fired(self) -> list[tuple[str, str]]:
         """State and message of the runs that the schedule has begun and that have ended, in order.
@@ -206,7 +207,7 @@ def test_no_new_data_and_a_half_written_file(world: World) -> None:
         writer.join()
         (world.watch / "growing.jsonl").unlink()
     assert outcome.out == f"no new data in {world.watch}: 0 known, 1 still being written\n"
-    assert world.state("retrain") == ("COMPLETED", outcome.out.strip())
+    assert world.state("retrain") == ("No new data", outcome.out.strip())
     assert world.told == []
     assert not (world.home / "runs").exists()
 
@@ -224,7 +225,7 @@ def test_a_week_that_teaches_too_little_waits(world: World, waiting: Outcome) ->
         r"tiny: waits: of the problems in 1 files \d+ problems have a positive weight, of at least 61 \(least_kept\)\n",
         waiting.out,
     )
-    assert world.state("retrain") == ("COMPLETED", waiting.out.strip())
+    assert world.state("retrain") == ("Waiting", waiting.out.strip())
     assert world.told == []
     assert not (world.home / "retrain" / "tiny" / "ledger.json").exists()
     assert not list((world.home / "artifacts").glob("t*/*/manifest.json"))  # of stages teacher and train
@@ -246,7 +247,7 @@ def first(world: World, waiting: Outcome) -> Outcome:
 
 def test_a_first_champion(world: World, first: Outcome) -> None:
     assert first.out.startswith("tiny: version 1 takes the place of the recipe's student: arithmetic +"), first.out
-    assert world.state("retrain") == ("COMPLETED", first.out.strip())
+    assert world.state("retrain") == ("Promoted", first.out.strip())
     assert world.aliases(world.client) == {"champion": 1}
     [told] = world.told
     lines = (world.home / "told.jsonl").read_text()
