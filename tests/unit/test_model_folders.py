@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from architectures import configuration, make
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -77,10 +78,17 @@ def classifier(folder: Path) -> None:
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
 
 
+def adapter(folder: Path) -> None:
+    """As peft stores one; transformers loads it with the model, and says nothing."""
+    plain = AutoModelForCausalLM.from_pretrained(folder)
+    config = LoraConfig(r=2, target_modules=["q_proj"], base_model_name_or_path=str(folder))
+    get_peft_model(plain, config).save_pretrained(str(folder))
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda f: (f / "adapter_config.json").write_text("{}"), "an adapter beside its weights .adapter_config.json"),
+        (adapter, "an adapter beside its weights .adapter_config.json"),
         (stale, "both model.safetensors and model.safetensors.index.json, which names other files: remove the one"),
         (
             tensors(lambda t: t.update({f"model.layers.{i}.mlp.more.weight": torch.ones(3, 4) for i in range(11)})),
