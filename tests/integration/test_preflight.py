@@ -309,7 +309,7 @@ def test_adapters_need_less_room(prepared: Prepared) -> None:
 def test_few_problems_are_told(prepared: Prepared) -> None:
     events: list[dict[str, Any]] = []
     check(prepared, load_recipe(TINY, (*SMALL, "training.batch=128")), events)
-    assert [e["message"] for e in events if e["event"] == "log"] == [
+    assert [e["message"] for e in events if e["event"] == "warning"] == [
         "seed 0: 100 problems, fewer than training.batch (128): a step draws some of them more than once"
     ]
 

@@ -158,7 +158,7 @@ def run(team: Team, worker: None) -> str:
     (team.home / "allowed.yaml").write_text(json.dumps({"folders": [str(student.parent)]}))
     paths = {"data": {"source": "tiny", "path": str(data)}, "student": {"path": str(student)}}
     recipe = load_recipe(TINY, (*SMALL, *BRIEF)).model_dump(mode="json") | paths
-    path = f"/deployments/{team.deployments()['distill']['id']}/create_flow_run"
+    path = f"/deployments/{team.deployments()['distill-advanced']['id']}/create_flow_run"
     run = team.api(path, {"parameters": {"recipe": recipe}})["id"]
 
     def end() -> str:

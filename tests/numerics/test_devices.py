@@ -11,7 +11,7 @@ from harness import ROOT, Chain
 
 from paced.storage.artifacts import Ref
 
-STAGES = ("rollouts", "teacher", "train_forward", "train_reverse", "diagnose", "evaluate")
+STAGES = ("teacher", "train_forward", "train_reverse", "diagnose", "evaluate")  # of them two draw samples
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def on_a_device(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> tuple
     for name in STAGES:
         spec = chain.specs[name].model_copy(update={"home": str(home / name)})
         shutil.copytree(chain.home / "store", home / name / "store")
-        if name in ("rollouts", "teacher", "evaluate"):
+        if name in ("teacher", "evaluate"):
             shutil.rmtree(home / name / "store" / ("targets" if name == "teacher" else "samples"))
         specs[name] = spec.model_dump(mode="json")
     (folder / "specs.json").write_text(json.dumps(specs))

@@ -75,7 +75,7 @@ def test_a_dead_process_is_lost_even_before_it_is_reaped() -> None:
         # After a suspension or a retry: until it is labelled anew, the label is of the process before.
         (StateType.RUNNING, {LABEL: label(os.getpid(), 1), SINCE: 1.0}, "7", 0, None),
         (StateType.RUNNING, {LABEL: label(os.getpid(), 1), SINCE: 1.0}, "7", 999, "CRASHED"),
-        (StateType.RUNNING, {LABEL: label(os.getpid(), 1), SINCE: time.time() + 999}, "7", 0, "CRASHED"),
+        (StateType.RUNNING, {LABEL: label(os.getpid(), 1), SINCE: time.time() + 1e9}, "7", 0, "CRASHED"),
         (StateType.PENDING, {LABEL: label(os.getpid(), 1), SINCE: 1.0}, "7", 0, None),
         (StateType.CANCELLING, {LABEL: label(os.getpid(), 1), SINCE: 1.0}, "7", 0, "CRASHED"),
     ],
