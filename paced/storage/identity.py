@@ -40,8 +40,8 @@ def digest(value: Any) -> str:
 
 
 def text_digest(text: str) -> str:
-    """``sha256:...`` of a text."""
-    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    """``sha256:...`` of a text, which in a damaged file may hold half a surrogate pair."""
+    return "sha256:" + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def short(digest: str, length: int = 24) -> str:

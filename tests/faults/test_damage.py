@@ -128,9 +128,7 @@ def stopped_at(spec: Spec, step: int) -> None:
     ids=["the last", "both", "the one before"],
 )
 @pytest.mark.parametrize("file", ["state.safetensors", "metrics.jsonl", "checkpoint.json"])
-def test_a_damaged_checkpoint_is_left_behind(
-    harm: set[int], begins: str, file: str, chain: Chain, home: Path
-) -> None:
+def test_a_damaged_checkpoint_is_left_behind(harm: set[int], begins: str, file: str, chain: Chain, home: Path) -> None:
     spec = moved(chain.specs["train_forward"], home)
     shutil.rmtree(spec.folder)
     stopped_at(spec, 5)
@@ -271,7 +269,9 @@ def test_a_flipped_field_is_found(field: str, old: bool, home: Path, chain: Chai
             attempt()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "\0" * 50, "{" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", "null", "\0" * 50, "{" * 5000, '{"digest": "sha256:0", "name": "\\ud83d"}']
+)
 @pytest.mark.parametrize("name", ["run.json", "executed/0.rollouts.json", "mlflow.json", "summary.json"])
 def test_an_empty_record_is_no_traceback(name: str, text: str, tmp_path: Path) -> None:
     path = tmp_path / "runs" / "one" / name
