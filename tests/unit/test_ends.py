@@ -117,19 +117,20 @@ def test_a_stage_that_fails(run: Run, error: Exception, status: str) -> None:
 
 
 DIES = """
-import os, signal, sys, time
+import sys
 from pathlib import Path
 from paced_tasks.ends import at_work
 with at_work(Path(sys.argv[1])):
     print("at work", flush=True)
-    time.sleep(600)
+    sys.stdin.read()  # until it is killed, or nobody is left to do so
 """
 
 
 def test_a_process_that_is_killed(run: Run) -> None:
     """Nobody closes what somebody works on; once the process is gone, whoever looks does."""
     stages, home = begun(run), Path(run.home)
-    with subprocess.Popen([sys.executable, "-c", DIES, str(run.folder)], stdout=subprocess.PIPE) as other:
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", DIES, str(run.folder)], **pipes) as other:
         assert other.stdout and other.stdout.readline() == b"at work\n"
         stages.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)  # of two that work on it, one stops
         assert shown(run)[AT_WORK] == shown(run)[PARENT] == ("RUNNING", "")
