@@ -4,6 +4,7 @@ import contextlib
 import copy
 import functools
 import importlib
+import io
 import itertools
 import os
 import signal
@@ -25,6 +26,7 @@ from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
 from paced.storage.files import read_record
 from paced.storage.identity import commit_of, file_digest
+from paced_deployments import cli
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -163,6 +165,24 @@ def end_worker(worker: subprocess.Popen[Any]) -> None:
 def paced(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:
     """Run a ``paced`` command to its end."""
     return Command(home, *arguments, env=env).finish()
+
+
+def told(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:
+    """A ``paced`` command that starts no flow, in this process: a tenth of the time that a process of its own takes."""
+    out, err, before = io.StringIO(), io.StringIO(), (dict(os.environ), Path.cwd(), sys.argv)
+    sys.argv = ["paced", *arguments]
+    try:
+        os.environ.clear()
+        os.environ.update(environment(home, env))
+        os.chdir(ROOT)
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = cli.main()
+    finally:
+        os.environ.clear()
+        os.environ.update(before[0])
+        os.chdir(before[1])
+        sys.argv = before[2]
+    return Outcome(status, out.getvalue(), err.getvalue())
 
 
 def run_arguments(*assignments: str, recipe: Path = TINY, small: tuple[str, ...] = SMALL) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from harness import SMALL, Finished, finished, paced
+from harness import SMALL, Finished, finished, paced, told
 from mlflow import MlflowClient
 
 from paced.config.grid import grid
@@ -166,7 +166,7 @@ def test_the_same_ablation_again(ablation: Finished) -> None:
 )
 def test_a_grid_that_makes_no_sense_is_refused(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     options = (f"--{name}={value}" for name, value in zip(AXES, arguments, strict=False))
-    outcome = paced(tmp_path / "home", "ablate", str(TINY), *options)
+    outcome = told(tmp_path / "home", "ablate", str(TINY), *options)
     assert outcome.status == 1
     (line,) = outcome.err.splitlines()
     assert pd.Series([line]).str.contains(words).all(), line

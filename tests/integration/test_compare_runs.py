@@ -12,7 +12,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from harness import TINY, Finished, Outcome, Server, finished, mlflow_server, paced, run_arguments
+from harness import TINY, Finished, Outcome, Server, finished, mlflow_server, paced, run_arguments, told
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -165,7 +165,7 @@ def test_runs_judged_differently_are_refused(
 ) -> None:
     other = edited(first_run, tmp_path, "other")
     rewritten(other, change, value)
-    outcome = paced(first_run.home, "compare", first_run.folder.name, str(other))
+    outcome = told(first_run.home, "compare", first_run.folder.name, str(other))
     assert (outcome.status, outcome.out) == (1, "")
     (line,) = outcome.err.splitlines()
     assert re.search(f"runs {first_run.folder.name} and other cannot be compared, because {words}", line), line
@@ -181,19 +181,19 @@ def test_the_same_base_must_have_the_same_scores(first_run: Finished, tmp_path: 
         path = folder / file["name"]
         file |= {"sha256": file_digest(path), "bytes": path.stat().st_size}
     write_record(folder / "manifest.json", manifest)
-    outcome = paced(first_run.home, "compare", first_run.folder.name, str(other))
+    outcome = told(first_run.home, "compare", first_run.folder.name, str(other))
     assert (outcome.status, outcome.out) == (1, "")
     assert "scored the same base student differently" in outcome.err
 
 
 def test_other_refusals(first_run: Finished, tmp_path: Path) -> None:
     name = first_run.folder.name
-    outcome = paced(first_run.home, "compare", name, name)
+    outcome = told(first_run.home, "compare", name, name)
     assert outcome.err == f"error: compare takes two or more different runs, got: {name}, {name}\n"
-    assert paced(first_run.home, "compare", name, "nowhere").err.startswith("error: no run 'nowhere' in ")
+    assert told(first_run.home, "compare", name, "nowhere").err.startswith("error: no run 'nowhere' in ")
     other = edited(first_run, tmp_path, "other")
     (other / "run.json").write_text(json.dumps({"name": "other", "status": "failed"}))
-    outcome = paced(first_run.home, "compare", name, str(other))
+    outcome = told(first_run.home, "compare", name, str(other))
     assert outcome.err.startswith("error: run other: it is failed; finish it with 'paced run' before comparing")
 
 
@@ -273,7 +273,7 @@ def test_an_evaluation_beside_a_run(evaluation: Finished, first_run: Finished) -
 
 def test_models_that_are_not_there(evaluation: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    outcome = paced(evaluation.home, "evaluate", *run_arguments()[1:], "--model", "nowhere")
+    outcome = told(evaluation.home, "evaluate", *run_arguments()[1:], "--model", "nowhere")
     assert outcome.err.startswith("error: --model: model folder nowhere does not exist")
     for model, says in (
         ("models:/tiny@champion", "tiny has no version 'champion' at sqlite.* .there are: /1, /2"),

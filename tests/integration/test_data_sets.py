@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import ROOT, need, paced
+from harness import ROOT, need, told
 
 from benchmarks.containment import WRAPPERS, found
 from paced.config import Data, Decontamination, Runtime
@@ -148,7 +148,7 @@ def test_math500_is_found_behind_every_wrapper() -> None:
 def test_the_command(tmp_path: Path) -> None:
     home, file = tmp_path / "home", str(DATA / "dsr_sub_train.parquet")
     math500 = f"math:{DATA / 'math500_test.jsonl'}"
-    done = paced(home, "data", file, "--source", "math", "--against", math500, "--set", "max_characters=2000")
+    done = told(home, "data", file, "--source", "math", "--against", math500, "--set", "max_characters=2000")
     assert done.status == 0, done.err
     words = [line.split() for line in done.out.splitlines() if line.strip()]
     assert next(w[1] for w in words if w[0] == "dsr_sub_train") == "1,209"
@@ -162,7 +162,7 @@ def test_the_command(tmp_path: Path) -> None:
         ((file, "--source", "math", "--set", "shots=1"), "shots has no effect with source 'math'"),
         ((file, "--source", "math", "--against", "mth:x"), "source: "),
     ):
-        failed = paced(home, "data", *arguments)
+        failed = told(home, "data", *arguments)
         assert failed.status == 1
         assert failed.err.startswith("error: ")
         assert says in failed.err
@@ -170,7 +170,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_the_command_on_a_recipe(tmp_path: Path) -> None:
-    done = paced(tmp_path / "home", "data", str(ROOT / "recipes" / "tiny.yaml"), "--set", "data.problems=50")
+    done = told(tmp_path / "home", "data", str(ROOT / "recipes" / "tiny.yaml"), "--set", "data.problems=50")
     assert done.status == 0, done.err
     assert [line.split()[:2] for line in done.out.splitlines()[1:4]] == [
         ["arithmetic", "576"], ["sorting", "192"], ["train", "50"],

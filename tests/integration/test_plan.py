@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from harness import ROOT, SMALL, TINY, Chain, Finished, paced
+from harness import ROOT, SMALL, TINY, Chain, Finished, told
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration
 
 from paced.config import Training
@@ -155,11 +155,11 @@ def test_a_scoring_pass_that_capture_may_save_is_a_bound() -> None:
 
 def test_the_command_says_what_does_not_fit(tmp_path: Path) -> None:
     recipe = str(ROOT / "recipes" / "qwen3_14b_to_8b.yaml")
-    outcome = paced(tmp_path / "home", "plan", recipe, "--gpu", "A100-40", "--gpus", "1")
+    outcome = told(tmp_path / "home", "plan", recipe, "--gpu", "A100-40", "--gpus", "1")
     assert outcome.status == 0, outcome.err
     assert "does not fit" in outcome.out
     assert "most of it: AdamW moments, fp32, 65.5 GB. Change training.gradient_checkpointing" in outcome.out
-    refused = paced(tmp_path / "home", "plan", recipe, "--kept", "2")
+    refused = told(tmp_path / "home", "plan", recipe, "--kept", "2")
     assert (refused.status, refused.err) == (1, "error: --kept 2.0: must lie between 0 and 1\n")
     with pytest.raises(ConfigError, match="--gpu B1: unknown; known are A10G"):
         plan(load_recipe(TINY), "B1", 8, Assumptions())
@@ -168,7 +168,7 @@ def test_the_command_says_what_does_not_fit(tmp_path: Path) -> None:
 def test_the_plan_in_the_documentation(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "reproduce.md").read_text()
     _, _, shown = page.partition("`paced plan recipes/qwen3_14b_to_8b.yaml`:\n\n")
-    outcome = paced(tmp_path / "home", "plan", str(ROOT / "recipes" / "qwen3_14b_to_8b.yaml"))
+    outcome = told(tmp_path / "home", "plan", str(ROOT / "recipes" / "qwen3_14b_to_8b.yaml"))
     lines = [line.strip() for line in outcome.out.splitlines() if line]
     assert outcome.status == 0 and len(lines) > 10
     assert lines == [line.strip() for line in shown.splitlines() if line][: len(lines)]
