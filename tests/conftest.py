@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 GROUPS = {
     "runs": (
         "test_concurrent",
-        "test_resume",
-        "test_damage",
         "test_corruption",
-        "test_power_cut",
         "test_kills",
         "test_cache",
         "test_student",
@@ -39,6 +36,7 @@ GROUPS = {
     "retraining": ("test_retrain",),
     "platform": ("test_platform",),
     "faults": ("test_platform_faults",),
+    "stages": ("test_resume", "test_damage", "test_power_cut"),
     "models": ("test_vllm", "test_capture", "test_smollm2", "test_benchmarks"),
     "engines": ("test_engines",),
     "commands": ("test_bad_input",),

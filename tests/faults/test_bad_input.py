@@ -1,6 +1,6 @@
 """Every bad input: a non-zero exit, one line that says what, where and what to do, and nothing stored is lost.
 
-Ctrl-C is in test_resume.py.
+Ctrl-C is in test_kills.py.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""kill -9 at random in the first minutes of a home's life: what survives is used, and nothing is left behind.
+"""kill -9 at random in a home's first minutes, and Ctrl-C: what survives is used, and nothing is left behind.
 
 A kill hits a stage, the server that stages are started from, Prefect's server, the command alone or all of them, while
 databases are made as well as later. CI does a few; ``make kills`` does 200.
@@ -12,7 +12,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from harness import Command, Finished, finished, gone, paced, processes_of, run_arguments, stages_of, told
+from harness import Command, Finished, finished, gone, paced, parts, processes_of, run_arguments, stages_of, told
 
 KILLS = int(os.environ.get("PACED_KILLS", "1"))
 SEED = int(os.environ.get("PACED_SEED", "18"))
@@ -62,4 +62,31 @@ def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
     assert told(home, "cache", "verify").status == 0
     assert told(home, "cache", "gc", "--delete").status == 0
     assert not list(home.glob("work/*")) and not list(home.rglob("*.tmp")) and not list(home.rglob("*.new"))
+    gone(home)
+
+
+def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -> None:
+    """SIGKILL while it samples, Ctrl-C while it trains, then to the end: as if nothing had happened."""
+    home = tmp_path / "home"
+    command = Command(home, *run_arguments())
+    command.until(lambda: parts(home) >= 4 and stages_of(home), "it samples")
+    command.signal(signal.SIGKILL)
+    gone(home)
+    assert not list(home.glob("artifacts/rollouts/*/manifest.json"))
+
+    command = Command(home, *run_arguments())
+    forward = home / "runs" / first_run.folder.name / "journal" / "paced.0.train_forward.jsonl"
+    command.until(lambda: forward.exists() and '"metrics"' in forward.read_text(), "it trains")
+    command.signal(signal.SIGINT)
+    outcome = command.finish(60)
+    assert outcome.status == 130
+    assert outcome.err.splitlines()[-1] == "stopped: the same command goes on from what is committed"
+    assert "Traceback" not in outcome.err
+    assert "samples reused" in outcome.err
+    gone(home)
+
+    last = finished(home, Command(home, *run_arguments()).finish())
+    assert last.numbers() == first_run.numbers()
+    assert last.bits == first_run.bits
+    assert sum(s["cached"] for s in last.stages.values()) >= 5
     gone(home)

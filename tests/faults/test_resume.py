@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,20 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from harness import (
-    Chain,
-    Command,
-    Finished,
-    contents,
-    environment,
-    eventually,
-    finished,
-    gone,
-    kill_at,
-    parts,
-    run_arguments,
-    stages_of,
-)  # fmt: skip
+from harness import Chain, contents, environment, eventually, kill_at, parts
 
 from paced.stage import STAGES, execute
 from paced.storage.artifacts import read_manifest
@@ -124,30 +110,3 @@ def test_a_stage_as_a_program(chain: Chain, tmp_path: Path) -> None:
     assert events[0]["message"] == f"rollouts: {committed * 80} of 800 samples reused, {800 - committed * 80} missing"
     assert events[-1]["event"] == "done"
     assert contents(spec.folder) == contents(chain.refs["rollouts"].folder)
-
-
-def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -> None:
-    """SIGKILL while it samples, Ctrl-C while it trains, then to the end: as if nothing had happened."""
-    home = tmp_path / "home"
-    command = Command(home, *run_arguments())
-    command.until(lambda: parts(home) >= 4 and stages_of(home), "it samples")
-    command.signal(signal.SIGKILL)
-    gone(home)
-    assert not list(home.glob("artifacts/rollouts/*/manifest.json"))
-
-    command = Command(home, *run_arguments())
-    forward = home / "runs" / first_run.folder.name / "journal" / "paced.0.train_forward.jsonl"
-    command.until(lambda: forward.exists() and '"metrics"' in forward.read_text(), "it trains")
-    command.signal(signal.SIGINT)
-    outcome = command.finish(60)
-    assert outcome.status == 130
-    assert outcome.err.splitlines()[-1] == "stopped: the same command goes on from what is committed"
-    assert "Traceback" not in outcome.err
-    assert "samples reused" in outcome.err
-    gone(home)
-
-    last = finished(home, Command(home, *run_arguments()).finish())
-    assert last.numbers() == first_run.numbers()
-    assert last.bits == first_run.bits
-    assert sum(s["cached"] for s in last.stages.values()) >= 5
-    gone(home)
