@@ -131,7 +131,7 @@ def study(protocol: Protocol, trained: Sequence[Trained], home: Path) -> Study:
         tables.append(table)
         pairs = {(c["a"], c["b"], c["metric"]): c for c in found["comparisons"]}
         for claim in protocol.claims:
-            chosen = table[table["benchmark"].isin(retention) == (claim.metric == "retention")]
+            chosen = pd.DataFrame(table[table["benchmark"].isin(retention) == (claim.metric == "retention")])
             effect = {"effect": effect_size(chosen, claim.a, claim.b)}
             claims.append({"equal": equal, **claim.model_dump(), **pairs[claim.a, claim.b, claim.metric], **effect})
     made = [datetime.datetime.fromisoformat(read_manifest(ref.folder).created) for ref in scores_of(trained, home)]
@@ -166,9 +166,13 @@ def effect_size(table: pd.DataFrame, a: str, b: str) -> float | None:
     """The mean over seeds of the difference of two arms' accuracies in its standard deviations over seeds (Cohen's d of
     pairs); None with one seed, or without any spread.
     """
-    known = table[table["known"] > 0]
-    rates = (known["correct"] / known["known"]).groupby([known["arm"], known["seed"]]).mean()
-    first, second = (rates[arm].to_numpy(float) for arm in (a, b))
+    known = pd.DataFrame(table[table["known"] > 0])
+    rates = known["correct"].to_numpy(float) / known["known"].to_numpy(float)
+    arms, seeds = known["arm"].to_numpy(str), known["seed"].to_numpy(int)
+    first, second = (
+        np.array([rates[(arms == arm) & (seeds == seed)].mean() for seed in np.unique(seeds[arms == arm])])
+        for arm in (a, b)
+    )
     gaps = first - second  # the base's one score stands beside each seed
     return float(gaps.mean() / gaps.std(ddof=1)) if len(gaps) > 1 and np.ptp(gaps) > 0 else None
 

@@ -170,7 +170,7 @@ def test_a_study_of_what_the_ablation_trained(ablation: Finished, tmp_path: Path
     file = tmp_path / "late.yaml"
     file.write_text(yaml.safe_dump(protocol))
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
-    refused = paced(ablation.home, "study", str(file))
+    refused = told(ablation.home, "study", str(file))
     assert refused.status == 1 and "is not committed as it stands" in refused.err
     assert not (ablation.home / "studies").exists()
     for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "late")):
