@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import io
 import json
 import os
 import threading
@@ -220,14 +219,14 @@ class Pipeline:
         A run in which nothing was computed anew has them already.
         """
         from paced import report
-        from paced.report import diagnosis
+        from paced.report import diagnosis, plots
 
         folder = self.run.folder
         if self._nothing_new(entries) and report.drawn(folder) and vouched(folder / PUBLISHED):
             self._summary = report.write_summary(folder)
             return
         self._summary, figures = report.build(folder)
-        pictures = {name: picture(figure) for name, figure in figures.items()}
+        pictures = {name: plots.rendered(figure, "png") for name, figure in figures.items()}
         for name, data in pictures.items():
             with replacing(folder / "figures" / f"{name}.png") as path:
                 path.write_bytes(data)
@@ -294,10 +293,3 @@ def first_cause(failures: list[Exception]) -> Exception | None:
 def mean_with_interval(share: dict[str, float]) -> str:
     """A mean and its interval in %."""
     return f"{100 * share['mean']:.1f} ({100 * share['low']:.1f} to {100 * share['high']:.1f})"
-
-
-def picture(figure: Any) -> bytes:
-    """A matplotlib figure as PNG."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    return buffer.getvalue()

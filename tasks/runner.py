@@ -177,6 +177,7 @@ def start(process: ForkServerProcess) -> None:
     Raises:
         TransientError: it was killed again.
     """
+    drop_unread()
     for _ in range(2):
         try:
             return process.start()
@@ -186,6 +187,21 @@ def start(process: ForkServerProcess) -> None:
         "the process that stages are started from was killed twice, as the kernel does when memory runs out: leave "
         "this host more, or lower runtime.processes"
     )
+
+
+def drop_unread() -> None:
+    """Let output go nowhere from now on whose reader has died, as a worker that was killed.
+
+    Both streams are flushed before a process is started, and what waits there to be written would make that fail.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+        except (AttributeError, ValueError):  # there is none, or it is closed
+            continue
 
 
 def follow(receive: "Connection[Any, Any]", listen: Listener) -> DoneEvent | ErrorEvent | None:

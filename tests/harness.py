@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 import pytest
+from pydantic import TypeAdapter
 
 from paced import __version__ as paced_version
 from paced.config import Engine
@@ -251,6 +252,9 @@ class Chain(NamedTuple):
     home: Path
     specs: dict[str, Spec]
     refs: dict[str, Ref]
+
+
+CHAIN = TypeAdapter(Chain)  # as the workers pass it on
 
 
 def contents(folder: Path) -> dict[str, str]:

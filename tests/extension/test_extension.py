@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from harness import SMALL, Finished, finished, gone, paced, run_arguments
+from harness import SMALL, Finished, Outcome, environment, finished, gone, paced, run_arguments, told
 
 from paced.tiny.world import tasks
 
@@ -40,14 +40,26 @@ def seen(*folders: Path) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
-def package(folder: Path, name: str, points: str, module: str) -> Path:
-    """The source of a package with one module ``other_example``."""
-    folder.mkdir(parents=True)
-    build = '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-    about = f'[project]\nname = "{name}"\nversion = "0.1"\n[tool.setuptools]\npy-modules = ["other_example"]\n'
-    (folder / "pyproject.toml").write_text(build + about + points)
+def installed(folder: Path, name: str, points: str, module: str) -> Path:
+    """A folder with what pip would have left of a package with one module ``other_example``."""
+    about = folder / f"{name}-0.1.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
+    (about / "entry_points.txt").write_text(points)
     (folder / "other_example.py").write_text(module)
     return folder
+
+
+def commands(env: dict[str, str], home: Path, *lines: list[str]) -> list[Outcome]:
+    """Commands that start no flow, one after the other in one new process: most of the time is its start."""
+    program = (
+        "import json, pathlib, sys; sys.path.insert(0, sys.argv[1]); from harness import told;"
+        "print(json.dumps([told(pathlib.Path(sys.argv[2]), *line) for line in json.loads(sys.argv[3])]))"
+    )
+    words = [str(Path(__file__).parents[1]), str(home), json.dumps(lines)]
+    done = subprocess.run([sys.executable, "-c", program, *words], env=environment(home, env), capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    return [Outcome(*outcome) for outcome in json.loads(done.stdout)]
 
 
 @pytest.fixture(scope="module")
@@ -118,22 +130,21 @@ def test_the_package_decides_weights_and_verdicts(run: Finished) -> None:
 def test_the_report_shows_them(run: Finished, site: Path) -> None:
     page = run.folder / "report.html"
     page.unlink()
-    outcome = paced(run.home, "report", run.folder.name, env=seen(site))
+    (outcome,) = commands(seen(site), run.home, ["report", run.folder.name])
     assert outcome.status == 0, outcome.err
     assert "peak" in page.read_text()
     assert run.summary["arms"]["peak"]["scheme"] == "peak"
 
 
 def test_a_report_without_the_package_says_what_is_missing(run: Finished) -> None:
-    outcome = paced(run.home, "report", run.folder.name)
+    outcome = told(run.home, "report", run.folder.name)
     assert outcome.status == 1
     assert "arms.0.scheme: " in outcome.err and "there is no weighting 'peak'" in outcome.err
     assert len(outcome.err.splitlines()) == 1
 
 
 def test_a_plan_counts_its_problems(run: Finished, site: Path, small: tuple[str, ...]) -> None:
-    arguments = ["plan", *run_arguments(small=small)[1:]]
-    outcome = paced(run.home, *arguments, env=seen(site))
+    (outcome,) = commands(seen(site), run.home, ["plan", *run_arguments(small=small)[1:]])
     assert outcome.status == 0, outcome.err
     assert "train reverse KL (two_stage)" in outcome.out
 
@@ -148,49 +159,49 @@ def test_an_ablation_has_them_on_its_axes(run: Finished, site: Path, small: tupl
 
 
 def test_they_are_listed(home: Path, site: Path) -> None:
-    outcome = paced(home, "extensions", env=seen(site))
+    (outcome,) = commands(seen(site), home, ["extensions"])
     assert outcome.status == 0, outcome.err
     rows = [line.split() for line in outcome.out.splitlines()[1:]]
     assert sorted((r[0], "paced-example" in r, "1.2.0" in r, str(site) in r[-1]) for r in rows) == [
         (name, True, True, True) for name in ("last_line", "peak", "prompts", "total_variation")
     ]
-    assert "no installed package" in paced(home, "extensions").out
+    assert "no installed package" in told(home, "extensions").out
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ("weights.options={heigth: 1}", "weights.options: heigth has no effect: no arm uses a scheme with this option"),
-        ("arms=[{name: plain}]", "weights.options: width has no effect"),
-        ("weights.alpha=2", "weights.alpha has no effect: no arm uses scheme 'beta'"),
-        ("arms.0.loss=other_example:OTHER", "arms.0.loss: there is no loss 'other_example:OTHER'; there are:"),
-        ("data.source=/tmp/mine.py", "data.source: there is no data source '/tmp/mine.py'"),
-        ("data.verifier=nobody", "data.verifier: there is no verifier 'nobody'; there are: mathematics"),
-    ],
-)
-def test_what_has_no_effect_is_refused(
-    home: Path, site: Path, small: tuple[str, ...], change: str, says: str
-) -> None:
-    small = (*small, "arms=[{name: peak, scheme: peak}]") if change.startswith("weights.alpha") else small
-    outcome = paced(home, *run_arguments(change, small=small), env=seen(site))
-    assert outcome.status == 1 and says in outcome.err, outcome.err
-    assert len(outcome.err.splitlines()) == 1
+NO_EFFECT = {
+    "weights.options={heigth: 1}": "weights.options: heigth has no effect: no arm uses a scheme with this option",
+    "arms=[{name: plain}]": "weights.options: width has no effect",
+    "weights.alpha=2": "weights.alpha has no effect: no arm uses scheme 'beta'",
+    "arms.0.loss=other_example:OTHER": "arms.0.loss: there is no loss 'other_example:OTHER'; there are:",
+    "data.source=/tmp/mine.py": "data.source: there is no data source '/tmp/mine.py'",
+    "data.verifier=nobody": "data.verifier: there is no verifier 'nobody'; there are: mathematics",
+}
+
+
+def test_what_has_no_effect_is_refused(home: Path, site: Path, small: tuple[str, ...]) -> None:
+    def line(change: str) -> list[str]:
+        alone = ("arms=[{name: peak, scheme: peak}]",) if change.startswith("weights.alpha") else ()
+        return run_arguments(change, small=(*small, *alone))
+
+    for outcome, says in zip(commands(seen(site), home, *map(line, NO_EFFECT)), NO_EFFECT.values(), strict=True):
+        assert outcome.status == 1 and says in outcome.err, outcome.err
+        assert len(outcome.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "points", "module", "says"),
     [
-        ("taken", '[project.entry-points."paced.losses"]\nakl = "other_example:OTHER"', RECORD,
+        ("taken", "[paced.losses]\nakl = other_example:OTHER", RECORD,
          "the loss 'akl' of package taken 0.1 has the name of a built-in loss: rename or uninstall it"),
-        ("twice", '[project.entry-points."paced.losses"]\ntotal_variation = "other_example:OTHER"', RECORD,
+        ("twice", "[paced.losses]\ntotal_variation = other_example:OTHER", RECORD,
          "the loss 'total_variation' of package paced-example 1.2.0 has the name of one of package twice"),
-        ("spelt", '[project.entry-points."paced.losses"]\n"Mine" = "other_example:OTHER"', RECORD,
+        ("spelt", "[paced.losses]\nMine = other_example:OTHER", RECORD,
          "the loss 'Mine' of package spelt 0.1: a name has only small letters, digits and _"),
-        ("broken", '[project.entry-points."paced.losses"]\nmine = "other_example:OTHER"', "import nowhere",
+        ("broken", "[paced.losses]\nmine = other_example:OTHER", "import nowhere",
          "the loss 'mine' of package broken 0.1: other_example:OTHER cannot be imported (ModuleNotFoundError: No"),
-        ("hollow", '[project.entry-points."paced.losses"]\nmine = "other_example:OTHER"', RECORD,
+        ("hollow", "[paced.losses]\nmine = other_example:OTHER", RECORD,
          "other_example:nothing cannot be imported (AttributeError: "),
-        ("other", '[project.entry-points."paced.weightings"]\nmine = "other_example:OTHER"', RECORD,
+        ("other", "[paced.weightings]\nmine = other_example:OTHER", RECORD,
          "the weighting 'mine' of package other 0.1: other_example:OTHER is no WeightingRecord"),
     ],
 )  # fmt: skip
@@ -198,15 +209,17 @@ def test_what_cannot_be_used_is_one_line(
     tmp_path: Path, site: Path, small: tuple[str, ...], name: str, points: str, module: str, says: str
 ) -> None:
     """Listed with the others, and refused before anything is paid for."""
-    install(tmp_path / "packages", package(tmp_path / name, name, points, module))
-    env = seen(site, tmp_path / "packages")
-    listed = paced(tmp_path / "home", "extensions", env=env)
-    assert listed.status == 1 and says in listed.err, listed.err
     kind = "scheme" if "weightings" in points else "loss"
     mine = f"arms=[{{name: mine, {kind}: mine}}]" if "mine" in points else "name=small"
     options = () if "mine" not in points else ("weights.options=[]",)
-    outcome = paced(tmp_path / "home", *run_arguments(mine, *options, small=small), env=env)
-    assert outcome.status == 1 and says in outcome.err, outcome.err
+    env = seen(site, installed(tmp_path / "packages", name, points, module))
+    run = run_arguments(mine, *options, small=small)
+    if name == "hollow":  # its record can be read: the run's preflight finds out
+        outcomes = [*commands(env, tmp_path / "home", ["extensions"]), paced(tmp_path / "home", *run, env=env)]
+    else:
+        outcomes = commands(env, tmp_path / "home", ["extensions"], run)
+    for outcome in outcomes:
+        assert outcome.status == 1 and says in outcome.err, outcome.err
     assert not (tmp_path / "home" / "store").exists()
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Finished, finished, paced, run_arguments
+from harness import Finished, finished, paced, run_arguments, told
 
 from paced.errors import PacedError
 from paced.report import build, drawn, write_summary
@@ -186,12 +186,12 @@ def mended(home: Path, first_run: Finished) -> None:
     if outcome.status:
         (line,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
         assert "Traceback" not in outcome.err and len(line) < 520
-        assert paced(home, "cache", "verify", "--delete").status == 0
+        assert told(home, "cache", "verify", "--delete").status == 0
         outcome = paced(home, *run_arguments())
     last = finished(home, outcome)
     assert last.bits == first_run.bits and last.numbers() == first_run.numbers()
-    assert paced(home, "report", last.folder.name).status == 0
-    assert paced(home, "cache", "verify").status == 0
+    assert told(home, "report", last.folder.name).status == 0
+    assert told(home, "cache", "verify").status == 0
 
 
 def test_the_command_mends_what_was_damaged(first_run: Finished, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from harness import Command, Finished, finished, gone, paced, processes_of, run_arguments, stages_of
+from harness import Command, Finished, finished, gone, paced, processes_of, run_arguments, stages_of, told
 
 KILLS = int(os.environ.get("PACED_KILLS", "1"))
 SEED = int(os.environ.get("PACED_SEED", "18"))
@@ -59,7 +59,7 @@ def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(home / "mlflow" / "mlflow.db")) as database:
         runs = "select count(*) from runs where status = 'FINISHED' and name = ?"
         assert database.execute(runs, (last.folder.name,)).fetchone() == (1,)
-    assert paced(home, "cache", "verify").status == 0
-    assert paced(home, "cache", "gc", "--delete").status == 0
+    assert told(home, "cache", "verify").status == 0
+    assert told(home, "cache", "gc", "--delete").status == 0
     assert not list(home.glob("work/*")) and not list(home.rglob("*.tmp")) and not list(home.rglob("*.new"))
     gone(home)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -69,3 +70,18 @@ def test_a_killed_server_of_stages_is_started_again(dying: Spec) -> None:
         os.kill(server._forkserver_pid, signal.SIGKILL)
         with pytest.raises(TransientError, match=r"died \(signal 9\)"):
             runner.run_stage(dying, Path(dying.home) / "log", lambda event: None)
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_stage_starts_when_nobody_reads_its_output(
+    stream: str, dying: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after its worker was killed: the server that it is started from has not died."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as unread:
+        unread.write("a line that waits")
+        monkeypatch.setattr(sys, stream, unread)
+        with pytest.raises(TransientError, match=r"stage weights died \(signal 9\)"):
+            runner.run_stage(dying, tmp_path / "log", lambda event: None)
+        print("another", file=unread, flush=True)
