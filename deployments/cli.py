@@ -9,7 +9,7 @@ import paced
 from paced.config import home
 from paced.errors import PacedError, Stopped, UnforeseenError, explained, visible
 from paced.storage.files import no_room
-from paced_deployments.commands import before, cache, retraining, runs, services
+from paced_deployments.commands import before, cache, retraining, runs, services, studies
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"paced {paced.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (runs, before, services, cache, retraining):
+    for module in (runs, studies, before, services, cache, retraining):
         module.add_commands(commands)
     return top
 

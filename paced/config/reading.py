@@ -185,6 +185,27 @@ def checked(kind: type[Kind], tree: Any, source: str) -> Kind:
         raise _explain(error, source) from None
 
 
+def load_tree(path: Path, kind: str) -> JsonObject:
+    """The sections of a YAML file of a ``kind``, not yet checked.
+
+    Raises:
+        ConfigError: it cannot be read, or holds none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).resolve().parent.parent))
+    except OSError as error:
+        raise ConfigError(f"{kind} {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{kind} {path} is not UTF-8 text") from None
+    try:
+        tree = _parsed(text)
+    except ValueError as error:
+        raise ConfigError(f"{kind} {path} is not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{kind} {path} is not a mapping of sections")
+    return tree
+
+
 def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     """Read a YAML recipe, apply ``a.b=value`` assignments, check it.
 
@@ -194,18 +215,7 @@ def load_recipe(path: Path, assignments: tuple[str, ...] = ()) -> Recipe:
     Raises:
         ConfigError: with the path of each bad field.
     """
-    try:
-        text = path.read_text(encoding="utf-8").replace("${package}", str(Path(__file__).resolve().parent.parent))
-    except OSError as error:
-        raise ConfigError(f"recipe {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"recipe {path} is not UTF-8 text") from None
-    try:
-        tree = _parsed(text)
-    except ValueError as error:
-        raise ConfigError(f"recipe {path} is not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise ConfigError(f"recipe {path} is not a mapping of sections")
+    tree = load_tree(path, "recipe")
     for assignment in assignments:
         _assign(tree, assignment)
     try:

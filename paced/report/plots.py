@@ -40,6 +40,7 @@ STYLE: Any = {
 }
 GREY = "#8a939d"
 PALETTE = ("#0b6fb8", "#e07b00", "#0f9d76", "#c2417c", "#7a5cc2", "#8a5a2b", "#3fa7c9", "#b3a100", "#d0342c", "#4d4d4d")
+VERDICTS = {"holds": "#0f9d76", "does not hold": "#d0342c", "undecided": GREY}
 STEPS = {
     "prepare": "#c9ced4",
     "preflight": "#a3b18a",
@@ -297,6 +298,22 @@ def by_arm(scores: Mapping[str, Mapping[str, float]], paint: Mapping[str, str], 
     rows(axes, list(scores))
     percent(axes.xaxis)
     axes.set_xlabel(label)
+    return figure
+
+
+@styled
+def claims(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """Paired differences with their intervals, one a claim: {label, difference, low, high, above, verdict}."""
+    figure, (axes,) = canvas(0.9 + 0.36 * len(found))
+    for i, row in enumerate(found):
+        colour = VERDICTS[row["verdict"]]
+        axes.plot([100 * row["low"], 100 * row["high"]], [i, i], color=colour, linewidth=7, alpha=0.35)
+        axes.plot(100 * row["difference"], i, "o", color=colour, markersize=6)
+        axes.plot([100 * row["above"]] * 2, [i - 0.4, i + 0.4], color="#39424c", linewidth=1.2)
+        beside(axes, 100 * row["high"], i, row["verdict"])
+    axes.margins(x=0.15)
+    rows(axes, [row["label"] for row in found])
+    axes.set_xlabel("difference, percentage points, with its 95% interval; the line is what the claim says it is above")
     return figure
 
 

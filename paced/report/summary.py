@@ -164,9 +164,7 @@ def spent(made: Mapping[Label, Made], arm: RunArm, seed: int) -> dict[str, float
     """What making the student of one arm and seed took; of a model made elsewhere nothing is known."""
     if arm.schedule is None:
         return {}
-    stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
-    if not arm.keeps_all and (shared := Label(seed=seed, step="rollouts")) in made:
-        stages.append(made[shared])
+    stages = behind(made, arm, seed)
     return {
         "teacher_tokens": sum(m.count("teacher_tokens") for m in stages if m.entry.stage == "teacher"),
         "sampled_tokens": sum(m.count("tokens") for m in stages if m.entry.stage == "rollouts"),
@@ -174,6 +172,14 @@ def spent(made: Mapping[Label, Made], arm: RunArm, seed: int) -> dict[str, float
         "steps": sum(m.count("steps") for m in stages if m.entry.stage == "train"),
         "seconds": sum(m.manifest.seconds for m in stages),
     }
+
+
+def behind(made: Mapping[Label, Made], arm: RunArm, seed: int) -> list[Made]:
+    """The stages that made a student, with the shared rollouts if its weights need pass rates."""
+    stages = [m for m in of_seed(made, arm.name, seed) if m.entry.stage != "evaluate"]
+    if not arm.keeps_all and (shared := Label(seed=seed, step="rollouts")) in made:
+        stages.append(made[shared])
+    return stages
 
 
 def watched(run: RunRecord, made: Mapping[Label, Made], arm: RunArm | None, scores: Mapping[str, Any]) -> list[Row]:

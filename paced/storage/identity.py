@@ -1,5 +1,7 @@
 """Digests: what makes two inputs, two stages or two models the same."""
 
+import contextlib
+import datetime
 import functools
 import hashlib
 import json
@@ -8,11 +10,11 @@ import subprocess
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import xxhash
 
-from paced.errors import DataError
+from paced.errors import ConfigError, DataError
 
 # What decides a model's output. A README or an optimizer state beside the weights does not.
 MODEL_FILES = (
@@ -133,3 +135,28 @@ def commit_of(folder: Path) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
+
+
+class Commit(NamedTuple):
+    """A commit, and when it was made."""
+
+    name: str
+    time: datetime.datetime
+
+
+def committed(path: Path) -> Commit:
+    """The last commit that changed a file.
+
+    Raises:
+        ConfigError: the file lies in no repository, or not as it was committed.
+    """
+    git = ["git", "-C", str(path.absolute().parent)]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        changed, found = (
+            subprocess.run([*git, *command, "--", path.name], capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["status", "--porcelain"], ["log", "-1", "--format=%H %cI"])
+        )
+        if found and not changed:
+            name, time = found.split()
+            return Commit(name, datetime.datetime.fromisoformat(time))
+    raise ConfigError(f"{path} is not committed as it stands, so nobody could tell what was written before its results")

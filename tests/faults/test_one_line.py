@@ -22,9 +22,11 @@ from paced_deployments import cli
 from paced_tasks.lease import own_folder
 
 STUDENT = str(TINY.parent.parent / "paced" / "tiny" / "student")
+STUDY = str(TINY.parent.parent / "benchmarks" / "studies" / "weights.yaml")
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "run": (str(TINY),), "demo": (), "ablate": (str(TINY),), "evaluate": (str(TINY), "--model", STUDENT),
-    "diagnose": (str(TINY),), "report": ("x",), "compare": ("x", "y"), "mlflow-replay": ("x",), "data": (str(TINY),),
+    "run": (str(TINY),), "demo": (), "ablate": (str(TINY),), "study": (STUDY, "--draft"),
+    "evaluate": (str(TINY), "--model", STUDENT), "diagnose": (str(TINY),),
+    "report": ("x",), "compare": ("x", "y"), "mlflow-replay": ("x",), "data": (str(TINY),),
     "retrain": (str(TINY), "--watch", "/tmp"), "rollback": ("tiny",), "up": (), "status": (), "down": (),
     "cache ls": (), "cache verify": (), "cache gc": (), "cache report": ("x",),
 }  # fmt: skip

@@ -1,18 +1,21 @@
 """An ablation of 3 weightings x 2 seeds: what it pays, what it says, and what MLflow holds of it."""
 
 import json
+import subprocess
 from collections import Counter
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 from harness import SMALL, Finished, finished, paced, told
 from mlflow import MlflowClient
 
 from paced.config.grid import grid
 from paced.config.reading import load_recipe
 from paced.errors import ConfigError
+from paced.storage.files import read_record
 from paced_tasks.journal import PARENT
 
 SCHEMES, SEEDS = ("beta", "uniform", "hard_filter"), (0, 1)
@@ -146,6 +149,60 @@ def test_the_same_ablation_again(ablation: Finished) -> None:
     assert all(stage["cached"] for stage in again.stages.values())
     assert again.numbers() == ablation.numbers()
     assert len(client.search_runs(["1"], max_results=100)) == before
+
+
+def test_a_study_of_what_the_ablation_trained(ablation: Finished, tmp_path: Path) -> None:
+    """Nothing is computed anew, claims follow from the verdicts, scores older than the protocol are refused."""
+    settings = dict(assignment.split("=", 1) for assignment in SMALL if not assignment.startswith(("arms", "seeds")))
+    tree = yaml.safe_load(TINY.read_text().replace("${package}", str(TINY.parents[1] / "paced")))
+    for benchmark, problems in zip(tree["evaluation"]["benchmarks"], (48, 16), strict=True):
+        benchmark["data"]["problems"] = problems
+    protocol = {
+        "name": "late", "question": "Does it help?", "recipe": str(tmp_path / "tiny.yaml"), "seeds": list(SEEDS),
+        "settings": {k: yaml.safe_load(v) for k, v in settings.items() if not k.startswith("evaluation.benchmarks")},
+        "holdout": tree["evaluation"]["benchmarks"],
+        "arms": [{"name": scheme, "scheme": scheme, "schedule": "forward"} for scheme in SCHEMES],
+        "claims": [
+            {"says": "better", "a": "beta", "b": "uniform"},
+            {"says": "forgets little", "a": "beta", "b": "base", "metric": "retention", "above": -0.5},
+        ],
+    }  # fmt: skip
+    file = tmp_path / "late.yaml"
+    file.write_text(yaml.safe_dump(protocol))
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
+    refused = told(ablation.home, "study", str(file))
+    assert refused.status == 1 and "is not committed as it stands" in refused.err
+    assert not (ablation.home / "studies").exists()
+    for words in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "late")):
+        about = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        subprocess.run(["git", *about, *words], cwd=tmp_path, check=True)
+
+    outcome = paced(ablation.home, "study", str(file))
+    assert outcome.status == 1 and "it may have been written after a look at them" in outcome.err
+    (folder,) = (ablation.home / "studies").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"study.json", "study_late.png", "late.parquet"}
+    found = read_record(folder / "study.json")
+    stages = read_record(ablation.home / "runs" / found["trained"][0]["run"] / "run.json")["stages"]
+    assert all(stage["cached"] for stage in stages if stage["label"] not in ("preflight", "compare"))
+
+    scores = pd.read_parquet(folder / "late.parquet")
+    means = (scores["correct"] / scores["known"]).groupby([scores["arm"], scores["benchmark"]]).mean()
+    assert scores.groupby("arm")["seed"].nunique().to_dict() == {"base": 1, **dict.fromkeys(SCHEMES, 2)}
+    better, little = found["claims"]
+    summary = ablation.numbers()["arms"]
+    for arm in SCHEMES:
+        assert means[arm, "arithmetic"] == pytest.approx(summary[f"{arm}_forward"]["accuracy"]["mean"], abs=1e-8)
+    assert better["difference"] == pytest.approx(means["beta", "arithmetic"] - means["uniform", "arithmetic"], abs=1e-8)
+    assert little["difference"] == pytest.approx(means["beta", "sorting"] - means["base", "sorting"], abs=1e-8)
+    counts = {row["arm"]: row for row in found["arms"]}
+    preflight = json.loads((Path(ablation.stages["preflight"]["path"]) / "preflight.json").read_text())
+    student, teacher = (preflight[role]["parameters"] for role in ("student", "teacher"))
+    for arm in SCHEMES:
+        spent = summary[f"{arm}_forward"]
+        flops = student * (2 * spent["sampled_tokens"] + 6 * spent["train_tokens"])
+        flops += 4 * teacher * spent["teacher_tokens"]
+        assert counts[arm]["flops"] == pytest.approx(flops)
+    assert (better["seeds"], better["problems"], little["problems"]) == (2, 48, 16)
 
 
 @pytest.mark.parametrize(

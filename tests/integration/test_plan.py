@@ -39,6 +39,7 @@ def test_sizes_are_exact(chain: Chain) -> None:
 def test_shapes_of_models_that_are_not_there() -> None:
     # Parameters as the model cards give them: 0.6 B, 1.7 B, 8.2 B and 14.8 B.
     known = {"Qwen3-0.6B": 596_049_920, "Qwen3-1.7B": 1_720_574_976, "Qwen3-8B-GRPO": 8_190_735_360}
+    known |= {"Qwen2.5-Coder-0.5B-Instruct": 494_032_768, "Qwen2.5-Coder-1.5B-Instruct": 1_543_714_304}
     for name, parameters in known.items():
         assert shape(f"models/{name}").parameters == parameters
     eight = shape("models/Qwen3-8B")

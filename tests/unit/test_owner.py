@@ -23,6 +23,7 @@ from paced_flows.diagnose import diagnose
 from paced_flows.distill import distill
 from paced_flows.evaluate import evaluate
 from paced_flows.retrain import retrain
+from paced_flows.study import study
 from paced_tasks.owner import BOOT, LABEL, SINCE, created, lost
 
 
@@ -92,7 +93,7 @@ def test_what_becomes_of_a_run(
 
 @pytest.mark.parametrize(
     ("flow", "arguments"),
-    [(distill, ()), (ablate, ()), (evaluate, ("nowhere",)), (diagnose, ()), (retrain, (None,))],
+    [(distill, ()), (ablate, ()), (evaluate, ("nowhere",)), (diagnose, ()), (retrain, (None,)), (study, ())],
     ids=lambda value: getattr(value, "name", ""),
 )
 def test_a_flow_is_labelled_before_anything_else(
