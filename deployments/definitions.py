@@ -29,6 +29,7 @@ from paced.storage.files import make_folder
 from paced_deployments.platform import POOL, ROOT
 from paced_flows.form import RECIPES, recipe_of
 
+from paced_tasks.tracking import Tracker
 TINY = ROOT / "paced_recipes" / "tiny.yaml"
 INCOMING = "incoming"  # folder of the home that retraining watches unless told otherwise
 PAGE = 200  # deployments that are asked for at once
@@ -209,3 +210,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    if page := Tracker(home() / "platform", home(), "platform").opens():
+        print(f"runs       {page}")

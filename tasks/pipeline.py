@@ -177,8 +177,7 @@ class Pipeline:
             ran = dict[str, Any]()
         journal = Journal(self.run.folder, str(label))
         journal.mend()
-        sources = {n: (i, "") for n, i in manifest.inputs.items()}
-        begin_journal(journal, self.run, manifest.kind, ref.identity, manifest.config, sources)
+        begin_journal(journal, self.run, manifest.kind, ref.identity, manifest.config, manifest.inputs)
         if not journal.finished():
             close_journal(journal, ref)
         executed = ran.get("flow_run") == flow_run_id
@@ -249,6 +248,7 @@ class Pipeline:
         if "diagnosis" in self.summary:
             record.diagnosis(self._journal, self.summary["diagnosis"])
             for number, (caption, heading, cells) in enumerate(diagnosis.tables(self.summary["diagnosis"])):
+        self._journal.metrics(0, record.headline(self.run, self.summary))
                 table = [dict(zip(heading, row, strict=True)) for row in cells]
                 create_table_artifact(table, key=("snr", "kernel", "efficiency")[number], description=caption)
         else:
