@@ -3,9 +3,9 @@
 import functools
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from paced.config import Recipe
-from paced.config.base import JsonObject
 from paced.data.rows import files
 from paced.errors import DataError
 from paced.storage.artifacts import Ref, open_file, read_manifest
@@ -20,7 +20,7 @@ def prepared(home: str, identity: str) -> Path:
 
 
 @functools.lru_cache(maxsize=64)  # every stage that reads a problem set notes it
-def described(folder: Path, place: str | None) -> JsonObject:
+def described(folder: Path, place: str | None) -> dict[str, Any]:
     """The ``schema``, in MLflow's notation, and ``profile`` of a prepared problem set that was made from ``place``.
 
     Levels map to numbers of problems.
@@ -32,7 +32,7 @@ def described(folder: Path, place: str | None) -> JsonObject:
     table = pq.read_table(open_file(ref, "problems.parquet"))
     levels = Counter(level for level in table["level"].to_pylist() if level is not None)
     columns = [{"name": f.name, "type": "long" if f.name == "level" else "string"} for f in table.schema]
-    profile: JsonObject = {"num_rows": table.num_rows, "digest": manifest.identity, "files": names(place)}
+    profile: dict[str, Any] = {"num_rows": table.num_rows, "digest": manifest.identity, "files": names(place)}
     profile["levels"] = {str(level): levels[level] for level in sorted(levels)}
     return {"schema": {"mlflow_colspec": columns}, "profile": {k: v for k, v in profile.items() if v}}
 

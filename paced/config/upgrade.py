@@ -52,7 +52,7 @@ def upgraded(tree: Any) -> tuple[Any, list[str]]:
         raise ValueError(
             f"recipe_version {version} is of a later release, this one reads up to {VERSION}: upgrade PACED"
         )
-    if version != 1 or isinstance(version, bool):
+    if type(version) is not int or version != 1:
         return tree, []
     found, told = copy.deepcopy({**tree}), list[str]()
     for old in RENAMED:

@@ -68,14 +68,16 @@ def examples(run: RunRecord, made: Mapping[Label, Made]) -> list[Example]:
     texts = {p: (q, g) for p, q, g in zip(about["problem_id"], about["question"], about["gold"], strict=True)}
     figures = {p: (r, w) for p, r, w in zip(rates["problem_id"], rates["pass_rate"], rates["weight"], strict=True)}
     return [
-        Example(*texts[p], *map(float, figures[p]), answers.get(p, []), before.get(p, []), after.get(p, []))
+        Example(question, gold, float(rate), float(weight), answers.get(p, []), before.get(p, []), after.get(p, []))
         for p in chosen
+        for question, gold in [texts[p]]
+        for rate, weight in [figures[p]]
     ]
 
 
 def spread(rates: pd.DataFrame) -> list[str]:
     """Problems whose pass rates are spread over those there are, the lowest first."""
-    known = rates[rates["pass_rate"].notna()].sort_values(["pass_rate", "problem_id"])
+    known = pd.DataFrame(rates[rates["pass_rate"].notna()]).sort_values(["pass_rate", "problem_id"])
     rate, ids = known["pass_rate"].to_numpy(float), known["problem_id"].tolist()
     free = np.ones(len(ids), bool)
     for wanted in np.linspace(0, 1, min(PROBLEMS, len(ids))):
