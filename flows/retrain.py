@@ -29,8 +29,8 @@ from paced_flows.distill import TooFewKept, distill
 from paced_flows.evaluate import evaluate
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT
-from paced_tasks.notify import Event, notify
 from paced_tasks.lineage import FILES, LONGEST
+from paced_tasks.notify import Event, notify
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.registry import PASSED, RECIPE, Registry, Version, named
@@ -192,13 +192,13 @@ def challenge(
         {
             "parent": str(before or RECIPE),
             "files": taken.identity,
+            FILES: ", ".join(names_of(taken))[:LONGEST],
             "decision": outcome,
             "reason": message,
             "look": str(here.number),
             "level": f"{1 - 2 * here.outside:.6g}",
         },
     )
-            FILES: ", ".join(names_of(taken))[:LONGEST],
     registry.challenge(version)
     if outcome == "promoted":
         registry.crown(version, champion, message)

@@ -235,6 +235,7 @@ class Pipeline:
             values = record.scores(arm)
             values |= {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "seconds") if k in arm}
             self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items()})
+        self._journal.metrics(0, record.headline(self.run, self.summary))
         for entry in entries:  # so that whole runs can be compared by their curves too
             for line in metrics_of(entry):
                 values = json.loads(line)
@@ -248,7 +249,6 @@ class Pipeline:
         if "diagnosis" in self.summary:
             record.diagnosis(self._journal, self.summary["diagnosis"])
             for number, (caption, heading, cells) in enumerate(diagnosis.tables(self.summary["diagnosis"])):
-        self._journal.metrics(0, record.headline(self.run, self.summary))
                 table = [dict(zip(heading, row, strict=True)) for row in cells]
                 create_table_artifact(table, key=("snr", "kernel", "efficiency")[number], description=caption)
         else:
