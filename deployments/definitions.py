@@ -24,10 +24,12 @@ from paced.config.allowed import check
 from paced.config.base import JsonObject, Section
 from paced.config.catalog import WEIGHTINGS
 from paced.config.reading import checked, load_recipe
+from paced.config.upgrade import upgraded
 from paced.errors import ConfigError
 from paced.storage.files import make_folder
 from paced_deployments.platform import POOL, ROOT
 from paced_flows.form import RECIPES, recipe_of
+from paced_tasks.tracking import Tracker
 
 TINY = ROOT / "paced_recipes" / "tiny.yaml"
 INCOMING = "incoming"  # folder of the home that retraining watches unless told otherwise
@@ -135,9 +137,13 @@ def faults() -> Iterator[str]:
         if deployment.name not in own and (fault := refused(deployment, {})):
             yield f"deployment {deployment.name} cannot run: {fault}: {where}"
         for schedule in deployment.schedules:
+            when = getattr(schedule.schedule, "cron", None) or type(schedule.schedule).__name__
+            named = f"schedule {when!r} of {deployment.name}"
             if schedule.parameters and (fault := refused(deployment, schedule.parameters)):
-                when = getattr(schedule.schedule, "cron", None) or type(schedule.schedule).__name__
-                yield f"schedule {when!r} of {deployment.name} cannot run: {fault}: {where}"
+                yield f"{named} cannot run: {fault}: {where}"
+            else:
+                _, told = upgraded(schedule.parameters.get("recipe"))
+                yield from (f"{named}: recipe.{line}: {where}" for line in told)
 
 
 def refused(deployment: DeploymentResponse, parameters: Mapping[str, Any]) -> str:
@@ -205,6 +211,8 @@ def main() -> None:
     forget_automation()
     for fault in faults():
         print(f"warning: {fault}")
+    if page := Tracker(home() / "platform", home(), "platform").opens():
+        print(f"runs       {page}")
 
 
 if __name__ == "__main__":

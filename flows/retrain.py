@@ -29,6 +29,7 @@ from paced_flows.distill import TooFewKept, distill
 from paced_flows.evaluate import evaluate
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT
+from paced_tasks.lineage import FILES, LONGEST
 from paced_tasks.notify import Event, notify
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
@@ -191,6 +192,7 @@ def challenge(
         {
             "parent": str(before or RECIPE),
             "files": taken.identity,
+            FILES: ", ".join(names_of(taken))[:LONGEST],
             "decision": outcome,
             "reason": message,
             "look": str(here.number),

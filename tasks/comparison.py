@@ -11,6 +11,7 @@ from paced.storage.artifacts import Ref, open_file
 from paced.storage.files import write_json
 from paced.storage.identity import digest, short
 from paced.storage.runs import ComparisonSummary
+from paced_tasks.addresses import compare_page
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.record import scores, write_table
 from paced_tasks.tracking import Tracker
@@ -42,7 +43,7 @@ def track(
     states = [Tracker(f, home, f.name).state() for f in folders]
     ids = [run["id"] if (run := state["runs"].get(PARENT)) else None for state in states]
     known = [run for run in ids if run]
-    page = tracker.compare_page(states[0], known) if len(known) == len(ids) else None
+    page = compare_page(tracker.pages, states[0]["experiment"], known) if len(known) == len(ids) else None
     if not journal.finished():
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "comparison.json", summary)

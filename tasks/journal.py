@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, NotRequired, TypedDict, cast
+from typing import Any, BinaryIO, Literal, NotRequired, TypedDict, cast
 
 from paced.errors import one_line
 from paced.stage import exclusive
@@ -67,6 +67,7 @@ class Input(Stamp):
     identity: str
     source: str
     context: str
+    about: NotRequired[Mapping[str, Any]]  # its schema and profile; in no journal of the first release
 
 
 class KeptFile(Stamp):
@@ -209,9 +210,10 @@ class Journal:
                 self._append(Metrics(**self._stamp(), kind="metrics", step=step, values=new))
             self._size = self.path.stat().st_size if self.path.exists() else 0
 
-    def input(self, name: str, identity: str, source: str, context: str) -> None:
-        entry = Input(**self._stamp(), kind="input", name=name, identity=identity, source=source, context=context)
-        self._append(entry)
+    def input(self, name: str, identity: str, source: str, context: str, about: Mapping[str, Any]) -> None:
+        """Note a data set that the run has read; ``about`` holds its schema and profile."""
+        told = {"name": name, "identity": identity, "source": source, "context": context}
+        self._append(Input(**self._stamp(), kind="input", **told, about=about))
 
     def file(self, path: Path, folder: str = "") -> None:
         """Note a file or a folder to be kept as an artifact."""

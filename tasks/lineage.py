@@ -7,15 +7,19 @@ from paced.config.label import BASE, Label
 from paced.storage.artifacts import Ref, model_folder, weights_identity
 from paced.storage.checks import comparing, settle
 from paced.storage.runs import Entry
+from paced_tasks.datasets import names
 from paced_tasks.journal import Journal
 from paced_tasks.run import Run, model_ref
+
+FILES = "trained_on"  # the tag of a version with the names of the files it was trained on
+LONGEST = 5000  # characters of a tag
 
 
 def note_model(journal: Journal, run: Run, entries: Sequence[Entry], summary: Mapping[str, Any]) -> None:
     """Note a finished run's final student, of the last arm and the first seed, to be registered.
 
     Tags: ``identity`` of the stage that trained it, ``model`` of its files, ``student``, ``teacher``, ``data`` and
-    ``answers`` (the teacher's, where there are any) of what it was made from.
+    ``answers`` (the teacher's, where there are any) of what it was made from; the names of the data files.
     """
     recipe = run.recipe
     arm, seed = recipe.arms[-1].name, recipe.seeds[0]
@@ -38,6 +42,8 @@ def note_model(journal: Journal, run: Run, entries: Sequence[Entry], summary: Ma
     }
     if answers := identities.get(student.at("teacher")):
         tags["answers"] = answers
+    if trained_on := names(recipe.data.path):
+        tags[FILES] = ", ".join(trained_on)[:LONGEST]
     journal.model(folder, recipe.name, tags, description(run, summary), recipe.evaluation.sampling.model_dump())
 
 
@@ -45,6 +51,8 @@ def description(run: Run, summary: Mapping[str, Any]) -> str:
     """The figures of a version, in Markdown: means and paired differences with their 95% intervals, in %."""
     arm = run.recipe.arms[-1]
     lines = [f"Arm {arm.name} ({arm.scheme}, {arm.schedule}) of run {run.name}, seed {run.recipe.seeds[0]}.", ""]
+    if trained_on := names(run.recipe.data.path):
+        lines += [f"Trained on {', '.join(trained_on)}.", ""]
     lines += ["| | student | base | difference |", "|---|---|---|---|"]
     for metric in ("accuracy", "retention"):
         values = [summary["arms"][name].get(metric) for name in (arm.name, BASE)]

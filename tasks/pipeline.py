@@ -177,8 +177,7 @@ class Pipeline:
             ran = dict[str, Any]()
         journal = Journal(self.run.folder, str(label))
         journal.mend()
-        sources = {n: (i, "") for n, i in manifest.inputs.items()}
-        begin_journal(journal, self.run, manifest.kind, ref.identity, manifest.config, sources)
+        begin_journal(journal, self.run, manifest.kind, ref.identity, manifest.config, manifest.inputs)
         if not journal.finished():
             close_journal(journal, ref)
         executed = ran.get("flow_run") == flow_run_id
@@ -236,6 +235,7 @@ class Pipeline:
             values = record.scores(arm)
             values |= {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "seconds") if k in arm}
             self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items()})
+        self._journal.metrics(0, record.headline(self.run, self.summary))
         for entry in entries:  # so that whole runs can be compared by their curves too
             for line in metrics_of(entry):
                 values = json.loads(line)

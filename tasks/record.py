@@ -15,9 +15,11 @@ from paced.config.base import JsonObject
 from paced.config.label import BASE, Label
 from paced.storage.identity import commit_of
 from paced.storage.runs import Entry, metrics_of
+from paced_tasks.datasets import described, place_of
 from paced_tasks.journal import Journal
 from paced_tasks.run import Run, model_ref
 from paced_tasks.stage import arm_of
+from paced_tasks.who import submitter, worker
 
 Row = Mapping[str, Any]
 COSTS = ("teacher_tokens", "sampled_tokens", "train_tokens", "steps")
@@ -41,7 +43,7 @@ CHOICES = ("subjects", "shots", "chat", "score")  # settings that only multiple 
 def parameters(run: Run) -> JsonObject:
     """The settings that decide a run's result, without those that say where and how fast or have no effect in it."""
     recipe = run.recipe
-    kept = recipe.model_dump(mode="json", exclude={"name", "runtime", "student", "teacher", "data"})
+    kept = recipe.model_dump(mode="json", exclude={"name", "recipe_version", "runtime", "student", "teacher", "data"})
     kept["student"] = model_parameters(recipe.student)
     if run.purpose != "evaluation":  # which needs no teacher to be there
         own = model_parameters(recipe.teacher_model) if recipe.teacher.path else {}
@@ -82,11 +84,18 @@ def tags(run: Run) -> dict[str, str]:
         named["model"] = run.model
     else:
         named["teacher"] = model_ref(recipe.teacher_model)
+    flow, known = context.flow.name if context and context.flow else "", submitter()
     return {
-        "paced.flow": context.flow.name if context and context.flow else "",
+        "paced.flow": flow,
         "paced.recipe": recipe.name,
         "paced.version": paced.__version__,
         "paced.commit": commit() or f"paced {paced.__version__}",
+        "paced.submitter": known,
+        "paced.worker": worker(),
+        "mlflow.user": known or worker(),
+        "mlflow.source.name": f"paced {flow or run.purpose}",
+        "mlflow.source.type": "JOB",
+        "mlflow.source.git.commit": commit(),
         **{f"paced.{name}": ref.path for name, ref in named.items()},
         **{f"paced.{name}.identity": ref.identity for name, ref in named.items()},
     }
@@ -129,6 +138,22 @@ def scores(arm: Row) -> dict[str, float]:
     }
 
 
+def headline(run: Run, summary: Row) -> dict[str, float]:
+    """The metrics of the whole run that a list of runs shows: those of its last arm, which is the one registered, and
+    its paired gain over the base.
+    """
+    arm = run.arms[-1] if run.arms else BASE
+    return scores(summary["arms"].get(arm, {})) | gain(summary, arm)
+
+
+def gain(summary: Row, arm: str) -> dict[str, float]:
+    """The paired difference in accuracy between an arm and the base, with its interval."""
+    for c in summary["comparisons"]:
+        if (c["a"], c["b"], c["metric"]) == (arm, BASE, "accuracy"):
+            return {"gain": float(c["difference"]), "gain_low": float(c["low"]), "gain_high": float(c["high"])}
+    return {}
+
+
 def finish(run: Run, journal: Journal, entries: Sequence[Entry], summary: Row) -> None:
     """Note on the parent's journal what is known when all stages are done, and write one journal a student."""
     from paced.report import students
@@ -148,7 +173,7 @@ def finish(run: Run, journal: Journal, entries: Sequence[Entry], summary: Row) -
     shown = json.dumps([{"path": name, "type": "table"} for name in paths])
     journal.tags({"paced.data": ", ".join(dict.fromkeys(training)), "mlflow.loggedArtifacts": shown})
     for entry in prepared:
-        note_data(journal, entry)
+        note_data(journal, run, entry)
     for student in found:
         student_journal(run, student, entries)
     journal.note(note(run), [str(s["label"]) for s in found])
@@ -202,25 +227,23 @@ def student_journal(run: Run, student: Row, entries: Sequence[Entry]) -> None:
                 journal.metrics(step, {f"{entry.label.purpose}/{k}": float(v) for k, v in values.items()})
     for entry in entries:
         if entry.stage == "prepare" and (entry.label.benchmark or entry.label.seed == label.seed):
-            note_data(journal, entry)
+            note_data(journal, run, entry)
     journal.end("FINISHED")
 
 
-def note_data(journal: Journal, entry: Entry) -> None:
+def note_data(journal: Journal, run: Run, entry: Entry) -> None:
     """A problem set as an input of a run."""
     name, context = (str(entry.label), "evaluation") if entry.label.benchmark else ("problems", "training")
-    journal.input(name, entry.identity, entry.path, context)
+    about = described(Path(entry.path), place_of(run.recipe, entry.label.benchmark))
+    journal.input(name, entry.identity, entry.path, context, about)
 
 
 def arm_rows(run: Run, summary: Row) -> list[Row]:
     """One row an arm: its settings, scores with intervals, the paired gain over the base student, and costs."""
-    gains = {c["a"]: c for c in summary["comparisons"] if c["b"] == BASE and c["metric"] == "accuracy"}
     table: list[Row] = []
     for name, arm in summary["arms"].items():
-        row = {**about(run, Label(name)), **scores(arm)}
+        row = {**about(run, Label(name)), **scores(arm), **gain(summary, name)}
         row.pop("seed", None)
-        if gain := gains.get(name):
-            row |= {"gain": gain["difference"], "gain_low": gain["low"], "gain_high": gain["high"]}
         table.append(row | {k: arm[k] for k in COSTS if k in arm})
     return table
 

@@ -20,9 +20,10 @@ from paced.errors import ConfigError, DataError, PacedError
 from paced.stage import exclusive
 from paced.storage.artifacts import Ref
 from paced.storage.identity import model_identity, short
+from paced_tasks.addresses import tracking_uri, turn_of
 from paced_tasks.journal import PARENT
 from paced_tasks.run import model_ref
-from paced_tasks.tracking import Tracker, client_of, tracking_uri, turn_of
+from paced_tasks.tracking import Tracker, client_of
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 RECIPE: Literal["recipe"] = "recipe"  # stands for the recipe's student, where versions have a number

@@ -24,6 +24,7 @@ from paced.storage.artifacts import Ref, open_file, read_manifest
 from paced.storage.files import write_record
 from paced.storage.runs import from_home
 from paced_tasks.console import display, progress_line, span
+from paced_tasks.datasets import described, names, place_of, prepared
 from paced_tasks.journal import Journal, flat
 from paced_tasks.policies import DELAYS, RETRIES, StageIdentity, infrastructure
 from paced_tasks.run import Run
@@ -106,8 +107,8 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
     began, seconds, last_flush = time.time(), 0.0, time.monotonic()
     journal, tracker, page = Journal(run.folder, label), tracker_of(run.folder, run.home), RunPage(label)
     story = get_run_logger()
-    sources = {name: (ref.identity, ref.path) for name, ref in spec.inputs.items()}
-    begin_journal(journal, run, spec.stage, spec.identity, spec.settings, sources)
+    inputs = {name: ref.identity for name, ref in spec.inputs.items()}
+    begin_journal(journal, run, spec.stage, spec.identity, spec.settings, inputs)
     journal.resume()
 
     def listen(event: StageEvent) -> None:
@@ -164,15 +165,22 @@ def begin_journal(
     stage: str,
     identity: str,
     config: Mapping[str, Any],
-    inputs: Mapping[str, tuple[str, str]],
+    inputs: Mapping[str, str],
 ) -> None:
-    """Note once what a stage is made from; ``inputs`` maps names to (identity, path)."""
+    """Note once what a stage is made from; ``inputs`` maps names to identities."""
     tags = {"paced.stage": stage, "paced.identity": identity}
     if not journal.begin(tags, {**config, **arm_of(run, Label.parse(journal.label))}, identity):
         return
-    for name, (digest, path) in inputs.items():
+    for name, digest in inputs.items():
         if name in ("problems", "file") or name.startswith("benchmark/"):
-            journal.input(name, digest, path, "evaluation" if name.startswith("benchmark/") else "training")
+            benchmark = name.partition("/")[2] or (Label.parse(journal.label).benchmark if name == "file" else None)
+            place = place_of(run.recipe, benchmark)
+            context = "evaluation" if benchmark else "training"
+            if name == "file":
+                journal.input(name, digest, str(place), context, {"profile": {"files": names(place)}})
+            else:
+                folder = prepared(run.home, digest)
+                journal.input(name, digest, str(folder), context, described(folder, place))
 
 
 def arm_of(run: Run, label: Label) -> ArmSettings:

@@ -11,12 +11,11 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
-from urllib.parse import quote, urlsplit
 
-from paced.errors import CacheError, ConfigError
+from paced.errors import CacheError
 from paced.stage import exclusive
 from paced.storage.artifacts import check_member
 from paced.storage.checks import WAY_OUT
@@ -24,6 +23,16 @@ from paced.storage.files import read_record, write_record
 from paced.storage.identity import model_identity, short
 from paced.storage.runs import home_path
 from paced_tasks import backend
+from paced_tasks.addresses import (
+    artifacts_of,
+    compare_page,
+    experiment_page,
+    experiment_tags,
+    own_database,
+    run_page,
+    tracking_uri,
+    turn_of,
+)
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT, Begin, Entry, Input, Journal, Registration
 
@@ -43,21 +52,6 @@ PAUSE = 30.0  # seconds before a server that did not answer is asked again
 logger = logging.getLogger("paced.tracking")
 
 
-def tracking_uri(home: Path) -> str:
-    """``MLFLOW_TRACKING_URI`` if set, else a database under ``home``.
-
-    Raises:
-        ConfigError: it holds a password. The address stands in run folders, links and messages.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or own_database(home)
-    if urlsplit(uri).password is not None:
-        raise ConfigError(
-            "MLFLOW_TRACKING_URI holds a password, and the address is written into run folders and pages: take it out, "
-            "and set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (for PostgreSQL PGPASSWORD) instead"
-        )
-    return uri
-
-
 def client_of(uri: str, home: Path) -> Any:
     """An MLflow client; a home's own database is made ready. Call it holding the lock ``turn_of``."""
     import mlflow
@@ -69,16 +63,6 @@ def client_of(uri: str, home: Path) -> Any:
     return mlflow.MlflowClient(uri)
 
 
-def own_database(home: Path) -> str:
-    """The address of the database in a home."""
-    return f"sqlite:///{(home / 'mlflow' / 'mlflow.db').absolute()}"
-
-
-def artifacts_of(home: Path) -> str:
-    """Where runs that are tracked in a home's own database keep files."""
-    return (home / "mlflow" / "artifacts").absolute().as_uri()
-
-
 def make_ready(home: Path) -> None:
     """Have a home's own database there, whole and of this place."""
 
@@ -88,11 +72,6 @@ def make_ready(home: Path) -> None:
         SqlAlchemyStore(f"sqlite:///{path}", artifacts_of(home)).engine.dispose()
 
     backend.ready((home / "mlflow" / "mlflow.db").absolute(), artifacts_of(home), create, display.say)
-
-
-def turn_of(uri: str, home: Path, folder: Path) -> Path:
-    """The lock to send under: one of a home where all runs share a database file, else one of a folder."""
-    return (folder if uri.startswith("http") else home / "locks") / ".mlflow.lock"
 
 
 class Sent(TypedDict):
@@ -185,16 +164,14 @@ class Tracker:
 
     def _experiment(self) -> str:
         client = self.client()
-        found = client.get_experiment_by_name(EXPERIMENT)
+        found, tags = client.get_experiment_by_name(EXPERIMENT), experiment_tags()
         if found:
+            for key in tags.keys() - found.tags.keys():  # made by an older release, or by hand
+                client.set_experiment_tag(found.experiment_id, key, tags[key])
             return found.experiment_id
         local = not self.uri.startswith("http")
-        # Without this kind the page opens on traces of language-model calls instead of runs.
-        return client.create_experiment(
-            EXPERIMENT,
-            tags={"mlflow.experimentKind": "custom_model_development"},
-            artifact_location=artifacts_of(self.home) if local else None,
-        )
+        place = artifacts_of(self.home) if local else None
+        return client.create_experiment(EXPERIMENT, tags=tags, artifact_location=place)
 
     def _run_id(self, state: SentState, label: str, tags: dict[str, str]) -> str:
         """The run of a label: remembered, else found by its tags, else created."""
@@ -276,7 +253,8 @@ class Tracker:
                 client.log_batch(run_id, tags=[RunTag(k, v) for k, v in entry["tags"].items()])
             case "note":
                 ids = [self._run_id(state, other, {}) for other in entry["compare"]]
-                link = f"\n\n[Compare the students]({self.compare_page(state, ids)})" if ids else ""
+                page = compare_page(self.pages, state["experiment"], ids)
+                link = f"\n\n[Compare the students]({page})" if ids else ""
                 client.set_tag(run_id, "mlflow.note.content", entry["text"] + link)
             case "resume":
                 self._running(run_id)
@@ -313,7 +291,8 @@ class Tracker:
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         digest = short(entry["identity"], 32)
-        dataset = Dataset(entry["name"], digest, "paced", json.dumps({"path": entry["source"]}))
+        about = {name: json.dumps(value) for name, value in entry.get("about", {}).items()}
+        dataset = Dataset(entry["name"], digest, "local", json.dumps({"uri": entry["source"]}), **about)
         context = [InputTag("mlflow.data.context", entry["context"])]
         self.client().log_inputs(run_id, [DatasetInput(dataset, context)])
 
@@ -425,8 +404,26 @@ class Tracker:
         state = self.state()
         if not state["experiment"]:
             return {}
-        base = f"{self.pages}/#/experiments/{state['experiment']}/runs/"
-        return {label: base + run["id"] for label, run in state["runs"].items()}
+        return {label: run_page(self.pages, state["experiment"], run["id"]) for label, run in state["runs"].items()}
+
+    def version(self, model: str) -> int | None:
+        """The version of a model that this run has registered; None without one, or if MLflow does not answer."""
+        with self._lock, exclusive(turn_of(self.uri, self.home, self.folder)):
+            try:
+                found = self.client().search_model_versions(f"name = '{model}'")
+            except Exception as error:  # as in flush
+                self._warn(error)
+                return None
+        return max((int(v.version) for v in found if v.tags.get("run") == self.name), default=None)
+
+    def opens(self) -> str:
+        """The page with the list of runs; "" if MLflow does not answer."""
+        with self._lock, exclusive(turn_of(self.uri, self.home, self.folder)):
+            try:
+                return experiment_page(self.pages, self._experiment())
+            except Exception as error:  # as in flush
+                self._warn(error)
+                return ""
 
     @property
     def pages(self) -> str:
@@ -436,11 +433,6 @@ class Tracker:
         """
         local = self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000"
         return os.environ.get("PACED_MLFLOW_URL", local).rstrip("/")
-
-    def compare_page(self, state: SentState, ids: Sequence[str]) -> str:
-        """The page that shows runs side by side."""
-        runs, experiments = (quote(json.dumps(list(x))) for x in (ids, [state["experiment"]]))
-        return f"{self.pages}/#/compare-runs?runs={runs}&experiments={experiments}"
 
 
 def signature(run_id: str, sampling: Mapping[str, float]) -> str:

@@ -360,6 +360,11 @@ def prefect_server(home: Path, log: Path) -> Server:
     return Server([str(BIN / "prefect"), "server", "start"], "/api/health", env, log)
 
 
+def picture(page: Any, folder: Path, name: str) -> None:
+    """Take a page's picture; PACED_IMAGES=docs/images has those of the documents taken anew."""
+    page.screenshot(path=Path(os.environ.get("PACED_IMAGES", folder)).absolute() / f"{name}.png")
+
+
 def vllm_python() -> Path:
     """The interpreter of the environment with vLLM; without one the test is skipped."""
     from paced.sampling.engines.vllm import interpreter  # which loads torch, and most tests need none

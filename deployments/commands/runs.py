@@ -209,9 +209,9 @@ def compare_command(arguments: argparse.Namespace) -> int:
 def replay_command(arguments: argparse.Namespace) -> int:
     folder = run_folder(arguments.run)
     join_platform()
+    from paced_tasks.addresses import tracking_uri
     from paced_tasks.ends import worked_on
     from paced_tasks.replay import replay
-    from paced_tasks.tracking import tracking_uri
 
     complete, total = replay(folder, environment.home())
     print(f"{complete} of {total} tracked runs complete at {tracking_uri(environment.home())}")

@@ -1,7 +1,8 @@
 """A whole recipe, and the rules that its sections have to keep together. Imports no torch."""
 
+import logging
 from collections.abc import Callable
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +14,9 @@ from paced.config.evaluation import Evaluation
 from paced.config.models import Engine, Model, Teacher
 from paced.config.sampling import Answers, Rollouts
 from paced.config.training import Consolidation, Training
+from paced.config.upgrade import VERSION, upgraded
+
+logger = logging.getLogger(__name__)
 
 
 class Runtime(Section):
@@ -35,6 +39,9 @@ class Recipe(Section):
     """A whole run: data, models, arms and seeds."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$")]
+    recipe_version: Annotated[int, Field(ge=1, le=VERSION)] = Field(
+        default=VERSION, description="Which release's names it uses; those of the one before are read with a warning."
+    )
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     data: Data
     decontamination: Decontamination = Decontamination()
@@ -51,6 +58,14 @@ class Recipe(Section):
     arms: tuple[Arm, ...] = Field(default=(Arm(name="paced"),), min_length=1)
     evaluation: Evaluation
     runtime: Runtime = Runtime()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_today(cls, tree: Any) -> Any:
+        found, told = upgraded(tree)
+        for line in told:
+            logger.warning("%s", line)
+        return found
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -75,7 +90,8 @@ class Recipe(Section):
     def settings(self) -> JsonObject:
         """All settings but those that only say where and how fast: ``runtime`` and each ``engine.python``."""
         python = {"engine": {"python"}}
-        return self.model_dump(mode="json", exclude={"runtime": True, "student": python, "teacher": python})
+        apart = {"recipe_version": True, "runtime": True, "student": python, "teacher": python}
+        return self.model_dump(mode="json", exclude=apart)
 
     def weights_of(self, arm: Arm) -> Weights:
         """The settings of an arm's weights: the recipe's, with the arm's own exponents if it has any."""

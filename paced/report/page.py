@@ -113,17 +113,23 @@ p.note { color: var(--soft); font-size: 13px; margin: 8px 0 0; }
 p.read { margin: 0 0 10px; max-width: 76ch; color: #39424c; }
 dl.made { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 14px 0 0; font-size: 13.5px; }
 dl.made dt { color: var(--soft); } dl.made dd { margin: 0; overflow-wrap: anywhere; }
+.sample dl { display: grid; grid-template-columns: 84px 1fr; gap: 8px 14px; margin: 0 0 18px; font-size: 13.5px; }
+.sample dt { color: var(--soft); } .sample dd { margin: 0; padding: 6px 9px; background: var(--wash);
+  white-space: pre-wrap; overflow-wrap: anywhere; }
 details summary { cursor: pointer; color: var(--soft); margin-bottom: 8px; }
 """
 Columns = Sequence[tuple[str, bool]]  # heading, and whether the cells are text (left) or numbers (right)
 
 
-def page(summary: Mapping[str, Any], pictures: Mapping[str, str], ingredients: Mapping[str, str]) -> str:
+def page(
+    summary: Mapping[str, Any], pictures: Mapping[str, str], ingredients: Mapping[str, str], samples: str = ""
+) -> str:
     """The report as one HTML file.
 
     Args:
         pictures: a name of PICTURES -> a data URL.
         ingredients: what the run was made from, by what it is called.
+        samples: the section of problems to read (paced.report.reading).
     """
     stages: Sequence[Mapping[str, Any]] = summary["stages"]
     cached = sum(s["cached"] for s in stages)
@@ -154,6 +160,8 @@ def page(summary: Mapping[str, Any], pictures: Mapping[str, str], ingredients: M
             )
     if grown := length_grid(summary["arms"]):
         sections.append(f'<h2>Response lengths</h2><p class="read">{escape(LENGTHS)}</p>' + grown)
+    if samples:
+        sections.append(samples)
     if data := summary.get("data"):
         sections.append("<h2>Data</h2>" + data_grid(data))
     sections.append("<h2>Stages</h2>" + stage_list(stages))

@@ -21,7 +21,9 @@ from paced.config.stages import WeightsConfig
 from paced.errors import CacheError
 from paced.evaluation.compare import by_problem
 from paced.report import lengths, plots
+from paced.report.examples import examples
 from paced.report.page import page
+from paced.report.reading import reading
 from paced.report.record import Made, RunArm, RunRecord, read
 from paced.statistics import Array, bootstrap_mean
 from paced.storage.files import replacing, vouch, vouched, write_record
@@ -42,11 +44,16 @@ def write_summary(run: Path) -> RunSummary:
 
 def build(run: Path) -> tuple[RunSummary, dict[str, Figure]]:
     """Write ``summary.json`` and ``report.html`` into a run folder; returns the summary and the pictures by name."""
-    summary = write_summary(run)
-    pictures = draw(*read(run), summary)
+    summary, (record, made) = write_summary(run), read(run)
+    pictures = draw(record, made, summary)
     with replacing(run / "report.html") as temporary:
         temporary.write_text(
-            page(summary, {name: plots.svg(figure) for name, figure in pictures.items()}, ingredients(run)),
+            page(
+                summary,
+                {name: plots.svg(figure) for name, figure in pictures.items()},
+                ingredients(run),
+                reading(examples(record, made)),
+            ),
             encoding="utf-8",
         )
     vouch(run / DRAWN, run / "report.html")

@@ -22,6 +22,7 @@ from paced.stage import execute
 from paced.storage.files import read_record, write_record
 from paced.storage.identity import file_digest
 from paced.storage.runs import read_recipe, write_recipe
+from paced_tasks.addresses import RUNS
 from paced_tasks.journal import PARENT
 from paced_tasks.registry import located
 
@@ -96,11 +97,11 @@ def test_what_it_leaves_in_mlflow(compared: Compared, first_run: Finished) -> No
         assert run.data.metrics[f"base/{name}"] == pytest.approx(base[key])
     assert "paired differences" in run.data.tags["mlflow.note.content"]
     link = next(line.split()[1] for line in compared.outcome.out.splitlines() if line.startswith("compare "))
-    assert unquote(link) == f'{compared.server.url}/#/compare-runs?runs={json.dumps(ids)}&experiments=["1"]'
+    assert unquote(link) == f'{compared.server.url}/#/compare-runs?runs={json.dumps(ids)}&experiments=["1"]&{RUNS}'
     assert link in run.data.tags["mlflow.note.content"]
     assert " " not in link
     page = next(line.split()[1] for line in compared.outcome.out.splitlines() if line.startswith("table "))
-    assert page.endswith(run.info.run_id)
+    assert page.endswith(f"{run.info.run_id}?{RUNS}")
 
 
 def test_again_is_the_same_run(compared: Compared, first_run: Finished) -> None:

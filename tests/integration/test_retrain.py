@@ -268,6 +268,7 @@ def test_what_a_version_says(world: World, first: Outcome, monkeypatch: pytest.M
     expected = {
         "identity": stages["paced/0/train_forward"], "data": stages["0/prepare"],
         "answers": stages["paced/0/teacher"], "run": run.name, "parent": "recipe", "decision": "promoted",
+        "trained_on": f"{world.watch}/week1.jsonl",
     }  # fmt: skip
     assert {key: version.tags[key] for key in expected} == expected
     figure = json.loads((run / "summary.json").read_text())["arms"]["paced"]["accuracy"]

@@ -1,9 +1,11 @@
 """MLflow: one parent run, one child a stage, whatever is retried, repeated or unreachable."""
 
+import getpass
 import json
 import os
 import re
 import signal
+import socket
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -30,6 +32,7 @@ from harness import (
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from paced_tasks.addresses import experiment_tags
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.replay import replay
 from paced_tasks.tracking import Tracker
@@ -111,6 +114,36 @@ def test_what_a_run_was_made_from(second_run: Finished) -> None:
     assert [key for key in params if key.startswith(idle)] == []
     assert "None" not in params.values()
     assert re.search(r"\(http://127.0.0.1:4200/runs/flow-run/[0-9a-f-]{36}\)", tags["mlflow.note.content"])
+
+
+def test_what_the_list_of_runs_shows(second_run: Finished) -> None:
+    """Columns that matter, who and what has made a run; and of its problem sets rows, levels, columns and digest."""
+    client = MlflowClient(f"sqlite:///{second_run.home / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("paced")
+    assert experiment and experiment_tags().items() <= experiment.tags.items()
+    parent = tracked(client, second_run.folder.name)[PARENT]
+    shown = json.loads(experiment.tags["mlflow.sharedViewState.paced"])["selectedColumns"]
+    columns = {name.split("`")[1] for name in shown if name.startswith("metrics.")}
+    assert columns and columns <= parent.data.metrics.keys()
+    (gain,) = (
+        c
+        for c in second_run.summary["comparisons"]
+        if (c["a"], c["b"], c["metric"]) == ("two_stage", "base", "accuracy")
+    )
+    for name, value in (("gain", gain["difference"]), ("gain_low", gain["low"]), ("gain_high", gain["high"])):
+        assert parent.data.metrics[name] == pytest.approx(value)
+    assert parent.data.metrics["accuracy"] == parent.data.metrics["two_stage/accuracy"]
+    assert parent.data.tags["mlflow.user"] == parent.data.tags["paced.submitter"] == getpass.getuser()
+    assert parent.data.tags["paced.worker"] == f"{getpass.getuser()}@{socket.gethostname()}"
+    assert parent.data.tags["mlflow.source.name"] == "paced distill"
+
+    problems = {i.dataset.name: i.dataset for i in parent.inputs.dataset_inputs}["problems"]
+    profile = json.loads(problems.profile)
+    table = pd.read_parquet(Path(second_run.stages["0/prepare"]["path"]) / "problems.parquet")
+    assert profile["num_rows"] == len(table)
+    assert profile["levels"] == {str(level): n for level, n in Counter(table["level"].tolist()).items()}
+    assert profile["digest"] == second_run.stages["0/prepare"]["identity"]
+    assert [c["name"] for c in json.loads(problems.schema)["mlflow_colspec"]] == list(table.columns)
 
 
 def test_a_run_for_each_student(second_run: Finished) -> None:

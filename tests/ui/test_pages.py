@@ -1,14 +1,13 @@
 """Both web pages in a real browser: two runs side by side in MLflow, and a flow run with its artifacts in Prefect."""
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from harness import Finished, Server
+from harness import Finished, Server, picture
 from mlflow import MlflowClient
 
+from paced_tasks.addresses import compare_page, experiment_page, run_page
 from paced_tasks.journal import PARENT
 
 if TYPE_CHECKING:
@@ -31,16 +30,12 @@ def values(page: "Page", name: str) -> list[str]:
     return [value.rstrip("mins") for value in row.inner_text().split()[1:]]
 
 
-def compare_page(server: Server, runs: list[str]) -> str:
-    return f"{server.url}/#/compare-runs?runs={quote(json.dumps(runs))}&experiments={quote(json.dumps(['1']))}"
-
-
 def test_two_runs_side_by_side(
     page: "Page", mlflow_pages: Server, first_run: Finished, alpha_run: Finished, tmp_path: Path
 ) -> None:
     first, second = (run_ids(mlflow_pages, run.folder.name) for run in (first_run, alpha_run))
 
-    page.goto(compare_page(mlflow_pages, [first[PARENT], second[PARENT]]))
+    page.goto(compare_page(mlflow_pages.url, "1", [first[PARENT], second[PARENT]]))
     assert values(page, "weights.alpha") == ["1.0", "2.0"]
     page.get_by_role("link", name="base/accuracy", exact=True).wait_for()
     page.get_by_role("link", name="paced/0/train_forward/loss", exact=True).wait_for()
@@ -48,16 +43,29 @@ def test_two_runs_side_by_side(
 
     stage = "two_stage/0/train_forward"
     page.goto("about:blank")  # else only the part after # changes, and the old page stays
-    page.goto(compare_page(mlflow_pages, [first[stage], second[stage]]))
+    page.goto(compare_page(mlflow_pages.url, "1", [first[stage], second[stage]]))
     page.get_by_role("link", name="train_forward/kl_per_token", exact=True).wait_for()
     assert [float(v) > 0 for v in values(page, "Duration:")] == [True, True]
     page.screenshot(path=tmp_path / "stages.png")
 
 
+def test_the_list_of_runs(page: "Page", mlflow_pages: Server, alpha_run: Finished, tmp_path: Path) -> None:
+    """The link that 'paced up' prints opens on the runs, with the columns that matter first."""
+    page.set_viewport_size({"width": 2400, "height": 700})
+    page.goto(experiment_page(mlflow_pages.url, "1"))
+    page.get_by_role("link", name=alpha_run.folder.name, exact=True).first.wait_for()
+    heads = page.get_by_role("columnheader")
+    for name in ("accuracy", "retention", "gain", "User", "Source", "Models"):
+        heads.get_by_text(name, exact=True).first.wait_for()
+    page.get_by_text("paced distill", exact=True).first.wait_for()
+    picture(page, tmp_path, "mlflow-runs")
+    page.set_viewport_size({"width": 1500, "height": 3000})
+
+
 def test_the_students_of_a_run(page: "Page", mlflow_pages: Server, first_run: Finished, tmp_path: Path) -> None:
     """The link in a run's description opens its students side by side: settings that differ, and scores."""
     ids = run_ids(mlflow_pages, first_run.folder.name)
-    page.goto(f"{mlflow_pages.url}/#/experiments/1/runs/{ids[PARENT]}")
+    page.goto(run_page(mlflow_pages.url, "1", ids[PARENT]))
     page.get_by_role("link", name="Flow run in Prefect").wait_for()
     link = page.get_by_role("link", name="Compare the students").get_attribute("href")
     page.screenshot(path=tmp_path / "parent.png")

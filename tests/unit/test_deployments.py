@@ -21,7 +21,7 @@ from paced_deployments import environment, platform
 from paced_deployments.definitions import DEFINITIONS, sections
 from paced_deployments.platform import POOL, RETENTION, RUNS, Settings, literal, quoted
 from paced_deployments.platform import services as platform_services
-from paced_tasks.tracking import tracking_uri
+from paced_tasks.addresses import tracking_uri
 
 SECRETS = {name: f"{name.lower()}-of-the-test" for name in (
     "POSTGRES_PASSWORD", "PREFECT_PASSWORD", "MLFLOW_PASSWORD", "MLFLOW_SECRET_KEY",
