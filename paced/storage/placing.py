@@ -12,6 +12,7 @@ import shutil
 import socket
 from pathlib import Path
 
+from paced.errors import EngineError
 from paced.storage.artifacts import MANIFEST, SCHEMA, Ref, content, discard, is_finished, read_manifest, reference
 from paced.storage.checks import check_file
 from paced.storage.files import record_of, replacing, sync
@@ -45,12 +46,18 @@ def put_in_place(made: Ref, folder: Path) -> Ref:
 
     Raises:
         CacheError: the other one is damaged.
+        EngineError: the shared store does not answer, or refuses; what was made is kept here.
     """
-    store = shared()
-    if store and (winner := _publish(store, made.folder, folder)) != (made.folder / MANIFEST).read_bytes():
-        shutil.rmtree(made.folder, ignore_errors=True)
-        _adopt(winner, folder)
-        return reference(folder)
+    if store := shared():
+        try:
+            winner = _publish(store, made.folder, folder)
+        except EngineError:
+            _take_place(made.folder, folder)  # is given to the store when it is asked for again
+            raise
+        if winner != (made.folder / MANIFEST).read_bytes():
+            shutil.rmtree(made.folder, ignore_errors=True)
+            _adopt(winner, folder)
+            return reference(folder)
     return made.model_copy(update={"path": str(folder)}) if _take_place(made.folder, folder) else reference(folder)
 
 

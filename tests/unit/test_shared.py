@@ -243,6 +243,24 @@ def test_faults(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert shared_verify(store, delete=False)[1] == []
 
 
+def test_a_store_that_is_away_when_a_stage_ends(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made is kept, and in the store as soon as it is asked for again: nothing is computed twice."""
+    weather = Weather(0, 1.0)
+    monkeypatch.setattr(shared, "_shared", lambda url: SharedStore(Patient(weather, patience=0)))
+    with pytest.raises(TransientError, match="does not answer"):
+        made(tmp_path / "a")
+    with pytest.raises(TransientError, match="does not answer"):
+        collection_of(tmp_path / "a").write(rows(1))
+    weather._share = 0.0
+    there = finished(spec_of(tmp_path / "a"))
+    assert there and open_file(there, "model/w.safetensors").read_bytes() == b"weights"
+    assert [*collection_of(tmp_path / "b").refresh()] == []
+    assert [*collection_of(tmp_path / "a").refresh()] == [*collection_of(tmp_path / "b").refresh()] != []
+    assert finished(spec_of(tmp_path / "b")) == there.model_copy(update={"path": str(spec_of(tmp_path / "b").folder)})
+
+
 FAULTS = int(os.environ.get("PACED_FAULTS", "100"))  # `make store-faults`: 10,000
 
 
