@@ -235,6 +235,11 @@ class Collection:
         """
         return self._open(name).read(columns)
 
+    def file(self, name: str) -> Path:
+        """The file of a part, on this host and compared; raises what ``part`` does."""
+        self._open(name).close()
+        return self.folder / f"{name}.parquet"
+
     def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[Row]:
         """The rows of ``(key, part)`` pairs in their order, few of them as objects at a time.
 

@@ -4,14 +4,21 @@ import importlib.util
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness import Command, Finished, finished, free_port, paced, run_arguments
+from chain import run_chain
+from harness import Chain, contents, free_port
+from harness import paced as command
 
-from paced.errors import PacedError
-from paced.storage.shared import SharedStore, objects_at
+import paced.stage
+from paced.errors import EngineError, PacedError, TransientError
+from paced.stage import execute
+from paced.storage.artifacts import model_folder, read_manifest
+from paced.storage.inventory import shared_listing, shared_verify
+from paced.storage.shared import SharedStore, objects_at, probed
 
 BIN = Path(sys.executable).parent
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "a-long-secret", "AWS_REGION": "us-east-1"}
@@ -61,27 +68,48 @@ def answers(server: "subprocess.Popen[bytes]", log: Path) -> None:
     raise AssertionError(log.read_text()[-2000:])
 
 
-def test_two_homes(s3: dict[str, str], first_run: Finished, tmp_path: Path) -> None:
-    """Both have the bits of a run without a store; then the command compares all that the store holds."""
-    one = finished(tmp_path / "one", Command(tmp_path / "one", *run_arguments(), env=s3).finish())
-    assert one.bits == first_run.bits
-    assert one.numbers() == first_run.numbers()
-    two = finished(tmp_path / "two", Command(tmp_path / "two", *run_arguments(), env=s3).finish())
-    assert two.numbers() == first_run.numbers()
-    assert two.bits.items() <= first_run.bits.items()  # weights are fetched where they are read
-    assert all(stage["cached"] for stage in two.stages.values())
-
-    verified = paced(tmp_path / "two", "cache", "verify", env=s3)
-    assert verified.status == 0 and " 0 damaged" in verified.out, verified.out
-    listed = paced(tmp_path / "two", "cache", "ls", env=s3)
-    assert f"MB  {s3['PACED_STORE']}" in listed.out
+@pytest.fixture
+def here(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """This process uses the server, too."""
+    for name, value in s3.items():
+        monkeypatch.setenv(name, value)
+    return s3
 
 
-def test_a_store_that_does_not_let_in(s3: dict[str, str], tmp_path: Path) -> None:
-    """One line, before anything is computed."""
-    refused = paced(tmp_path / "home", *run_arguments(), env=s3 | {"AWS_SECRET_ACCESS_KEY": "another"})
-    assert refused.status == 1
-    [error] = [line for line in refused.err.splitlines() if line.startswith("error: ")]
-    assert "refuses what these credentials ask" in error
-    assert "Traceback" not in refused.err
-    assert not [*(tmp_path / "home").glob("artifacts/*")]
+def test_two_homes(here: dict[str, str], chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stage by one home; the second has the same bits and runs none, nor draws a sample that is there."""
+    one = run_chain(tmp_path / "one")
+    assert all(contents(one.refs[name].folder) == contents(ref.folder) for name, ref in chain.refs.items())
+    with monkeypatch.context() as patch:
+        patch.setattr(paced.stage, "Job", None)  # whatever would run a stage's program
+        two = run_chain(tmp_path / "two")
+    assert {name: ref.digest for name, ref in two.refs.items()} == {name: ref.digest for name, ref in one.refs.items()}
+    assert contents(model_folder(two.refs["train_reverse"])) == contents(model_folder(one.refs["train_reverse"]))
+
+    store = SharedStore(objects_at(here["PACED_STORE"]))
+    assert Counter(line.split()[0] for line in shared_listing(store).splitlines())["train"] == 2
+    checked, damaged = shared_verify(store, delete=False)
+    assert checked > 40 and damaged == []
+    listed = command(tmp_path / "two", "cache", "ls", env=here)
+    assert listed.status == 0 and f"MB  {here['PACED_STORE']}" in listed.out
+
+    drawn = one.refs["rollouts"]
+    store.objects.delete([found.name for found in store.objects.list(store.name(drawn.folder))])
+    again = execute(one.specs["rollouts"].model_copy(update={"home": str(tmp_path / "three")}), lambda event: None)
+    assert read_manifest(again.folder).counts["computed"] == 0
+    assert contents(again.folder) == contents(drawn.folder)
+
+
+def test_a_store_that_does_not_let_in(here: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line that says why, soon."""
+    assert probed() == []
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    with pytest.raises(EngineError, match="refuses what these credentials ask"):
+        probed()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(TransientError, match="the store s3://paced/team does not answer"):
+        probed()
+    for name in KEYS:
+        monkeypatch.delenv(name)
+    with pytest.raises(EngineError, match="no credentials for the store s3://paced/team: set AWS_ACCESS_KEY_ID"):
+        probed()
