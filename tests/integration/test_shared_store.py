@@ -76,7 +76,7 @@ def here(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return s3
 
 
-def test_two_homes(here: dict[str, str], chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_homes(chain: Chain, here: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every stage by one home; the second has the same bits and runs none, nor draws a sample that is there."""
     one = run_chain(tmp_path / "one")
     assert all(contents(one.refs[name].folder) == contents(ref.folder) for name, ref in chain.refs.items())
