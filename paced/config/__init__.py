@@ -4,7 +4,7 @@ What belongs here says what may be set; nothing here reads data or imports torch
 """
 
 from paced.config.arms import Arm, TrainingStages, Weights, stages_of
-from paced.config.base import Device, Loss, Precision, Schedule, Scheme, Section, home
+from paced.config.base import Device, Loss, Precision, Schedule, Scheme, Section, copies, home, store
 from paced.config.data import Columns, Data, Decontamination
 from paced.config.evaluation import Benchmark, Evaluation
 from paced.config.models import Engine, Model, Teacher
@@ -38,6 +38,8 @@ __all__ = [
     "Training",
     "TrainingStages",
     "Weights",
+    "copies",
     "home",
     "stages_of",
+    "store",
 ]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, JsonVal
 from pydantic_core import CoreSchema
 
 from paced.config.extensions import Named
+from paced.errors import ConfigError
 
 JsonObject = dict[str, JsonValue]
 Precision = Literal["float32", "bfloat16"]
@@ -46,8 +47,48 @@ def is_address(text: str) -> bool:
 
 
 def home() -> Path:
-    """``PACED_HOME``, by default ``.paced`` in the working directory: artifacts, stores, runs, tracking, all of it."""
-    return Path(os.environ.get("PACED_HOME", ".paced")).absolute()
+    """``PACED_HOME``, by default ``.paced`` in the working directory: artifacts, stores, runs, tracking, all of it.
+
+    Raises:
+        ConfigError: it is the address of something.
+    """
+    place = os.environ.get("PACED_HOME", ".paced")
+    if is_address(place):
+        raise ConfigError(
+            f"PACED_HOME is a folder of this host, with its databases and logs, and {place} is none: set PACED_STORE "
+            "to the address, and PACED_HOME to a folder"
+        )
+    return Path(place).absolute()
+
+
+def store() -> str:
+    """``PACED_STORE``, what several hosts share: a folder or an address such as ``s3://bucket/prefix``; '' for none.
+
+    Raises:
+        ConfigError: it holds a password, or is the address of a file.
+    """
+    place = os.environ.get("PACED_STORE", "")
+    if _PASSWORD.match(place):
+        raise ConfigError(
+            "PACED_STORE must not hold a password, because it is written into messages: give it by the environment "
+            "(AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_KEY)"
+        )
+    if place.startswith("file://"):
+        raise ConfigError(f"PACED_STORE={place}: write a folder as a path, {place.removeprefix('file://')}")
+    return place if is_address(place) or not place else str(Path(place).absolute())
+
+
+def copies(total: int) -> int:
+    """``PACED_COPIES_GB`` in bytes: what a home may hold of a shared store; by default half of its disk's ``total``.
+
+    Raises:
+        ConfigError: it is no number.
+    """
+    given = os.environ.get("PACED_COPIES_GB", "")
+    try:
+        return int(float(given) * 1e9) if given else total // 2
+    except (ValueError, OverflowError):
+        raise ConfigError(f"PACED_COPIES_GB={given}: give a number of gigabytes") from None
 
 
 class Section(BaseModel):

@@ -218,7 +218,7 @@ def report(run: Path, tokens: int) -> Report:
     own = Counter[str]()
     for answer in answers:
         own[answer["part"]] += answer["tokens"]
-    disk = sum(count * bytes_a_position(collection.folder / f"{part}.parquet") for part, count in own.items())
+    disk = sum(count * bytes_a_position(collection.file(part)) for part, count in own.items())
     return Report(collection.folder, len(answers), sum(a["tokens"] for a in answers), disk, len(samples), lines)
 
 

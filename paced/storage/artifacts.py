@@ -8,7 +8,7 @@ an artifact or a model's folder, and it compares their bytes.
 import datetime
 import importlib.metadata
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from paced.config.base import JsonObject
 from paced.errors import CacheError, DataError
 from paced.storage.checks import WAY_OUT, check_file, check_meanwhile, check_source
 from paced.storage.files import make_folder, read_record, secure, sync, write_record
-from paced.storage.identity import digest, file_digest, is_model_file, model_files, model_identity, stamp
+from paced.storage.identity import digest, file_digest, is_model_file, model_files, model_identity, short, stamp
+from paced.storage.shared import shared
 
 SCHEMA = 1
+MANIFEST = "manifest.json"
 PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pandas", "pyarrow")
 
 
@@ -121,8 +123,26 @@ def commit(
         seconds=round(seconds, 3),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    write_record(folder / "manifest.json", manifest.model_dump(by_alias=True))
-    return Ref(kind=kind, path=str(folder), identity=identity, digest=file_digest(folder / "manifest.json"))
+    write_record(folder / MANIFEST, manifest.model_dump(by_alias=True))
+    return Ref(kind=kind, path=str(folder), identity=identity, digest=file_digest(folder / MANIFEST))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder is an artifact in its place."""
+    return not folder.name.startswith(".") and (folder / MANIFEST).exists()
+
+
+def content(files: Sequence[File]) -> str:
+    """The folder that a shared store keeps an artifact's files in."""
+    return short(digest({file.name: file.sha256 for file in files}))
+
+
+def _here(folder: Path, files: Sequence[File], file: File) -> Path:
+    """The path of an artifact's file, fetched from a shared store if it is not here."""
+    path, store = folder / file.name, shared()
+    if store is None:
+        return path
+    return store.local(path, store.name(folder, f"{content(files)}/{file.name}"), file.bytes, file.sha256)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -131,7 +151,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         CacheError: there is none, it is unreadable, or it is of another schema version.
     """
-    path = folder / "manifest.json"
+    path = folder / MANIFEST
     try:
         return Manifest.model_validate(read_record(path, SCHEMA))
     except FileNotFoundError:
@@ -147,10 +167,12 @@ def open_file(ref: Ref, name: str) -> Path:
     Raises:
         CacheError: it is missing or damaged, or the artifact is another one.
     """
-    for file in _manifest_of(ref).files:
+    files = _manifest_of(ref).files
+    for file in files:
         if file.name == name:
-            check_file(ref.folder / name, file.fastest)
-            return ref.folder / name
+            path = _here(ref.folder, files, file)
+            check_file(path, file.fastest)
+            return path
     raise CacheError(f"artifact {ref.path} ({ref.kind}) holds no file {name}")
 
 
@@ -160,7 +182,7 @@ def check_member(path: Path) -> None:
     Raises:
         CacheError: it is damaged.
     """
-    if (path.parent / "manifest.json").exists():
+    if (path.parent / MANIFEST).exists():
         for file in read_manifest(path.parent).files:
             if file.name == path.name:
                 check_file(path, file.fastest)
@@ -178,7 +200,8 @@ def model_folder(ref: Ref) -> Path:
         check_source(ref.folder, model_files(ref.folder), lambda: model_identity(ref.folder, algorithm), expected)
         return ref.folder
     folder = ref.folder / "model"
-    files = {ref.folder / f.name: f for f in _manifest_of(ref).files if f.name.startswith("model/")}
+    every = _manifest_of(ref).files
+    files = {_here(ref.folder, every, f): f for f in every if f.name.startswith("model/")}
     for path, file in files.items():
         check_size(path, file.bytes)
     if more := sorted(set(model_files(folder)) - files.keys()):
@@ -227,24 +250,34 @@ def _manifest_of(ref: Ref) -> Manifest:
 
 def reference(folder: Path) -> Ref:
     """A reference to the finished artifact in ``folder``: all of its files are there, and undamaged but for weights,
-    which are large and compared when they are read.
+    which are large and compared when they are read. Weights may be in the shared store alone.
 
     Raises:
         CacheError: it is not a finished artifact, or a file is gone or damaged.
     """
-    manifest = read_manifest(folder)
+    manifest, store = read_manifest(folder), shared()
+    away = store.names(folder, content(manifest.files)) if store and _lacks_weights(folder, manifest) else {}
     for file in manifest.files:
-        check_size(folder / file.name, file.bytes)
-        if not file.name.endswith(".safetensors"):
-            check_file(folder / file.name, file.sha256)
-    return Ref(
-        kind=manifest.kind, path=str(folder), identity=manifest.identity, digest=file_digest(folder / "manifest.json")
-    )
+        if is_weights(file) and away.get(file.name) == file.bytes and not (folder / file.name).exists():
+            continue
+        path = folder / file.name if is_weights(file) else _here(folder, manifest.files, file)
+        check_size(path, file.bytes)
+        if not is_weights(file):
+            check_file(path, file.sha256)
+    return Ref(kind=manifest.kind, path=str(folder), identity=manifest.identity, digest=file_digest(folder / MANIFEST))
+
+
+def is_weights(file: File) -> bool:
+    return file.name.endswith(".safetensors")
+
+
+def _lacks_weights(folder: Path, manifest: Manifest) -> bool:
+    return any(is_weights(file) and not (folder / file.name).exists() for file in manifest.files)
 
 
 def discard(folder: Path) -> None:
     """Remove an artifact, manifest first, so that an interrupted removal leaves no artifact."""
-    (folder / "manifest.json").unlink(missing_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
     if folder.is_dir():
         sync(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -260,3 +293,8 @@ def stage_identity(stage: str, algorithm: int, config: Mapping[str, Any], inputs
             "inputs": dict(inputs),
         }
     )
+
+
+def identity_of(manifest: Manifest) -> str:
+    """What the identity of an artifact is made of, put together again."""
+    return stage_identity(manifest.kind, manifest.algorithm, manifest.config, manifest.inputs)

@@ -148,20 +148,33 @@ def read_record(path: Path, schema: int | None = None) -> dict[str, Any]:
         CacheError: it is unreadable, not what was written, or of another schema version.
     """
     try:
-        raw = json.loads(path.read_text())
+        text = path.read_text()
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CacheError(f"{path} is unreadable ({error}): {WAY_OUT}") from None
+    return record_of(text, path, schema)
+
+
+def record_of(text: str | bytes, place: Path | str, schema: int | None = None) -> dict[str, Any]:
+    """What ``read_record`` gives, of a record that was read already.
+
+    Raises:
+        CacheError: see ``read_record``.
+    """
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CacheError(f"{place} is unreadable ({error}): {WAY_OUT}") from None
     if not isinstance(raw, dict):
-        raise CacheError(f"{path} is damaged (no JSON object): {WAY_OUT}")
+        raise CacheError(f"{place} is damaged (no JSON object): {WAY_OUT}")
     if schema is not None and raw.get("schema") != schema:
         raise CacheError(
-            f"{path} has schema version {raw.get('schema')}, this version of paced reads {schema}: install the version "
-            f"that wrote it, or delete {path.parent} and run again"
+            f"{place} has schema version {raw.get('schema')}, this version of paced reads {schema}: install the "
+            f"version that wrote it, or delete {os.path.dirname(place)} and run again"
         )
     if not sound(raw):
-        raise CacheError(f"{path} is damaged (its sha256 differs from the recorded one): {WAY_OUT}")
+        raise CacheError(f"{place} is damaged (its sha256 differs from the recorded one): {WAY_OUT}")
     raw.pop(DIGEST, None)
     return raw
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from paced.errors import CacheError
-from paced.storage.artifacts import discard, read_manifest
+from paced.storage.artifacts import discard, is_finished, read_manifest
 from paced.storage.checks import WAY_OUT
 from paced.storage.files import read_record
 from paced.storage.identity import short
@@ -18,7 +18,7 @@ MADE_OF = ("identity", "data", "answers")  # tags of a registered version that n
 
 def artifacts(home: Path) -> Iterator[Path]:
     """Folders of finished artifacts."""
-    yield from (f.parent for f in sorted((home / "artifacts").glob("*/*/manifest.json")))
+    yield from (f for f in sorted((home / "artifacts").glob("*/*")) if is_finished(f))
 
 
 def collections(home: Path) -> Iterator[Path]:
@@ -111,7 +111,7 @@ def garbage(home: Path, delete: bool, registered: Iterable[Mapping[str, str]] = 
         raise CacheError(f"a record in {runs} says not what it should: {WAY_OUT}") from None
     made_of = {short(t[name]) for t in tags for name in MADE_OF if name in t}
     folders = [f for f in artifacts(home) if f.parts[-2:] not in wanted and f.name not in made_of]
-    half = [f for f in sorted((home / "artifacts").glob("*/*")) if f.is_dir() and not (f / "manifest.json").exists()]
+    half = [f for f in sorted((home / "artifacts").glob("*/*")) if f.is_dir() and not is_finished(f)]
     left = sorted(retraining_leftovers(home, {short(t["model"]) for t in tags if "model" in t}))
     left += [*idle_work(home), *store_leftovers(home), *strays(home)]
     bytes_ = sum(size(f) for f in folders + half + left)

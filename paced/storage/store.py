@@ -5,13 +5,15 @@ note beside it that is written last. A stage looks up which keys exist, computes
 which part holds each key. So a killed stage resumes at the last committed part, a data set that grew by a tenth costs
 a tenth, and two runs that ask for the same rows at once lose none: a part's name is the digest of its bytes, so they
 write the same file or two files.
+
+Hosts that share a store (paced/storage/shared.py) put each part and then its note there, and take what others have put.
 """
 
 import contextvars
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,8 +27,9 @@ from paced.batching import batched
 from paced.errors import CacheError
 from paced.storage.artifacts import SCHEMA
 from paced.storage.checks import WAY_OUT, check_file
-from paced.storage.files import read_record, replacing, write_record
+from paced.storage.files import read_record, record_of, replacing, write_record
 from paced.storage.identity import digest, short
+from paced.storage.shared import AT_ONCE, SharedStore, shared
 from paced.storage.tables import Row
 
 T = TypeVar("T")
@@ -70,13 +73,26 @@ def read_note(path: Path) -> PartNote:
         raise CacheError(f"{path} is missing or damaged: {WAY_OUT}") from None
 
 
+def fetch_note(store: SharedStore, path: Path) -> None:
+    """Have the note of a part that a shared store has; its part is fetched when it is opened."""
+    if not path.exists() and (raw := store.read(path.parent, path.name)) is not None:
+        record_of(raw, f"{store.url}/{store.name(path.parent, path.name)}", SCHEMA)
+        with replacing(path) as temporary:
+            temporary.write_bytes(raw)
+
+
 def open_part(path: Path) -> tuple[pq.ParquetFile, str]:
     """A part, its bytes compared with its note, and the digest of the token->id map it was written with.
 
     Raises:
         CacheError: one of the two is missing or damaged, or they do not belong together.
     """
+    store = shared()
+    if store:
+        fetch_note(store, path.with_suffix(".json"))
     note = read_note(path.with_suffix(".json"))
+    if store:
+        store.local(path, store.name(path.parent, path.name), note.bytes, note.sha256)
     check_file(path, note.sha256)
     try:
         part = pq.ParquetFile(path)
@@ -86,6 +102,31 @@ def open_part(path: Path) -> tuple[pq.ParquetFile, str]:
     if (tokens, part.metadata.num_rows) != (note.tokens, note.rows):  # the note is of a version that gave it no digest
         raise CacheError(f"{path.with_suffix('.json')} is damaged: {WAY_OUT}")
     return part, tokens
+
+
+def give(store: SharedStore, folder: Path, *files: str) -> None:
+    """Put files of a collection into a shared store, in this order."""
+    for file in files:
+        store.objects.put(store.name(folder, file), folder / file)
+
+
+def give_parts(store: SharedStore, folder: Path, there: Container[str]) -> None:
+    """Put what only this host has of a collection into a shared store.
+
+    Args:
+        there: names of the files that the store has.
+
+    Raises:
+        CacheError: one of them is damaged, which is not given to others.
+    """
+    here = set(os.listdir(folder)) if folder.exists() else set[str]()
+    if ABOUT in here and ABOUT not in there:
+        give(store, folder, ABOUT)
+    for note in sorted(here):
+        part = note.removesuffix(".json") + ".parquet"
+        if note.endswith(".json") and note not in there and part in here:
+            open_part(folder / part)[0].close()
+            give(store, folder, part, note)
 
 
 class Collection:
@@ -116,9 +157,11 @@ class Collection:
             return self._index
         self._added = 0
         try:
-            files = os.listdir(self.folder)
+            files = set(os.listdir(self.folder))
         except FileNotFoundError:
-            return self._index
+            files = set[str]()
+        if store := shared():
+            files |= self._exchanged(store)
         new = [file for file in files if file not in self._seen]
         for note in sorted(file for file in new if file.endswith(".json")):
             name = note.removesuffix(".json")
@@ -126,6 +169,16 @@ class Collection:
                 self._index.setdefault(key, name)
             self._seen |= {note, f"{name}.parquet"}
         return self._index
+
+    def _exchanged(self, store: SharedStore) -> Set[str]:
+        """Give a shared store the parts that are only here, and take those that are only there; returns their notes."""
+        there = store.names(self.folder)
+        give_parts(store, self.folder, there)
+        notes = {note for note in there.keys() - self._seen if note.endswith(".json")}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for part in pool.map(self._open, sorted(Path(note).stem for note in notes)):
+                part.close()
+        return notes
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> str:
         """Commit one part; returns its name."""
@@ -138,12 +191,15 @@ class Collection:
         # put its file under the other's note.
         name = short(sha256)
         path = self.folder / f"{name}.parquet"
-        if not (self.folder / ABOUT).exists():
+        first = not (self.folder / ABOUT).exists()
+        if first:
             write_record(self.folder / ABOUT, self._about)
         with replacing(path) as temporary:
             temporary.write_bytes(data)
         note = PartNote(schema=SCHEMA, rows=len(rows), bytes=len(data), sha256=sha256, tokens=self.tokens)
         write_record(path.with_suffix(".json"), note.model_dump(by_alias=True))
+        if store := shared():
+            give(store, self.folder, *[ABOUT] * first, path.name, f"{name}.json")
         self._seen |= {f"{name}.json", path.name}
         self._added += 1
         for key in keys:
@@ -178,6 +234,11 @@ class Collection:
             CacheError: the part is missing, damaged, of another schema version or made by another tokenizer.
         """
         return self._open(name).read(columns)
+
+    def file(self, name: str) -> Path:
+        """The file of a part, on this host and compared; raises what ``part`` does."""
+        self._open(name).close()
+        return self.folder / f"{name}.parquet"
 
     def rows(self, wanted: Iterable[tuple[str, str]], columns: list[str]) -> Iterator[Row]:
         """The rows of ``(key, part)`` pairs in their order, few of them as objects at a time.

@@ -58,8 +58,7 @@ def compared(
     config: JsonObject = {"benchmarks": [dict(b) for b in benchmarks], "pairs": [[*pair] for pair in pairs]}
     job = Job(Spec(stage="compare", home=str(home), config=config, inputs=inputs))
     compare(job)
-    job.finish()
-    return json.loads((job.folder / "comparison.json").read_text())
+    return json.loads((job.finish().folder / "comparison.json").read_text())
 
 
 def drawn(rng: np.random.Generator, rate: np.ndarray, samples: int = 4) -> dict[str, str]:
