@@ -3,7 +3,7 @@
 import functools
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from paced.config import Recipe
 from paced.data.rows import files
@@ -19,12 +19,25 @@ def prepared(home: str, identity: str) -> Path:
     return Path(home) / "artifacts" / "prepare" / short(identity)
 
 
-@functools.lru_cache(maxsize=64)  # every stage that reads a problem set notes it
-def described(folder: Path, place: str | None) -> dict[str, Any]:
-    """The ``schema``, in MLflow's notation, and ``profile`` of a prepared problem set that was made from ``place``.
+class Profile(TypedDict, total=False):
+    """What is known of a problem set; what is not is left out. ``levels`` maps them to numbers of problems."""
 
-    Levels map to numbers of problems.
-    """
+    num_rows: int
+    digest: str
+    files: list[str]
+    levels: dict[str, int]
+
+
+class Description(TypedDict):
+    """Of a data set, in MLflow's notation."""
+
+    schema: dict[str, list[dict[str, str]]]
+    profile: Profile
+
+
+@functools.lru_cache(maxsize=64)  # every stage that reads a problem set notes it
+def described(folder: Path, place: str | None) -> Description:
+    """A prepared problem set that was made from ``place``."""
     import pyarrow.parquet as pq
 
     manifest = read_manifest(folder)
@@ -32,9 +45,12 @@ def described(folder: Path, place: str | None) -> dict[str, Any]:
     table = pq.read_table(open_file(ref, "problems.parquet"))
     levels = Counter(level for level in table["level"].to_pylist() if level is not None)
     columns = [{"name": f.name, "type": "long" if f.name == "level" else "string"} for f in table.schema]
-    profile: dict[str, Any] = {"num_rows": table.num_rows, "digest": manifest.identity, "files": names(place)}
-    profile["levels"] = {str(level): levels[level] for level in sorted(levels)}
-    return {"schema": {"mlflow_colspec": columns}, "profile": {k: v for k, v in profile.items() if v}}
+    profile = Profile(num_rows=table.num_rows, digest=manifest.identity)
+    if found := names(place):
+        profile["files"] = found
+    if levels:
+        profile["levels"] = {str(level): levels[level] for level in sorted(levels)}
+    return Description(schema={"mlflow_colspec": columns}, profile=profile)
 
 
 def place_of(recipe: Recipe, benchmark: str | None) -> str | None:

@@ -7,6 +7,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from paced.config.base import JsonObject
+
 VERSION = 2
 
 
@@ -68,7 +70,7 @@ def upgraded(tree: Any) -> tuple[Any, list[str]]:
     return found | {"recipe_version": VERSION}, [f"{line}; the next release will refuse it" for line in told]
 
 
-def sections(tree: Any, path: str, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def sections(tree: Any, path: str, place: str = "") -> Iterator[tuple[str, JsonObject]]:
     """The mappings that a path means, each with where it stands."""
     name, _, rest = path.partition(".")
     if not name:

@@ -96,7 +96,7 @@ class Tokenizer:
         with _loading(folder, "tokenizer"):
             core = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         self.core: PreTrainedTokenizerBase = core
-        self._mode: dict[str, Any] = {} if thinking is None else {"enable_thinking": thinking}
+        self._mode: dict[str, bool] = {} if thinking is None else {"enable_thinking": thinking}
         self._control = ControlTokens(core)
         self.folder = folder
         if not core.chat_template:

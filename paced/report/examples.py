@@ -21,7 +21,7 @@ from paced.storage.tables import SAMPLES, TARGETS
 PROBLEMS, RESPONSES = 10, 2  # how many problems, and responses of each kind to each
 
 
-class Response(NamedTuple):
+class ReadResponse(NamedTuple):
     """A text, whether it is right, and whether the token limit cut it off."""
 
     text: str
@@ -36,9 +36,9 @@ class Example(NamedTuple):
     gold: str
     pass_rate: float
     weight: float
-    teacher: list[Response]
-    before: list[Response]
-    after: list[Response]
+    teacher: list[ReadResponse]
+    before: list[ReadResponse]
+    after: list[ReadResponse]
 
 
 def examples(run: RunRecord, made: Mapping[Label, Made]) -> list[Example]:
@@ -57,7 +57,7 @@ def examples(run: RunRecord, made: Mapping[Label, Made]) -> list[Example]:
     later = [stage for stage in own if stage.manifest.kind == "rollouts"]
     try:
         before = responses(sampled, chosen)
-        after: dict[str, list[Response]] = {}
+        after: dict[str, list[ReadResponse]] = {}
         for stage in later:  # the last that has drawn a problem counts
             after |= responses(stage, chosen)
         asked = made.get(Label(arm, seed, "teacher"))
@@ -85,7 +85,7 @@ def spread(rates: pd.DataFrame) -> list[str]:
     return [name for name, left in zip(ids, free, strict=True) if not left]
 
 
-def responses(stage: Made, problems: Sequence[str]) -> dict[str, list[Response]]:
+def responses(stage: Made, problems: Sequence[str]) -> dict[str, list[ReadResponse]]:
     """The first responses to each of some problems: of a stage of rollouts the student's, else the teacher's."""
     rolled = stage.manifest.kind == "rollouts"
     table, kind, schema = ("rollouts", "samples", SAMPLES) if rolled else ("answers", "targets", TARGETS)
@@ -96,7 +96,7 @@ def responses(stage: Made, problems: Sequence[str]) -> dict[str, list[Response]]
     keys = list(zip(found["sample_key" if rolled else "target_key"], found["part"], strict=True))
     texts = [row["response"] for row in store.rows(keys, ["response"])] if keys else []
     cut = found["finish"] == "length" if rolled else np.zeros(len(found), bool)
-    told: dict[str, list[Response]] = {}
+    told: dict[str, list[ReadResponse]] = {}
     for problem, text, verdict, short in zip(found["problem_id"], texts, found["verdict"], cut, strict=True):
-        told.setdefault(problem, []).append(Response(text, verdict, bool(short)))
+        told.setdefault(problem, []).append(ReadResponse(text, verdict, bool(short)))
     return told

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from paced.report.examples import Example, Response
+from paced.report.examples import Example, ReadResponse
 from paced.report.tables import percent
 
 LONGEST = 2000  # characters of a text that are shown
@@ -39,7 +39,7 @@ def text(title: str, content: str) -> str:
     return f"<dt>{title}</dt><dd>{escape(cut(content, LONGEST))}</dd>"
 
 
-def response(title: str, answer: Response) -> str:
+def response(title: str, answer: ReadResponse) -> str:
     verdict = f'<span class="{TONES.get(answer.verdict, "soft")}">{escape(answer.verdict)}</span>'
     short = ", cut off" if answer.cut else ""
     return f"<dt>{title}<br>{verdict}{short}</dt><dd>{escape(cut(answer.text, LONGEST))}</dd>"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from paced.errors import ConfigError, EngineError
-from paced.storage.objects import Found, Unavailable
+from paced.storage.objects import StoredObject, Unavailable
 
 SCHEMES = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -49,19 +49,16 @@ class CloudObjects:
             ) from None
         self.url, self._names = url.rstrip("/"), SCHEMES[scheme]
         endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
-        options: dict[str, Any] = {
-            "client_options": {
-                "connect_timeout": datetime.timedelta(seconds=10),
-                "timeout": TIMEOUT,
-                "allow_http": endpoint.startswith("http://"),
-            },
-            # Of the requests that a large object is put by; all else is in paced/storage/objects.py.
-            "retry_config": {"max_retries": 3, "retry_timeout": datetime.timedelta(seconds=10)},
+        client = {
+            "connect_timeout": datetime.timedelta(seconds=10),
+            "timeout": TIMEOUT,
+            "allow_http": endpoint.startswith("http://"),
         }
-        if endpoint and scheme in ("s3", "s3a"):
-            options["endpoint"] = endpoint
+        # Of the requests that a large object is put by; all else is in paced/storage/objects.py.
+        again = {"max_retries": 3, "retry_timeout": datetime.timedelta(seconds=10)}
+        elsewhere = {"endpoint": endpoint} if endpoint and scheme in ("s3", "s3a") else {}
         try:
-            self._store: Any = stores.from_url(self.url, **options)
+            self._store: Any = stores.from_url(self.url, client_options=client, retry_config=again, **elsewhere)
         except Exception as error:
             raise ConfigError(f"PACED_STORE={url}: {_reason(error)}") from None
 
@@ -90,11 +87,11 @@ class CloudObjects:
                 self._api.put(self._store, name, data, use_multipart=False)
         return True
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         with self._told():
             for page in self._api.list(self._store, prefix or None):
                 for found in page:
-                    yield Found(found["path"], found["size"], found["last_modified"].timestamp())
+                    yield StoredObject(found["path"], found["size"], found["last_modified"].timestamp())
 
     def delete(self, names: Iterable[str]) -> None:
         for name in names:

@@ -16,7 +16,7 @@ from paced.storage.shared import SharedStore
 IN_USE = 3600.0  # seconds since it was last opened in which a copy stays: another process may be reading it
 
 
-class Copy(NamedTuple):
+class LocalCopy(NamedTuple):
     """A file that a shared store may hold, too, as ``name`` among those of a folder (``SharedStore.names``)."""
 
     used: float  # seconds since 1970
@@ -27,7 +27,7 @@ class Copy(NamedTuple):
     name: str
 
 
-def copies(home: Path) -> Iterator[Copy]:
+def copies(home: Path) -> Iterator[LocalCopy]:
     """Parts of collections, and weights: what is large, and is fetched again when it is read."""
     for folder in collections(home):
         for path in folder.glob("*.parquet"):
@@ -41,11 +41,11 @@ def copies(home: Path) -> Iterator[Copy]:
             yield from _there(folder, content(files), file.name)
 
 
-def _there(folder: Path, inside: str, name: str) -> Iterator[Copy]:
+def _there(folder: Path, inside: str, name: str) -> Iterator[LocalCopy]:
     path = folder / name
     if path.is_file():
         found = path.stat()
-        yield Copy(found.st_atime, found.st_size, path, folder, inside, name)
+        yield LocalCopy(found.st_atime, found.st_size, path, folder, inside, name)
 
 
 def make_room(home: Path, store: SharedStore, limit: int | None = None) -> list[Path]:

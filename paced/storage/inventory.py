@@ -17,7 +17,7 @@ from paced.storage.artifacts import MANIFEST, SCHEMA, Manifest, content, identit
 from paced.storage.checks import WAY_OUT
 from paced.storage.files import record_of
 from paced.storage.identity import short
-from paced.storage.objects import Found
+from paced.storage.objects import StoredObject
 from paced.storage.shared import SharedStore
 from paced.storage.store import ABOUT, PartNote
 
@@ -29,8 +29,8 @@ T = TypeVar("T", bound=BaseModel)
 class Inventory(NamedTuple):
     """Objects by the folder that they belong to: of a collection, or of an artifact."""
 
-    collections: dict[str, list[Found]]
-    artifacts: dict[str, list[Found]]
+    collections: dict[str, list[StoredObject]]
+    artifacts: dict[str, list[StoredObject]]
 
 
 def inventory(store: SharedStore) -> Inventory:
@@ -59,7 +59,7 @@ def shared_listing(store: SharedStore) -> str:
     return "\n".join([*lines, f"{'total':<10} {total / 1e6:>32.1f} MB  {store.url}"])
 
 
-class Comparison:
+class StoreCheck:
     """What comparing every object with its recorded sha256 has found; see ``verification.Verification``."""
 
     def __init__(self, store: SharedStore, delete: bool):
@@ -124,12 +124,12 @@ def shared_verify(store: SharedStore, delete: bool) -> tuple[int, list[str]]:
     Returns:
         how many objects were compared, and one line for each damaged part and artifact.
     """
-    found = Comparison(store, delete)
+    found = StoreCheck(store, delete)
     found.run()
     return found.checked, found.lines
 
 
-def shared_garbage(store: SharedStore, delete: bool) -> list[Found]:
+def shared_garbage(store: SharedStore, delete: bool) -> list[StoredObject]:
     """Objects that were put and never became a part or an artifact; removed if ``delete``."""
     limit = now(store) - DAY
     left = [item for item in leftovers(store) if item.modified < limit]
@@ -138,7 +138,7 @@ def shared_garbage(store: SharedStore, delete: bool) -> list[Found]:
     return left
 
 
-def leftovers(store: SharedStore) -> Iterator[Found]:
+def leftovers(store: SharedStore) -> Iterator[StoredObject]:
     """Such objects, be they still on their way to become one."""
     found = inventory(store)
     for items in found.collections.values():

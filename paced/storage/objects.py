@@ -29,7 +29,7 @@ class Unavailable(Exception):
     """A request failed, and the same one may succeed soon."""
 
 
-class Found(NamedTuple):
+class StoredObject(NamedTuple):
     """An object that a store lists; ``modified`` is seconds since 1970 by the store's clock."""
 
     name: str
@@ -58,7 +58,7 @@ class Objects(Protocol):
         """The same unless there is one already; returns whether this call has made it, as far as the store tells."""
         ...
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         """All objects whose names begin with ``prefix/``."""
         ...
 
@@ -107,7 +107,7 @@ class FolderObjects:
                 own.unlink(missing_ok=True)
         return True
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         with passing(self.url):
             for folder, _, names in os.walk(self._root / prefix):
                 for name in names:
@@ -115,7 +115,7 @@ class FolderObjects:
                     with contextlib.suppress(FileNotFoundError):  # removed meanwhile
                         found = path.stat()
                         if not name.startswith("."):  # being written
-                            yield Found(path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime)
+                            yield StoredObject(path.relative_to(self._root).as_posix(), found.st_size, found.st_mtime)
 
     def delete(self, names: Iterable[str]) -> None:
         with passing(self.url):
@@ -158,7 +158,7 @@ class Patient:
     def create(self, name: str, data: bytes) -> bool:
         return self._tried(lambda: self._objects.create(name, data))
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         return iter(self._tried(lambda: [*self._objects.list(prefix)]))
 
     def delete(self, names: Iterable[str]) -> None:

@@ -20,7 +20,7 @@ from paced.storage import objects, shared
 from paced.storage.artifacts import Ref, open_file, read_manifest
 from paced.storage.copies import make_room
 from paced.storage.inventory import shared_garbage, shared_listing, shared_verify
-from paced.storage.objects import FolderObjects, Found, Patient, Unavailable
+from paced.storage.objects import FolderObjects, Patient, StoredObject, Unavailable
 from paced.storage.shared import SharedStore, probed
 from paced.storage.store import Collection
 from paced.storage.verification import verify
@@ -207,9 +207,9 @@ class Weather:
         self._fails()
         return new
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         self._fails()
-        yield from (Found(n, len(d), 0.0) for n, d in self.kept.items() if n.startswith(f"{prefix}/"))
+        yield from (StoredObject(n, len(d), 0.0) for n, d in self.kept.items() if n.startswith(f"{prefix}/"))
 
     def delete(self, names: Iterable[str]) -> None:
         self._fails()
@@ -286,7 +286,7 @@ class Careless(FolderObjects):
         self.put(name, data)
         return True
 
-    def list(self, prefix: str) -> Iterator[Found]:
+    def list(self, prefix: str) -> Iterator[StoredObject]:
         return iter(())
 
 
