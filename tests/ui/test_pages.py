@@ -38,7 +38,7 @@ def test_two_runs_side_by_side(
     page.goto(compare_page(mlflow_pages.url, "1", [first[PARENT], second[PARENT]]))
     assert values(page, "weights.alpha") == ["1.0", "2.0"]
     page.get_by_role("link", name="base/accuracy", exact=True).wait_for()
-    page.get_by_role("link", name="paced/0/train_forward/loss", exact=True).wait_for()
+    page.get_by_role("link", name="paced/0/train_forward/kl_per_token", exact=True).wait_for()  # curves, too
     page.screenshot(path=tmp_path / "runs.png")
 
     stage = "two_stage/0/train_forward"
