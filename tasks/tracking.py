@@ -406,16 +406,6 @@ class Tracker:
             return {}
         return {label: run_page(self.pages, state["experiment"], run["id"]) for label, run in state["runs"].items()}
 
-    def version(self, model: str) -> int | None:
-        """The version of a model that this run has registered; None without one, or if MLflow does not answer."""
-        with self._lock, exclusive(turn_of(self.uri, self.home, self.folder)):
-            try:
-                found = self.client().search_model_versions(f"name = '{model}'")
-            except Exception as error:  # as in flush
-                self._warn(error)
-                return None
-        return max((int(v.version) for v in found if v.tags.get("run") == self.name), default=None)
-
     def opens(self) -> str:
         """The page with the list of runs; "" if MLflow does not answer."""
         with self._lock, exclusive(turn_of(self.uri, self.home, self.folder)):

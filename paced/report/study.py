@@ -257,7 +257,7 @@ def write(protocol: Protocol, found: Study, trained: Sequence[Trained], home: Pa
     labels = [f"{c['says']}{', at equal ' + c['equal'] if several else ''}" for c in found.claims]
     figure = plots.claims([c | {"label": label} for c, label in zip(found.claims, labels, strict=True)])
     saved: dict[str, Callable[[Path], object]] = {
-        f"study_{protocol.name}.png": lambda path: figure.savefig(path, format="png", dpi=110),
+        f"study_{protocol.name}.png": lambda path: path.write_bytes(plots.rendered(figure, "png")),
         f"{protocol.name}.parquet": lambda path: found.scores.to_parquet(path, index=False),
     }
     folder.mkdir(parents=True, exist_ok=True)
