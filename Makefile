@@ -121,11 +121,18 @@ bench-growth: setup
 bench-sampling: vllm-cpu smollm2
 	$(BIN)/python -m benchmarks.sampling $(SMOLLM2) benchmarks/sampling.json
 
-# What is stored, against damage, power cuts and kills; `make test` takes a sample of each. The first takes many hours: it runs the
-# command on each file of a run, harmed in each way.
+# On a machine with a GPU: whether the numbers are right there and how fast it is, as JSON, in about twenty minutes.
+.PHONY: gpu-check
+gpu-check: setup
+	mkdir -p benchmarks/gpu
+	$(BIN)/python -m benchmarks.gpu_check benchmarks/gpu/check.json
+
+# What is stored, against damage, power cuts and kills; `make test` takes a sample of each. The first takes hours: it runs the command on
+# each file of a run, harmed in each way; `make corruption PART=2/5` does the second fifth of the files.
 .PHONY: corruption cuts kills store-faults
+PART ?= 1/1
 corruption: setup
-	PACED_CORRUPTION=all $(BIN)/python -m pytest -n 0 -s tests/faults/test_corruption.py
+	PACED_CORRUPTION=$(PART) $(BIN)/python -m pytest -n 0 -s tests/faults/test_corruption.py
 cuts: setup
 	PACED_CUTS=all $(BIN)/python -m pytest -n 0 tests/faults/test_power_cut.py
 store-faults: setup

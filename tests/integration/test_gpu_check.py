@@ -1,0 +1,43 @@
+"""``make gpu-check`` in small and on a CPU: what is compared there is computed, and a check that fails is told."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from harness import ROOT
+
+from benchmarks import gpu_check
+
+
+def test_every_check_on_a_cpu(tmp_path: Path) -> None:
+    """All but two, which run the same stages once more."""
+    out = tmp_path / "check.json"
+    names = [name for name in gpu_check.CHECKS if name not in ("compile", "tiny")]
+    command = [sys.executable, "-m", "benchmarks.gpu_check", str(out), "--device", "cpu", "--small", "--only", *names]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines() == [f"{name}: done" for name in names]
+    checks = json.loads(out.read_text())["checks"]
+    errors = checks["losses"]["relative errors of loss, gradient of states, of weight"]
+    assert set(errors) == {"float32", "bfloat16"}
+    assert 0 < max(max(e) for e in errors["float32"].values()) < min(max(e) for e in errors["bfloat16"].values())
+    assert [step["step"] for step in checks["step"]["steps"]] == [1, 2]
+    assert 0.5 < checks["step"]["memory planned to measured"] < 2
+    assert checks["engine"]["engine"]["tokens"] > 0 < checks["engine"]["generate"]["tokens"]
+
+
+def test_a_wrong_number_and_a_check_that_dies_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a device that is not there, each check fails by itself; a loss beyond its bar is named."""
+    out = tmp_path / "check.json"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(sys, "argv", ["gpu_check", str(out), "--device", "cuda", "--small", "--only", "matmul"])
+    assert gpu_check.main() == 1
+    assert capsys.readouterr().out == f"matmul: wrong, see {out}\n"
+    assert "CUDA" in json.loads(out.read_text())["checks"]["matmul"]["wrong"]
+    monkeypatch.setattr(gpu_check, "BARS", {"float32": 1e-9, "bfloat16": 1.0})
+    wrong = gpu_check.losses("cpu", True)["wrong"]
+    assert wrong and all(line.startswith("float32: ") for line in wrong)
