@@ -6,8 +6,10 @@ Workers take whole files of tests, and files that share what is costly to make g
 # What a fixture needs it imports itself: a test of one small module loads neither Prefect nor torch.
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +65,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: first.index(name) if (name := group(item.nodeid)) in first else len(first))
 
 
+def common(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of the shared runs; nothing may run in it when the session ends."""
@@ -98,15 +106,39 @@ def alpha_run(second_run: Finished) -> Finished:
 
 
 @pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """A user's own Prefect server, by its variable, for commands of which something else is tested: the embedded one
+    takes them longer to start than the rest of a small run. All workers share it, and who has started it ends it.
+    """
+    from harness import prefect_server
+
+    from paced.stage import exclusive
+
+    folder = common(tmp_path_factory)
+    address, users = folder / "prefect.url", folder / "prefect.users"
+    with contextlib.ExitStack() as stack:
+        with exclusive(folder / "prefect.lock"):
+            mine = not address.exists()
+            if mine:
+                server = prefect_server(tmp_path_factory.mktemp("prefect"), folder / "prefect.log")
+                stack.callback(server.stop)
+                address.write_text(server.url + "/api")
+        using = stack.enter_context(users.open("a"))
+        fcntl.flock(using, fcntl.LOCK_SH)
+        yield {"PREFECT_API_URL": address.read_text()}
+        if mine:
+            fcntl.flock(using, fcntl.LOCK_UN)
+            fcntl.flock(using, fcntl.LOCK_EX)  # when the last of them has closed its own
+
+
+@pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """Every stage run once, uninterrupted, in one process and without Prefect; whichever worker asks first does it."""
     from harness import CHAIN
 
     from paced.stage import exclusive
 
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers
+    folder = common(tmp_path_factory)
     whole = folder / "chain.json"
     with exclusive(folder / "chain.lock"):
         if not whole.exists():

@@ -6,6 +6,7 @@ import functools
 import importlib
 import io
 import itertools
+import multiprocessing
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -23,6 +25,7 @@ from pydantic import TypeAdapter
 from paced import __version__ as paced_version
 from paced.config import Engine
 from paced.errors import ConfigError
+from paced.stage import STAGES as STAGE_PROGRAMS
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
 from paced.storage.files import read_record
@@ -283,12 +286,20 @@ def die_at(spec: str, place: str, call: int) -> None:
     execute(Spec.model_validate_json(spec), lambda event: None)
 
 
-def kill_at(context: Any, spec: Spec, place: str, call: int, within: float = 120) -> None:
-    """Run a stage in a process that ``context`` starts, and see it die (``die_at``)."""
+@functools.cache
+def forked() -> ForkServerContext:
+    """Processes forked from a server that has torch imported, as the flow's runner starts them."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["harness", *(s.program.partition(":")[0] for s in STAGE_PROGRAMS.values())])
+    return context
+
+
+def kill_at(spec: Spec, place: str, call: int, within: float = 120) -> None:
+    """Run a stage in a process of its own, and see it die (``die_at``)."""
     from paced_tasks.runner import detached  # and Prefect with it, which most tests need not load
 
     with detached():
-        process = context.Process(target=die_at, args=(spec.model_dump_json(), place, call))
+        process = forked().Process(target=die_at, args=(spec.model_dump_json(), place, call))
         process.start()
     process.join(within)
     assert process.exitcode == -signal.SIGKILL

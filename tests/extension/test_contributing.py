@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,14 +115,14 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = environment(copy.parent / "home", {"PYTHONPATH": str(copy / "src")})
+def command(copy: Path, *arguments: str, env: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
+    env = environment(copy.parent / "home", {"PYTHONPATH": str(copy / "src"), **env})
     words = [sys.executable, "-m", "paced_deployments.cli", *arguments]
     return subprocess.run(words, cwd=copy.parent, env=env, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
-def run(copy: Path) -> dict[str, Any]:
+def run(copy: Path, prefect: Mapping[str, str]) -> dict[str, Any]:
     """The small recipe with one of each kind; what the run folder says of it."""
     data = copy.parent / "prompts.txt"
     data.write_text("\n".join(task.prompt for task in islice(tasks(5, {1: 1, 2: 2, 3: 3}), 40)))
@@ -132,7 +133,7 @@ def run(copy: Path) -> dict[str, Any]:
         "evaluation.benchmarks.1.data.verifier=verbatim", "evaluation.benchmarks.0.data.problems=16",
         "arms=[{name: peak, scheme: peak, schedule: two_stage, loss: total_variation}]",
     )  # fmt: skip
-    done = command(copy, "run", str(TINY), *(word for change in changes for word in ("--set", change)))
+    done = command(copy, "run", str(TINY), *(word for c in changes for word in ("--set", c)), env=prefect)
     assert done.returncode == 0, done.stderr
     folder = next((copy.parent / "home" / "runs").iterdir())
     record = json.loads((folder / "run.json").read_text())

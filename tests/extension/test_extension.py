@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -91,8 +91,8 @@ def small(data: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def run(home: Path, site: Path, small: tuple[str, ...]) -> Finished:
-    return finished(home, paced(home, *run_arguments(small=small), env=seen(site)))
+def run(home: Path, site: Path, small: tuple[str, ...], prefect: Mapping[str, str]) -> Finished:
+    return finished(home, paced(home, *run_arguments(small=small), env=seen(site) | prefect))
 
 
 def settings(run: Finished, label: str) -> dict[str, object]:
@@ -149,11 +149,13 @@ def test_a_plan_counts_its_problems(run: Finished, site: Path, small: tuple[str,
     assert "train reverse KL (two_stage)" in outcome.out
 
 
-def test_an_ablation_has_them_on_its_axes(run: Finished, site: Path, small: tuple[str, ...]) -> None:
+def test_an_ablation_has_them_on_its_axes(
+    run: Finished, site: Path, small: tuple[str, ...], prefect: Mapping[str, str]
+) -> None:
     axes = ["--schemes", "peak", "--losses", "total_variation,akl"]
     changes = [word for a in small if not a.startswith("seeds") for word in ("--set", a)]
     recipe = run_arguments(small=())[1]
-    ablated = finished(run.home, paced(run.home, "ablate", recipe, *axes, *changes, env=seen(site)))
+    ablated = finished(run.home, paced(run.home, "ablate", recipe, *axes, *changes, env=seen(site) | prefect))
     assert [arm["name"] for arm in ablated.record["arms"]] == ["peak_total_variation_forward", "peak_akl_forward"]
     assert ablated.stages["0/rollouts"]["cached"]
 
@@ -206,8 +208,9 @@ def test_what_has_no_effect_is_refused(home: Path, site: Path, small: tuple[str,
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_one_line(
-    tmp_path: Path, site: Path, small: tuple[str, ...], name: str, points: str, module: str, says: str
-) -> None:
+    tmp_path: Path, site: Path, small: tuple[str, ...], prefect: Mapping[str, str],
+    name: str, points: str, module: str, says: str,
+) -> None:  # fmt: skip
     """Listed with the others, and refused before anything is paid for."""
     kind = "scheme" if "weightings" in points else "loss"
     mine = f"arms=[{{name: mine, {kind}: mine}}]" if "mine" in points else "name=small"
@@ -215,7 +218,8 @@ def test_what_cannot_be_used_is_one_line(
     env = seen(site, installed(tmp_path / "packages", name, points, module))
     run = run_arguments(mine, *options, small=small)
     if name == "hollow":  # its record can be read: the run's preflight finds out
-        outcomes = [*commands(env, tmp_path / "home", ["extensions"]), paced(tmp_path / "home", *run, env=env)]
+        outcomes = commands(env, tmp_path / "home", ["extensions"])
+        outcomes.append(paced(tmp_path / "home", *run, env=env | prefect))
     else:
         outcomes = commands(env, tmp_path / "home", ["extensions"], run)
     for outcome in outcomes:

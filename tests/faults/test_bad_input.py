@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,12 @@ def test_recipes(tmp_path: Path) -> None:
     assert not any(tmp_path.iterdir())
 
 
-def test_bad_data_stops_the_whole_command(tmp_path: Path) -> None:
+def test_bad_data_stops_the_whole_command(tmp_path: Path, prefect: Mapping[str, str]) -> None:
     """A stage's own error is the last line of the command; what other stages stored stays."""
     data = tmp_path / "data.jsonl"
     data.write_text('{"question": "1+1=", "answer": "2"}\n{"question": "2+2=" "answer": "4"}\n')
     home = tmp_path / "home"
-    done = paced(home, *run_arguments(f"data={{source: table, path: {data}}}"))
+    done = paced(home, *run_arguments(f"data={{source: table, path: {data}}}"), env=prefect)
     assert done.status == 1
     says = f"error: {data}:2: not valid JSON (Expecting ',' delimiter: line 1 column 21 (char 20)): correct or remove"
     assert done.err.splitlines()[-1].startswith(says)

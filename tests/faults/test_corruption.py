@@ -4,16 +4,20 @@ One bit flipped, 4 KB of zeros, cut short, empty, missing. CI takes some by seed
 in every way, and runs the command itself on each.
 """
 
+import concurrent.futures
 import json
 import os
+import queue
 import random
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Finished, finished, paced, run_arguments, told
+from harness import Finished, Outcome, environment, finished, paced, run_arguments, told
 
 from paced.errors import PacedError
 from paced.report import build, drawn, write_summary
@@ -25,7 +29,8 @@ from paced.storage.runs import RunSummary, read_recipe
 from paced.storage.store import open_part
 from paced.storage.verification import verify
 
-ALL = os.environ.get("PACED_CORRUPTION") == "all"
+ALL = "PACED_CORRUPTION" in os.environ  # 1/1: every file; 2/5: the second fifth of them
+PART, PARTS = map(int, os.environ.get("PACED_CORRUPTION", "1/1").split("/"))
 CASES, SEED = 400, 18
 GONE = object()  # what is read of a file that is not there, and need not be
 
@@ -53,6 +58,11 @@ def contents_of(folder: Path) -> list[Path]:
     """The files of a run that are read again: not the servers', nor locks and logs."""
     files = [p for part in ("artifacts", "store", "runs") for p in sorted((folder / part).rglob("*")) if p.is_file()]
     return [p for p in files if p.suffix not in (".lock", ".log")]
+
+
+def numbered(home: Path) -> list[tuple[int, Path]]:
+    """The files of this part of the campaign; one kind after the other, so that each part has some of all kinds."""
+    return [*enumerate(contents_of(home))][PART - 1 :: PARTS]
 
 
 def taken(path: Path, home: Path) -> Any:
@@ -105,7 +115,7 @@ def whole(first_run: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def cases(home: Path) -> Iterator[tuple[Path, str]]:
     """Files and ways; every kind of file is among them."""
-    every = [(path, way) for path in contents_of(home) for way in WAYS if path.stat().st_size]
+    every = [(path, way) for _, path in numbered(home) for way in WAYS if path.stat().st_size]
     if ALL:
         return iter(every)
     chosen = random.Random(SEED).sample(every, min(CASES, len(every)))
@@ -180,21 +190,23 @@ def test_a_report_of_damage_is_the_same_or_none(whole: Path, first_run: Finished
         path.write_bytes(data)
 
 
-def mended(home: Path, first_run: Finished) -> None:
+def mended(home: Path, first_run: Finished, command: Callable[..., Outcome]) -> None:
     """The same command ends with the same bits, or says in one line what to do, and then ends with them."""
-    outcome = paced(home, *run_arguments())
+    outcome = command(*run_arguments())
     if outcome.status:
         (line,) = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
         assert "Traceback" not in outcome.err and len(line) < 520
-        assert told(home, "cache", "verify", "--delete").status == 0
-        outcome = paced(home, *run_arguments())
+        assert command("cache", "verify", "--delete").status == 0
+        outcome = command(*run_arguments())
     last = finished(home, outcome)
     assert last.bits == first_run.bits and last.numbers() == first_run.numbers()
-    assert told(home, "report", last.folder.name).status == 0
-    assert told(home, "cache", "verify").status == 0
+    assert command("report", last.folder.name).status == 0
+    assert command("cache", "verify").status == 0
 
 
-def test_the_command_mends_what_was_damaged(first_run: Finished, tmp_path: Path) -> None:
+def test_the_command_mends_what_was_damaged(
+    first_run: Finished, tmp_path: Path, prefect: Mapping[str, str]
+) -> None:
     """One file of each kind at once; with ``make corruption`` each file in each way."""
     home, run = tmp_path / "home", first_run.folder.name
     shutil.copytree(first_run.home, home)
@@ -212,22 +224,77 @@ def test_the_command_mends_what_was_damaged(first_run: Finished, tmp_path: Path)
     ]
     for path in paths:
         path.write_bytes(zeros(path.read_bytes(), random.Random(0)))
-    mended(home, first_run)
+    mended(home, first_run, lambda *words: (paced if words[0] == "run" else told)(home, *words, env=prefect))
+
+
+# Commands one after the other in one process, as a worker has them: starting it takes longer than such a command.
+PROGRAM = """
+import json, pathlib, sys
+tests, home, url = sys.argv[1:]
+sys.path.insert(0, tests)
+from harness import told
+for line in sys.stdin:
+    print(json.dumps(told(pathlib.Path(home), *json.loads(line), env={"PREFECT_API_URL": url})), flush=True)
+"""
+
+
+class Commands:
+    """A copy of a run's home in which files are damaged, and a process that takes commands there."""
+
+    def __init__(self, first_run: Finished, folder: Path, url: str):
+        self.first_run, self.home = first_run, folder / "home"
+        shutil.copytree(first_run.home, self.home)
+        words = [sys.executable, "-c", PROGRAM, str(Path(__file__).parents[1]), str(self.home), url]
+        self._process = subprocess.Popen(
+            words, env=environment(self.home), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def __call__(self, *words: str) -> Outcome:
+        assert self._process.stdin and self._process.stdout
+        print(json.dumps(words), file=self._process.stdin, flush=True)
+        return Outcome(*json.loads(self._process.stdout.readline()))
+
+    def damage(self, case: tuple[int, Path, str]) -> None:
+        """Harm one file of the run in one way, and see it mended; the databases stay, they are open over there."""
+        number, path, way = case
+        for part in ("artifacts", "store", "runs"):
+            shutil.rmtree(self.home / part)
+            shutil.copytree(self.first_run.home / part, self.home / part)
+        own = self.home / path.relative_to(self.first_run.home)
+        damaged = WAYS[way](own.read_bytes(), random.Random(number)) if own.stat().st_size else None
+        own.unlink() if damaged is None else own.write_bytes(damaged)
+        print(number, way, own.relative_to(self.home), flush=True)
+        mended(self.home, self.first_run, self)
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(60)
 
 
 if ALL:
 
-    def test_the_command_mends_each(first_run: Finished, tmp_path: Path) -> None:
-        for number, path in enumerate(contents_of(first_run.home)):
-            for way, harm in WAYS.items():
-                home = tmp_path / "home"
-                shutil.copytree(first_run.home, home)
-                own = home / path.relative_to(first_run.home)
-                damaged = harm(own.read_bytes(), random.Random(number)) if own.stat().st_size else None
-                own.unlink() if damaged is None else own.write_bytes(damaged)
-                print(number, way, own.relative_to(home), flush=True)
-                mended(home, first_run)
-                shutil.rmtree(home)
+    def test_the_command_mends_each(first_run: Finished, tmp_path: Path, prefect: Mapping[str, str]) -> None:
+        cases = [(number, path, way) for number, path in numbered(first_run.home) for way in WAYS]
+        homes = queue.SimpleQueue[Commands]()
+        for number in range(2):
+            homes.put(Commands(first_run, tmp_path / str(number), prefect["PREFECT_API_URL"]))
+
+        def damage(case: tuple[int, Path, str]) -> str:
+            commands = homes.get()
+            try:
+                commands.damage(case)
+            except AssertionError as error:
+                return f"{case}: {error}"
+            finally:
+                homes.put(commands)
+            return ""
+
+        with concurrent.futures.ThreadPoolExecutor(homes.qsize()) as pool:
+            failed = [*filter(None, pool.map(damage, cases))]
+        while not homes.empty():
+            homes.get().close()
+        assert failed == []
 
 
 def test_a_damaged_weight_is_an_error_of_whoever_takes_the_model(whole: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from harness import STAGES, STUDENTS, eventually, gone, need, paced, parts
+from harness import STAGES, STUDENTS, eventually, gone, need, paced, parts, told
 from platforms import ENDED, PATIENCE, Platform
 from postgres import BIN, MISSING, PASSWORD, Postgres, postgres
 
@@ -183,7 +183,7 @@ def test_postgresql_dies(platform: Platform, live: str, cluster: Postgres | None
     assert cluster
     cluster.die()
     try:
-        status = paced(platform.home, "status")
+        status = told(platform.home, "status")
     finally:
         cluster.start()
     assert status.status == 1
@@ -216,7 +216,7 @@ def test_the_mlflow_server_hangs(platform: Platform, live: str) -> None:
         for process in hung:
             process.resume()
     name = run_name(platform, live)
-    replayed = paced(platform.home, "mlflow-replay", name)
+    replayed = told(platform.home, "mlflow-replay", name)
     assert replayed.status == 0, replayed.err
     assert platform.url("mlflow") in replayed.out
 
@@ -337,4 +337,4 @@ def test_no_password_is_shown(platform: Platform, cluster: Postgres | None) -> N
         assert PASSWORD not in " ".join(process.cmdline())
     (worker,) = platform.processes("paced_deployments.worker")
     assert PASSWORD not in str(worker.environ())
-    assert PASSWORD not in paced(platform.home, "status").out
+    assert PASSWORD not in told(platform.home, "status").out

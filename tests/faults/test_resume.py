@@ -1,7 +1,6 @@
 """kill -9 in the middle of each stage, then the same command: resumed where it was, and the same bits at the end."""
 
 import json
-import multiprocessing
 import shutil
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 from harness import Chain, contents, environment, eventually, kill_at, parts
 
-from paced.stage import STAGES, execute
+from paced.stage import execute
 from paced.storage.artifacts import read_manifest
 
 # Each place leaves another kind of half-done work; the number is the call that does not happen any more.
@@ -35,14 +34,6 @@ PLACES = {
 }
 
 
-@pytest.fixture(scope="module")
-def context() -> Any:
-    """Processes forked from a server that has torch imported, as the flow's runner does."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness", *(s.program.partition(":")[0] for s in STAGES.values())])
-    return context
-
-
 def prompts(folder: Path) -> dict[str, list[int]]:
     """The prompts of a collection by their keys, each rendered once."""
     table = pd.concat(pd.read_parquet(path) for path in folder.glob("*.parquet") if path.with_suffix(".json").exists())
@@ -52,13 +43,13 @@ def prompts(folder: Path) -> dict[str, list[int]]:
 
 @pytest.mark.parametrize(("stage", "place", "call", "kept"), PLACES.values(), ids=PLACES)
 def test_a_killed_stage_resumes_to_the_same_bits(
-    stage: str, place: str, call: int, kept: int | None, chain: Chain, context: Any, tmp_path: Path
+    stage: str, place: str, call: int, kept: int | None, chain: Chain, tmp_path: Path
 ) -> None:
     """``kept``: parts of 10 problems, or steps, that the second run must not do again (None: all answers)."""
     spec = chain.specs[stage].model_copy(update={"home": str(tmp_path)})
     if stage.startswith(("train", "diagnose")):  # reads what earlier stages stored
         shutil.copytree(chain.home / "store", tmp_path / "store")
-    kill_at(context, spec, place, call)
+    kill_at(spec, place, call)
     assert not (spec.folder / "manifest.json").exists()
 
     events: list[dict[str, Any]] = []

@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections import Counter
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 
@@ -25,12 +26,13 @@ TINY = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
 
 
 @pytest.fixture(scope="module")
-def ablation(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def ablation(tmp_path_factory: pytest.TempPathFactory, prefect: Mapping[str, str]) -> Finished:
     """Two stages at once, so that arms that want the same answer want it at the same time."""
     home = tmp_path_factory.mktemp("ablation") / "home"
     changes = [word for a in SMALL if not a.startswith(("arms", "seeds")) for word in ("--set", a)]
     grid = ["--schemes", ",".join(SCHEMES), "--seeds", ",".join(map(str, SEEDS))]
-    return finished(home, paced(home, "ablate", str(TINY), *grid, *changes, "--set", "runtime.processes=2"))
+    words = ["ablate", str(TINY), *grid, *changes, "--set", "runtime.processes=2"]
+    return finished(home, paced(home, *words, env=prefect))
 
 
 def table(run: Finished, label: str, name: str) -> pd.DataFrame:
@@ -137,21 +139,21 @@ def test_what_mlflow_holds(ablation: Finished, monkeypatch: pytest.MonkeyPatch) 
     assert client.search_registered_models() == []
 
 
-def test_the_same_ablation_again(ablation: Finished) -> None:
+def test_the_same_ablation_again(ablation: Finished, prefect: Mapping[str, str]) -> None:
     client = MlflowClient(f"sqlite:///{ablation.home / 'mlflow' / 'mlflow.db'}")
     before = len(client.search_runs(["1"], max_results=100))
     changes = [word for a in SMALL if not a.startswith(("arms", "seeds")) for word in ("--set", a)]
-    again = finished(
-        ablation.home,
-        paced(ablation.home, "ablate", str(TINY), "--seeds", "0,1", *changes, "--set", "runtime.processes=2"),
-    )
+    words = ["ablate", str(TINY), "--seeds", "0,1", *changes, "--set", "runtime.processes=2"]
+    again = finished(ablation.home, paced(ablation.home, *words, env=prefect))
     assert again.folder == ablation.folder
     assert all(stage["cached"] for stage in again.stages.values())
     assert again.numbers() == ablation.numbers()
     assert len(client.search_runs(["1"], max_results=100)) == before
 
 
-def test_a_study_of_what_the_ablation_trained(ablation: Finished, tmp_path: Path) -> None:
+def test_a_study_of_what_the_ablation_trained(
+    ablation: Finished, tmp_path: Path, prefect: Mapping[str, str]
+) -> None:
     """Nothing is computed anew, claims follow from the verdicts, scores older than the protocol are refused."""
     settings = dict(assignment.split("=", 1) for assignment in SMALL if not assignment.startswith(("arms", "seeds")))
     tree = yaml.safe_load(TINY.read_text().replace("${package}", str(TINY.parents[1] / "paced")))
@@ -177,7 +179,7 @@ def test_a_study_of_what_the_ablation_trained(ablation: Finished, tmp_path: Path
         about = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
         subprocess.run(["git", *about, *words], cwd=tmp_path, check=True)
 
-    outcome = paced(ablation.home, "study", str(file))
+    outcome = paced(ablation.home, "study", str(file), env=prefect)
     assert outcome.status == 1 and "it may have been written after a look at them" in outcome.err
     (folder,) = (ablation.home / "studies").iterdir()
     assert {path.name for path in folder.iterdir()} == {"study.json", "study_late.png", "late.parquet"}

@@ -4,7 +4,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from harness import STAGES, Finished, paced, run_paced
+from harness import STAGES, Finished, run_paced, told
 
 
 def states(home: Path) -> dict[str, str]:
@@ -38,7 +38,7 @@ def test_hits_are_prefect_s(second_run: Finished) -> None:
 
 
 def test_what_the_stored_targets_lose(first_run: Finished) -> None:
-    outcome = paced(first_run.home, "cache", "report", str(first_run.folder), "--tokens", "200")
+    outcome = told(first_run.home, "cache", "report", str(first_run.folder), "--tokens", "200")
     assert outcome.status == 0, outcome.err
     answers = int(first_run.stages["paced/0/teacher"]["counts"]["samples"])
     assert outcome.out.startswith(f"{answers:,} answers, ")

@@ -1,7 +1,6 @@
 """Targets captured while vLLM draws SmolLM2's answers, against those of the forward pass over them, both in fp32."""
 
 import json
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,7 @@ def test_captured_targets_are_those_of_the_forward_pass(model: Path, tmp_path: P
     """
     home = tmp_path / "home"
     spec = stage(home, model)
-    kill_at(multiprocessing.get_context("spawn"), spec, "paced.storage.store:write_record", 7, within=400)
+    kill_at(spec, "paced.storage.store:write_record", 7, within=400)
     committed = {p: d for p, d in contents(home / "store").items() if p.startswith("targets")}
     assert len(stored(home)) > 8
     ref = execute(spec, lambda event: None)

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -44,7 +44,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory, first_run: Finished, alph
         home, env = first_run.home, {"MLFLOW_TRACKING_URI": server.url}
         names = first_run.folder.name, alpha_run.folder.name
         for name in names:
-            replayed = paced(home, "mlflow-replay", name, env=env)
+            replayed = told(home, "mlflow-replay", name, env=env)
             assert replayed.status == 0, replayed.err
         outcome = paced(home, "compare", *names, env=env)
         assert outcome.status == 0, outcome.err
@@ -116,7 +116,7 @@ def test_again_is_the_same_run(compared: Compared, first_run: Finished) -> None:
 def test_a_server_that_is_away(compared: Compared, first_run: Finished) -> None:
     """The table is printed all the same, and the command says what to do."""
     env = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
-    outcome = paced(first_run.home, "compare", *compared.names, env=env)
+    outcome = told(first_run.home, "compare", *compared.names, env=env)
     assert outcome.status == 0
     assert PAIRED.findall(outcome.out) == PAIRED.findall(compared.outcome.out)
     assert "did not take the comparison: the same command sends it later" in outcome.out
@@ -213,7 +213,7 @@ def test_runs_without_a_seed_in_common_are_paired_by_problem(first_run: Finished
     for stage in record["stages"]:
         stage["label"] = stage["label"].replace("/0/", "/7/")
     write_record(other / "run.json", record)
-    outcome = paced(first_run.home, "compare", first_run.folder.name, str(other))
+    outcome = told(first_run.home, "compare", first_run.folder.name, str(other))
     assert outcome.status == 0, outcome.err
     assert "the runs share no seed: differences are paired by problem alone" in outcome.out
     between = [pair for pair in PAIRED.findall(outcome.out) if pair[1] != "base"]
@@ -222,10 +222,10 @@ def test_runs_without_a_seed_in_common_are_paired_by_problem(first_run: Finished
 
 
 @pytest.fixture(scope="module")
-def evaluation(first_run: Finished, alpha_run: Finished) -> Finished:
+def evaluation(first_run: Finished, alpha_run: Finished, prefect: Mapping[str, str]) -> Finished:
     """The student that the first run has registered, judged beside the base; no teacher has to be there."""
     arguments = ["evaluate", *run_arguments("teacher.path=gone")[1:], "--model", "models:/tiny/1"]
-    return finished(first_run.home, paced(first_run.home, *arguments))
+    return finished(first_run.home, paced(first_run.home, *arguments, env=prefect))
 
 
 def test_an_evaluation_finds_what_the_run_found(evaluation: Finished, first_run: Finished) -> None:

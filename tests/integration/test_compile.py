@@ -1,6 +1,5 @@
 """Compiled layers: the same numbers but for rounding, and the same bits when a run goes on."""
 
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ def test_compiled_layers_give_the_losses_of_others_and_go_on_to_the_bit(chain: C
     for mine, theirs in zip(lines(whole), lines(chain.refs["train_forward"]), strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
     spec = compiled(chain, tmp_path / "killed")
-    kill_at(get_context("spawn"), spec, "paced.distill.train:save_checkpoint", 2)
+    kill_at(spec, "paced.distill.train:save_checkpoint", 2)
     again = execute(spec, lambda event: None)
     for name in ("metrics.jsonl", "model/model.safetensors"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()

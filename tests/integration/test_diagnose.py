@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -76,9 +77,9 @@ def test_gradients_sum_to_that_of_a_training_step(chain: Chain, objective: str) 
 
 
 @pytest.fixture(scope="module")
-def diagnosis(alpha_run: Finished) -> Finished:
+def diagnosis(alpha_run: Finished, prefect: Mapping[str, str]) -> Finished:
     arguments = ["diagnose", *run_arguments()[1:]]
-    return finished(alpha_run.home, paced(alpha_run.home, *arguments))
+    return finished(alpha_run.home, paced(alpha_run.home, *arguments, env=prefect))
 
 
 def test_problems_of_weight_zero_are_measured_too(diagnosis: Finished, first_run: Finished) -> None:

@@ -1,7 +1,6 @@
 """Adapters instead of all weights: what they may change, how they go on, what they take."""
 
 import json
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -64,7 +63,7 @@ def test_two_stages_add_one_product_of_low_rank_to_the_linear_layers(chain: Chai
 def test_killed_it_ends_with_the_same_bits(chain: Chain, tmp_path: Path) -> None:
     whole = execute(adapted(chain, "train_forward", tmp_path / "whole"), lambda event: None)
     spec = adapted(chain, "train_forward", tmp_path / "killed")
-    kill_at(get_context("spawn"), spec, "paced.distill.train:save_checkpoint", 2)
+    kill_at(spec, "paced.distill.train:save_checkpoint", 2)
     (checkpoint,) = (tmp_path / "killed").glob("work/*/checkpoint-*/state.safetensors")
     assert all(".lora_" in name for name in load_file(checkpoint) if name != "rng")
     student = shape(str(spec.inputs["model"].folder))

@@ -37,6 +37,7 @@ from harness import (
     mlflow_server,
     paced,
     prefect_server,
+    told,
 )  # fmt: skip
 from mlflow import MlflowClient
 from mlflow.models import get_model_info
@@ -67,7 +68,7 @@ SETTINGS = (
 )
 THOROUGH = "training={steps: 36, batch: 32, learning_rate: 5.0e-4, warmup: 2, betas: [0.9, 0.98]}"
 RUINOUS = "training={steps: 4, batch: 16, learning_rate: 0.05, warmup: 1}"
-EVERY = 10  # seconds between firings of the schedule; the worker takes one run at a time
+EVERY = 20  # seconds between firings of the schedule; the worker takes one run at a time
 
 
 def week(folder: Path, name: str, mix: dict[int, float], seed: int, problems: int) -> None:
@@ -381,7 +382,7 @@ def test_rollback(world: World, third: list[str]) -> None:
             registry.rollback(to)
     assert (undone := registry.rollback(2)).event == "restored"
     assert (undone.before, undone.after) == (1, 2)
-    shown = paced(world.home, "champion", "tiny")
+    shown = told(world.home, "champion", "tiny")
     assert shown.status == 0, shown.err
     moves = [line.split()[1] for line in shown.out.splitlines()[:-2]]
     assert moves == ["promoted", "promoted", "rolled_back", "restored"]

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -39,7 +38,7 @@ def test_two_processes_give_the_losses_of_one(chain: Chain, stage: str, tokens: 
     """With 64 tokens a micro-batch their number is often odd; with 4096 one process has none of its own."""
     spec = elsewhere(chain, stage, tmp_path, tokens)
     if stage == "train_forward":  # it also goes on from a checkpoint of one process
-        kill_at(get_context("spawn"), spec, "paced.distill.train:save_checkpoint", 2)
+        kill_at(spec, "paced.distill.train:save_checkpoint", 2)
     events: list[dict[str, object]] = []
 
     two = execute(sharded(spec), events.append)

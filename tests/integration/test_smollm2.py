@@ -1,6 +1,7 @@
 """Self-distillation of a real language model, four problems small: SmolLM2-135M-Instruct."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 SUMS = [(2, 3), (4, 5), (10, 7), (6, 6)]
 
 
-def test_every_stage_on_a_real_model(model: Path, tmp_path: Path) -> None:
+def test_every_stage_on_a_real_model(model: Path, tmp_path: Path, prefect: Mapping[str, str]) -> None:
     data = tmp_path / "problems.jsonl"
     rows = [
         {"question": f"Tom has {a} apples and gets {b} more. How many has he?", "answer": f"{a}+{b}\n#### {a + b}"}
@@ -26,7 +27,7 @@ def test_every_stage_on_a_real_model(model: Path, tmp_path: Path) -> None:
         "evaluation.sampling.max_new_tokens=24", "runtime.threads=1",
     ]  # fmt: skip
     arguments = ["run", "recipes/smollm2_self.yaml", *(word for c in changes for word in ("--set", c))]
-    run = finished(tmp_path / "home", paced(tmp_path / "home", *arguments))
+    run = finished(tmp_path / "home", paced(tmp_path / "home", *arguments, env=prefect))
 
     assert run.stages["0/rollouts"]["counts"]["samples"] == 8
     assert run.stages["paced/0/weights"]["counts"]["kept"] == 4  # shrinkage: eight tosses prove nothing impossible

@@ -3,7 +3,7 @@
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -44,18 +44,18 @@ def arguments(model: Path, folder: Path) -> list[str]:
     return ["run", "recipes/smollm2_self.yaml", *(word for c in changes for word in ("--set", c))]
 
 
-def test_every_stage_through_vllm(model: Path, tmp_path: Path) -> None:
+def test_every_stage_through_vllm(model: Path, tmp_path: Path, prefect: Mapping[str, str]) -> None:
     """Killed while it samples; the engine ends with it; what was committed is kept, the rest is sampled."""
     vllm_python()
     home = tmp_path / "home"
-    command = Command(home, *arguments(model, tmp_path))
+    command = Command(home, *arguments(model, tmp_path), env=prefect)
     command.until(lambda: len(rollout_parts(home)) >= 2, "it samples")
     command.signal(signal.SIGKILL)
     gone(home)
     before = {p: p.read_bytes() for p in rollout_parts(home)}
     assert not list(home.glob("artifacts/rollouts/*/manifest.json"))
 
-    run = finished(home, Command(home, *arguments(model, tmp_path)).finish(within=900))
+    run = finished(home, Command(home, *arguments(model, tmp_path), env=prefect).finish(within=900))
     gone(home)
 
     counts = run.stages["0/rollouts"]["counts"]

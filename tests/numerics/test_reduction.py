@@ -3,11 +3,11 @@
 import copy
 import os
 from collections.abc import Sequence
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 import torch
+from harness import forked
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -158,7 +158,7 @@ def one_of_two(rank: int, folder: Path, out: Path) -> None:
 
 
 def test_two_processes_give_the_gradient_of_one(folder: Path, tmp_path: Path) -> None:
-    processes = [get_context("spawn").Process(target=one_of_two, args=(rank, folder, tmp_path)) for rank in range(2)]
+    processes = [forked().Process(target=one_of_two, args=(rank, folder, tmp_path)) for rank in range(2)]
     for process in processes:
         process.start()
     alone = gradients(folder, SPREAD)

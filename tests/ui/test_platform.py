@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
-from harness import eventually, free_port, gone, paced, parts
+from harness import eventually, free_port, gone, paced, parts, told
 from mlflow import MlflowClient
 from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
@@ -36,14 +36,14 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 def test_status_says_where_everything_is(platform: Platform, tmp_path: Path) -> None:
-    outcome = paced(platform.home, "status")
+    outcome = told(platform.home, "status")
     assert outcome.status == 0
     lines = [line.split() for line in outcome.out.splitlines()]
     assert [(line[0], line[1], line[-1]) for line in lines] == [
         (name, "running", "healthy") for name in ("prefect", "mlflow", "worker")
     ]
     assert platform.url("mlflow") in outcome.out
-    other = paced(tmp_path / "other", "status")
+    other = told(tmp_path / "other", "status")
     assert (other.status, other.out) == (1, f"no platform runs in {tmp_path / 'other'}; 'paced up' starts one\n")
 
 
