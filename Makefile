@@ -138,7 +138,7 @@ cuts: setup
 store-faults: setup
 	PACED_FAULTS=10000 $(BIN)/python -m pytest -n 0 tests/unit/test_shared.py
 kills: setup
-	PACED_KILLS=200 $(BIN)/python -m pytest -n 0 tests/faults/test_kills.py tests/faults/test_one_line.py
+	PACED_KILLS=200 $(BIN)/python -m pytest -n 0 -s tests/faults/test_kills.py tests/faults/test_one_line.py
 
 clean:
 	rm -rf .paced

@@ -5,8 +5,10 @@ databases are made as well as later. CI does a few; ``make kills`` does 200.
 """
 
 import contextlib
+import itertools
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import time
@@ -33,7 +35,7 @@ def victims(command: Command, home: Path, kind: str) -> list[int]:
 
 def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
     """The same bits at the end, tracking that works, no process, lock or temporary file."""
-    home, chance = tmp_path / "home", random.Random(SEED)
+    home, chance, homes = tmp_path / "home", random.Random(SEED), itertools.count(1)
     done = 0
     while done < KILLS:
         kind = ("all", "command", "server", "stage", "forkserver")[done % 5]
@@ -47,12 +49,14 @@ def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         done += bool(hit)
+        print(done, kind, "killed" if hit else "not there", flush=True)
         outcome = command.finish(PATIENCE)
         assert "Traceback" not in outcome.err, (kind, outcome.err[-2000:])
         gone(home)
-        if outcome.status == 0 and done < KILLS:  # it got to its end: begin with a new home
+        if outcome.status == 0 and done < KILLS:  # it got to its end: a new home, in which there is something to kill
             assert finished(home, outcome).bits == first_run.bits
-            home = tmp_path / f"home{done}"
+            shutil.rmtree(home)
+            home = tmp_path / f"home{next(homes)}"
     last = finished(home, paced(home, *run_arguments()))
     assert last.bits == first_run.bits and last.numbers() == first_run.numbers()
     assert "mlflow" not in last.outcome.err.lower(), last.outcome.err
