@@ -41,6 +41,11 @@ class Retraining(Section):
     least_kept: PositiveInt = Field(
         default=1, description="Problems of positive weight there must be before anything is trained; else files wait."
     )
+    drift_limit: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Distance of the new problems from those before, from 0 to 1 (docs/retraining.md), past which "
+        "nothing is trained until the limit is raised or taken away; null: it is only told.",
+    )
     pool_days: float = Field(
         default=28.0,
         ge=0,
