@@ -84,6 +84,7 @@ def add_notify(command: argparse.ArgumentParser) -> None:
         "--notify", default="", metavar="COMMAND", help="program that gets what happened as JSON on standard input"
     )
     command.add_argument("--webhook", metavar="BLOCK", help="Webhook block of Prefect that is sent it")
+    command.add_argument("--webhook-secret", metavar="BLOCK", help="Secret block of Prefect that signs it")
 
 
 def notified(arguments: argparse.Namespace) -> dict[str, list[str] | str | None]:
@@ -93,9 +94,10 @@ def notified(arguments: argparse.Namespace) -> dict[str, list[str] | str | None]
         ConfigError: the command's quotes do not close.
     """
     try:
-        return {"command": shlex.split(arguments.notify), "webhook": arguments.webhook}
+        command = shlex.split(arguments.notify)
     except ValueError as error:
         raise ConfigError(f"--notify {arguments.notify}: {error}") from None
+    return {"command": command, "webhook": arguments.webhook, "webhook_secret": arguments.webhook_secret}
 
 
 def settings(arguments: argparse.Namespace) -> Any:

@@ -16,6 +16,17 @@ class Notify(Section):
     webhook: str | None = Field(
         default=None, description="Name of a Webhook block of Prefect; it is sent the event as JSON."
     )
+    webhook_secret: str | None = Field(
+        default=None,
+        description="Name of a Secret block of Prefect, with which what the webhook is sent is signed "
+        "(docs/retraining.md).",
+    )
+
+    @model_validator(mode="after")
+    def _signs_something(self) -> Self:
+        if self.webhook_secret and not self.webhook:
+            raise ValueError("webhook_secret has no effect without webhook: name one, or remove it")
+        return self
 
 
 def _twice(fields: dict[str, Any]) -> float | None:
