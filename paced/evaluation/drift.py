@@ -81,12 +81,12 @@ def apart(kind: str, new: Counts, before: Counts) -> NDArray[np.float64]:
 
 
 def distances(new: ProblemProfile, before: ProblemProfile) -> dict[str, Distance]:
-    """By kind; a kind that either has no values of is left out."""
+    """By kind; one that either has no values of, or both the same single value, is left out."""
     found: dict[str, Distance] = {}
     chance = np.random.default_rng(SEED)
     for kind in KINDS:
         own, other = new.counts.get(kind, {}), before.counts.get(kind, {})
-        if not own or not other:
+        if not own or not other or len({*own, *other}) == 1:
             continue
         _, (a, b) = shares(kind, own, other)
         drawn = chance.multivariate_hypergeometric(a + b, int(a.sum()), size=DRAWS, method="marginals")
