@@ -4,6 +4,7 @@ prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
         -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
@@ -13,8 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Arm, Recipe
 from paced.config.label import BASE, Label
-from paced.errors import NothingToLearn
-from paced.storage.artifacts import Ref, read_manifest
+from paced.storage.artifacts import Ref
 from paced.storage.runs import RunSummary
 from paced_tasks.evaluate import compare, evaluate
 from paced_tasks.owner import claim
@@ -31,8 +31,7 @@ from paced_tasks.weights import weights
 Future = PrefectFuture[Ref]
 
 
-class TooFewKept(NothingToLearn):
-    """Some problems can be learnt from, but fewer than are wanted."""
+Check = Callable[[Ref, Ref], None]  # of the problems of an arm and their weights, before anything is trained on them
 
 
 def title() -> str:
@@ -51,26 +50,18 @@ def title_of(recipe: Recipe) -> str:
     flow_run_name=title,
     task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
 )
-def distill(recipe: Recipe, least_kept: int = 1) -> RunSummary:
+def distill(recipe: Recipe) -> RunSummary:
     """Distil the recipe's teacher into its student, once for each seed and arm, and compare the students.
-
-    Args:
-        recipe: the whole run.
-        least_kept: fewest problems of positive weight that an arm is trained on.
 
     Returns the run's summary (docs: summary.json).
     """
     claim()
     permit(recipe=recipe)
-    return train_arms(Pipeline(open_run(recipe)), least_kept)
+    return train_arms(Pipeline(open_run(recipe)))
 
 
-def train_arms(pipeline: Pipeline, least_kept: int = 1) -> RunSummary:
-    """Every stage of a run, for each seed and arm; returns the summary.
-
-    Raises:
-        TooFewKept: an arm has fewer than ``least_kept`` problems of positive weight.
-    """
+def train_arms(pipeline: Pipeline, check: Check | None = None) -> RunSummary:
+    """Every stage of a run, for each seed and arm; returns the summary. What ``check`` raises ends the run."""
     run, recipe = pipeline.run, pipeline.run.recipe
     student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
     with pipeline as stages:
@@ -82,7 +73,11 @@ def train_arms(pipeline: Pipeline, least_kept: int = 1) -> RunSummary:
             shared = Label(seed=seed, step="rollouts")
             sampled = stages.add(rollouts, shared, seed=seed, problems=problems[seed], model=student)
             for arm in recipe.arms:
-                weighed = weigh(stages, arm, seed, sampled, least_kept)
+                weighed = weigh(stages, arm, seed, sampled)
+                if check:
+                    found: Any = [f.result(raise_on_failure=False) for f in (problems[seed], weighed)]
+                    if all(isinstance(ref, Ref) for ref in found):  # else the run ends with what made a stage fail
+                        check(*found)
                 trained = train_arm(run, stages, arm, seed, problems[seed], weighed, student, teacher, turn)
                 made = Label(arm.name, seed)
                 scores[str(made)] = stages.add(evaluate, made.at("evaluate"), model=trained, benchmarks=benchmarks)
@@ -114,22 +109,12 @@ def opened(stages: Pipeline, student: Ref, teacher: Ref) -> tuple[dict[str, Futu
     return benchmarks, problems
 
 
-def weigh(stages: Pipeline, arm: Arm, seed: int, sampled: Future, least: int) -> Future:
-    """The weights of an arm's problems.
-
-    Raises:
-        TooFewKept: fewer than ``least`` of them are positive. Only then is anything waited for.
-    """
+def weigh(stages: Pipeline, arm: Arm, seed: int, sampled: Future) -> Future:
+    """The weights of an arm's problems."""
     settings = stages.run.recipe.weights_of(arm)
-    weighed = stages.add(
+    return stages.add(
         weights, Label(arm.name, seed).at("weights"), scheme=arm.scheme, rollouts=sampled, settings=settings
     )
-    if least > 1:
-        ref: Any = weighed.result(raise_on_failure=False)
-        kept = int(read_manifest(ref.folder).counts["kept"]) if isinstance(ref, Ref) else least
-        if kept < least:
-            raise TooFewKept(f"{kept} problems have a positive weight, of at least {least}")
-    return weighed
 
 
 def train_arm(

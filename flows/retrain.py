@@ -4,6 +4,7 @@ new files -> the champion is re-scored on them, a challenger trained from it, bo
           -> decide -> register, and promote or keep -> tell -> note the files as done
 """
 
+import base64
 import contextlib
 import time
 from collections.abc import Generator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
@@ -21,11 +22,13 @@ from paced.config.reading import with_changes
 from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
 from paced.evaluation.compare_runs import judged
+from paced.evaluation.drift import text
 from paced.evaluation.promotion import ALONE, Condition, Look, better, decide, differences, look, retains
 from paced.stage import exclusive
 from paced.storage.artifacts import Ref
+from paced.storage.files import write_record
 from paced.storage.runs import RunSummary
-from paced_flows.distill import TooFewKept, distill
+from paced_flows.challenger import ARRIVING, Gate, Postponed, decided, drift, train_challenger
 from paced_flows.evaluate import evaluate
 from paced_tasks.console import display
 from paced_tasks.journal import PARENT
@@ -37,6 +40,8 @@ from paced_tasks.registry import PASSED, RECIPE, Registry, Version, named
 from paced_tasks.run import JUDGED, run_name
 from paced_tasks.runner import stopping
 from paced_tasks.tracking import Tracker
+
+PROFILES = "profiles"  # of the problems of each retraining that has decided, in the model's folder
 
 
 class Busy(PacedError):
@@ -143,12 +148,36 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
     else:
         event = challenge(recipe, retraining, registry, champion, taken)
     event = event.model_copy(update={"files": names_of(taken)})
+    show_drift(registry)
     if event.event == "waiting":
         return event
+    decided(registry.folder / PROFILES, taken.identity)
     create_markdown_artifact(f"**{event.event}**: {event.message}{pages(registry, event)}", key="decision")
     notify(retraining.notify, event)
     ledger.add(taken.files, event.event, taken.problems, taken.identity)
     return event
+
+
+def gate(retraining: Retraining, registry: Registry, taken: Taken) -> Gate:
+    """What has to be so before a challenger is trained."""
+    (registry.folder / PROFILES / ARRIVING).unlink(missing_ok=True)  # of one that did not get as far as a decision
+    new = registry.folder / "new.json"
+    write_record(new, {"problems": sorted(frozenset[str]().union(*taken.problems.values()))})
+    return Gate(
+        profiles=str(registry.folder / PROFILES), new=str(new), least_kept=retraining.least_kept,
+        drift_limit=retraining.drift_limit,
+    )  # fmt: skip
+
+
+def show_drift(registry: Registry) -> None:
+    """Say how the new problems differ from those before, with a picture on the run's page."""
+    if found := drift(registry.folder / PROFILES):
+        from paced.report.drift import picture_of_drift
+        from paced.report.plots import rendered
+
+        display.say(f"{registry.model}: the new problems and those before: {text(found[2])}")
+        url = "data:image/png;base64," + base64.b64encode(rendered(picture_of_drift(*found), "png")).decode()
+        create_image_artifact(url, key="drift", description=f"New problems and those before: {text(found[2])}")
 
 
 def pages(registry: Registry, event: Event) -> str:
@@ -172,9 +201,9 @@ def challenge(
     trial = challenger_recipe(recipe, taken.folder, registry.weights(champion) if champion else None)
     run, arm, seed = registry.home / "runs" / run_name(trial), trial.arms[0].name, trial.seeds[0]
     try:
-        summary: RunSummary = distill(trial, retraining.least_kept)
-    except TooFewKept as error:
-        message = f"{model}: waits: of the problems in {len(taken.files)} files {error} (least_kept)"
+        summary: RunSummary = train_challenger(trial, gate(retraining, registry, taken))
+    except Postponed as error:
+        message = f"{model}: waits: of the problems in {len(taken.files)} files {error}"
         return Event(event="waiting", model=model, message=message, champion=before, run=run.name)
     except NothingToLearn as error:
         message = f"{model}: {named(before)} stays champion, the new problems teach it nothing: {error}"

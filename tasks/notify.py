@@ -1,17 +1,23 @@
 """Who is told what retraining did: a program of the user's, or a webhook. A notification that fails fails nothing."""
 
 import asyncio
+import base64
 import datetime
 import functools
+import hashlib
+import hmac
 import logging
 import subprocess
 import tempfile
+import time
+import uuid
 from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from paced.config import Notify
+from paced.errors import ConfigError
 from paced_tasks.console import display
 
 PATIENCE = 60.0  # seconds for a program
@@ -42,7 +48,8 @@ def notify(settings: Notify, event: Event) -> None:
     if settings.command:
         attempt(f"command {settings.command[0]}", functools.partial(call_command, settings.command, event))
     if settings.webhook:
-        attempt(f"webhook {settings.webhook}", functools.partial(call_webhook, settings.webhook, event))
+        send = functools.partial(call_webhook, settings.webhook, settings.webhook_secret, event)
+        attempt(f"webhook {settings.webhook}", send)
 
 
 def attempt(what: str, send: Callable[[], None]) -> None:
@@ -65,9 +72,38 @@ def call_command(command: tuple[str, ...], event: Event) -> None:
             raise RuntimeError(f"exit status {done.returncode}; {output.read()[-300:]}")
 
 
-def call_webhook(name: str, event: Event) -> None:
-    """Send the event by a Webhook block of Prefect."""
+def call_webhook(name: str, secret: str | None, event: Event) -> None:
+    """Send the event by a Webhook block of Prefect, signed if a Secret block is named."""
+    from prefect.blocks.system import Secret
     from prefect.blocks.webhook import Webhook
+    from prefect.types import SecretDict
 
     block: Any = Webhook.load(name, _sync=True)  # pyright: ignore[reportCallIssue]
-    asyncio.run(block.call(event.model_dump(mode="json"))).raise_for_status()
+    body, headers = event.model_dump_json(), {"Content-Type": "application/json"}
+    if secret:
+        key: Any = Secret.load(secret, _sync=True)  # pyright: ignore[reportCallIssue]
+        headers |= signature(str(key.get()), f"msg_{uuid.uuid4().hex}", int(time.time()), body)
+    block.headers = SecretDict({**block.headers.get_secret_value(), **headers})
+    asyncio.run(block.call(body)).raise_for_status()
+
+
+def signature(secret: str, message: str, seconds: int, body: str) -> dict[str, str]:
+    """The headers by which a receiver knows that a body is ours, as standardwebhooks.com has them.
+
+    Args:
+        secret: the key in base64, ``whsec_`` before it or not.
+        message: an id that no other message has.
+        seconds: since 1970, so that a receiver can refuse what is sent once more later.
+
+    Raises:
+        ConfigError: the secret is no base64.
+    """
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise ConfigError("webhook_secret: its value is no base64, as of: openssl rand -base64 32") from None
+    digest = hmac.new(key, f"{message}.{seconds}.{body}".encode(), hashlib.sha256).digest()
+    return {
+        "webhook-id": message, "webhook-timestamp": str(seconds),
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }  # fmt: skip

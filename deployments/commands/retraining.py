@@ -11,7 +11,7 @@ from paced.errors import ConfigError
 from paced_deployments import environment
 from paced_deployments.commands.named import check_paths
 
-LIMITS = ("forgetting_limit", "total_forgetting_limit", "false_promotions")  # options that may be "none"
+LIMITS = ("forgetting_limit", "total_forgetting_limit", "false_promotions", "drift_limit")  # options that may be "none"
 
 
 def add_commands(commands: Any) -> None:
@@ -23,6 +23,9 @@ def add_commands(commands: Any) -> None:
     retrain.add_argument("--watch", required=True, metavar="PLACE", help="folder or prefix such as s3://bucket/prefix")
     retrain.add_argument("--files", metavar="PATTERN", help="which files below it (default *.jsonl)")
     retrain.add_argument("--settle", metavar="SECONDS", help="in which a new file must not change (default 10)")
+    retrain.add_argument(
+        "--drift-limit", metavar="DISTANCE", help="of new problems from earlier ones past which these wait"
+    )
     retrain.add_argument("--least-problems", metavar="N", help="new problems below which files wait (default 1)")
     retrain.add_argument(
         "--least-kept", metavar="N", help="problems of positive weight below which files wait (default 1)"
@@ -81,6 +84,7 @@ def add_notify(command: argparse.ArgumentParser) -> None:
         "--notify", default="", metavar="COMMAND", help="program that gets what happened as JSON on standard input"
     )
     command.add_argument("--webhook", metavar="BLOCK", help="Webhook block of Prefect that is sent it")
+    command.add_argument("--webhook-secret", metavar="BLOCK", help="Secret block of Prefect that signs it")
 
 
 def notified(arguments: argparse.Namespace) -> dict[str, list[str] | str | None]:
@@ -90,9 +94,10 @@ def notified(arguments: argparse.Namespace) -> dict[str, list[str] | str | None]
         ConfigError: the command's quotes do not close.
     """
     try:
-        return {"command": shlex.split(arguments.notify), "webhook": arguments.webhook}
+        command = shlex.split(arguments.notify)
     except ValueError as error:
         raise ConfigError(f"--notify {arguments.notify}: {error}") from None
+    return {"command": command, "webhook": arguments.webhook, "webhook_secret": arguments.webhook_secret}
 
 
 def settings(arguments: argparse.Namespace) -> Any:

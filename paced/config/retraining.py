@@ -16,6 +16,17 @@ class Notify(Section):
     webhook: str | None = Field(
         default=None, description="Name of a Webhook block of Prefect; it is sent the event as JSON."
     )
+    webhook_secret: str | None = Field(
+        default=None,
+        description="Name of a Secret block of Prefect, with which what the webhook is sent is signed "
+        "(docs/retraining.md).",
+    )
+
+    @model_validator(mode="after")
+    def _signs_something(self) -> Self:
+        if self.webhook_secret and not self.webhook:
+            raise ValueError("webhook_secret has no effect without webhook: name one, or remove it")
+        return self
 
 
 def _twice(fields: dict[str, Any]) -> float | None:
@@ -40,6 +51,11 @@ class Retraining(Section):
     )
     least_kept: PositiveInt = Field(
         default=1, description="Problems of positive weight there must be before anything is trained; else files wait."
+    )
+    drift_limit: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="Distance of the new problems from those before, from 0 to 1 (docs/retraining.md), past which "
+        "nothing is trained until the limit is raised or taken away; null: it is only told.",
     )
     pool_days: float = Field(
         default=28.0,

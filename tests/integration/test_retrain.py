@@ -41,6 +41,7 @@ from harness import (
 )  # fmt: skip
 from mlflow import MlflowClient
 from mlflow.models import get_model_info
+from prefect.blocks.system import Secret
 from prefect.blocks.webhook import Webhook
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from safetensors.torch import load_file, save_file
@@ -55,6 +56,7 @@ from paced.tiny.world import tasks
 from paced_deployments import definitions
 from paced_deployments import environment as settings_of
 from paced_flows.retrain import Busy, alone
+from paced_tasks.notify import signature
 from paced_tasks.registry import Registry, registered
 
 SETTINGS = (
@@ -68,6 +70,7 @@ SETTINGS = (
 )
 THOROUGH = "training={steps: 36, batch: 32, learning_rate: 5.0e-4, warmup: 2, betas: [0.9, 0.98]}"
 RUINOUS = "training={steps: 4, batch: 16, learning_rate: 0.05, warmup: 1}"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 EVERY = 20  # seconds between firings of the schedule; the worker takes one run at a time
 
 
@@ -94,7 +97,7 @@ class World(NamedTuple):
     def arguments(self, *more: str, model: str = "tiny") -> list[str]:
         words = [word for setting in self.settings(model) for word in ("--set", setting)]
         return ["retrain", str(TINY), "--watch", str(self.watch), "--settle", "0.5", "--forgetting-limit", "40",
-                "--webhook", "told", *words, *more]  # fmt: skip
+                "--webhook", "told", "--webhook-secret", "key", *words, *more]  # fmt: skip
 
     def env(self, **more: str) -> dict[str, str]:
         return {"PREFECT_API_URL": self.prefect.url + "/api"} | more
@@ -157,7 +160,10 @@ class Endpoint(http.server.BaseHTTPRequestHandler):
     told: list[dict[str, Any]]
 
     def do_POST(self) -> None:
-        self.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        signed = signature(SECRET, self.headers["webhook-id"], int(self.headers["webhook-timestamp"]), body)
+        if signed["webhook-signature"] == self.headers["webhook-signature"]:  # else nobody is told
+            self.told.append(json.loads(body))
         self.send_response(204)
         self.end_headers()
 
@@ -185,6 +191,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world = World(folder / "home", folder / "in", student, server, told)
         with temporary_settings({PREFECT_API_URL: f"{server.url}/api"}):
             Webhook(url=f"http://127.0.0.1:{endpoint.server_port}/hook").save("told")
+            Secret(value=SECRET).save("key")
         yield world
     endpoint.shutdown()
     gone(world.home)
@@ -298,6 +305,10 @@ def test_a_better_challenger(world: World, second: Outcome) -> None:
     counts = {s["label"]: s["counts"] for s in stages}
     assert 180 <= counts["0/prepare"]["problems"] <= 200  # those that stand in a benchmark are left out
     assert counts["base/evaluate"]["computed"] == 0  # judged before, as a challenger
+    # How this week differs from the one before is said and shown.
+    assert re.search(r"tiny: the new problems and those before: length 0\.[56]\d \(by chance up to 0\.", second.err)
+    [picture] = world.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["drift"]}}})
+    assert picture["type"] == "image" and picture["data"].startswith("data:image/png")
     tags = {n: world.client.get_model_version("tiny", str(n)).tags for n in (1, 2)}
     assert tags[2]["student"] == tags[1]["model"]
     assert (tags[2]["parent"], tags[2]["replaced"]) == ("1", "1")
@@ -308,8 +319,11 @@ def scheduled(world: World) -> Iterator[None]:
     """The deployment 'retrain' in a worker's hands, with a schedule that has a recipe of its own."""
     recipe = load_recipe(TINY, (*world.settings(), RUINOUS))
     retraining = Retraining.model_validate(
-        {"watch": str(world.watch), "settle": 0.5, "forgetting_limit": 40, "notify": {"webhook": "told"}}
-    )
+        {
+            "watch": str(world.watch), "settle": 0.5, "forgetting_limit": 40,
+            "notify": {"webhook": "told", "webhook_secret": "key"},
+        }
+    )  # fmt: skip
     with temporary_settings({PREFECT_API_URL: f"{world.prefect.url}/api"}):
         definitions.work_pool()
         definitions.deploy(next(d for d in definitions.DEFINITIONS if d.name == "retrain"))
@@ -366,7 +380,7 @@ def test_a_schedule_takes_a_worse_challenger_and_keeps_it_out(world: World, thir
 
 
 def test_rollback(world: World, third: list[str]) -> None:
-    outcome = paced(world.home, "rollback", "tiny", "--webhook", "told", env=world.env())
+    outcome = paced(world.home, "rollback", "tiny", "--webhook", "told", "--webhook-secret", "key", env=world.env())
     assert outcome.status == 0, outcome.err
     assert outcome.out == "tiny: version 1 is champion again, version 2 no longer is\n"
     assert (world.told[-1]["event"], world.told[-1]["champion"]) == ("rolled_back", 1)

@@ -11,6 +11,7 @@ from paced.config.reading import load_recipe
 from paced.data.watched import Taken
 from paced.evaluation.promotion import Condition, Look, better
 from paced_flows import retrain
+from paced_flows.challenger import Gate
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.notify import Event
 from paced_tasks.registry import Registry
@@ -27,7 +28,7 @@ class Trained:
         self.model.mkdir()
         (self.model / "config.json").write_text("{}")
 
-    def distill(self, trial: Recipe, least_kept: int) -> dict[str, Any]:
+    def distill(self, trial: Recipe, gate: Gate) -> dict[str, Any]:
         self.made += 1
         journal = Journal(self.registry.home / "runs" / run_name(trial), PARENT)
         journal.begin({}, {})
@@ -44,7 +45,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     registry = Registry(tmp_path, "tiny")
     trained = Trained(registry)
-    monkeypatch.setattr(retrain, "distill", trained.distill)
+    monkeypatch.setattr(retrain, "train_challenger", trained.distill)
     monkeypatch.setattr(retrain, "conditions", trained.conditions)
     return registry
 
