@@ -10,7 +10,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed
@@ -33,6 +33,7 @@ from paced_tasks.lineage import FILES, LONGEST
 from paced_tasks.notify import Event, notify
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
+from paced_tasks.reason import paced_flow
 from paced_tasks.registry import PASSED, RECIPE, Registry, Version, named
 from paced_tasks.run import JUDGED, run_name
 from paced_tasks.runner import stopping
@@ -49,7 +50,7 @@ def title() -> str:
     return f"{recipe.name}: {Retraining.model_validate(flow_run.parameters['retraining']).watch}"
 
 
-@flow(name="retrain", flow_run_name=title)  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
+@paced_flow("retrain", title)
 def retrain(recipe: Recipe, retraining: Retraining) -> Any:
     """Train a challenger on new files and promote it if it is better; else keep the champion and say why.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from uuid import UUID
 
 from prefect.artifacts import create_image_artifact, create_link_artifact, create_table_artifact
 from prefect.context import FlowRunContext
@@ -30,10 +31,11 @@ from paced_tasks.ends import RESUMES, WATCHED, at_work, close
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.lineage import note_model
 from paced_tasks.owner import cancelled
+from paced_tasks.reason import not_run
 from paced_tasks.replay import send, settle
 from paced_tasks.run import Run
 from paced_tasks.runner import stop_all
-from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
+from paced_tasks.stage import NotStarted, begin_journal, close_journal, note_of, tracker_of
 
 LOOK = 1.0  # seconds between looks whether a run that waits for its stages is to stop
 logger = logging.getLogger(__name__)
@@ -85,7 +87,9 @@ class Pipeline:
         self, task: Task[Any, Ref], label: Label, after: Sequence[PrefectFuture[Ref]] = (), **arguments: Any
     ) -> PrefectFuture[Ref]:
         """Submit a stage; its arguments may be the futures of others, and it may wait for some ``after`` them."""
-        future = task.submit(self.run, str(label), wait_for=[*self._first, *after], **arguments)
+        # Until a stage begins the page knows it by its task's name.
+        named = task.with_options(name=str(label))
+        future = named.submit(self.run, str(label), wait_for=[*self._first, *after], **arguments)
         self._submitted.append(Submitted(label, future))
         return future
 
@@ -134,10 +138,12 @@ class Pipeline:
         failures = [*refused]
         context = FlowRunContext.get()
         flow_run_id = str(context.flow_run.id) if context and context.flow_run else ""
-        entries: list[Entry] = []
+        entries, idle = list[Entry](), list[UUID]()
         for label, future in self._submitted:
-            # A stage that never started, because one before it failed, stays pending: it has no result.
+            # A stage behind one that failed stays pending: it has no result.
             result: Any = future.result(raise_on_failure=False) if future.state.is_final() else None
+            if result is None or isinstance(result, NotStarted):
+                idle.append(future.task_run_id)
             if isinstance(result, Ref):
                 entries.append(self._record(label, result, flow_run_id))
             elif isinstance(result, Exception):
@@ -156,6 +162,7 @@ class Pipeline:
                 self._journal.end("FINISHED")
             return
         self._journal.end(*ending(failure))
+        not_run(idle, f"not started: {failure}")
         raise failure
 
     def _fail(self, label: Label, error: Exception) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from harness import TINY, eventually
@@ -20,6 +21,7 @@ from paced_tasks import ends, pipeline
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.replay import replay, settle
 from paced_tasks.run import Run
+from paced_tasks.stage import NotStarted
 from paced_tasks.tracking import REASON, Tracker
 
 DONE, AT_WORK, WAITS = "preflight", "0/rollouts", "0/weights"  # a stage that has ended, one that works, one to come
@@ -41,6 +43,7 @@ def run(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (tmp_path / "mlflow" / "mlflow.db").write_bytes(database.read_bytes())
     monkeypatch.setattr(pipeline, "stop_all", lambda: None)
     monkeypatch.setattr(pipeline, "create_link_artifact", lambda *_, **__: None)
+    monkeypatch.setattr(pipeline, "not_run", lambda *_: None)
     return Run(name="r", home=str(tmp_path), recipe=load_recipe(TINY))
 
 
@@ -89,20 +92,25 @@ def test_a_flow_that_ends_badly(run: Run, error: BaseException, status: str, say
 def future(result: Any) -> Any:
     state = SimpleNamespace(is_final=lambda: result is not None)
     return SimpleNamespace(
-        state=state, result=lambda **_: result, wait=lambda **_: None, add_done_callback=lambda call: call(None)
-    )
+        task_run_id=uuid4(), state=state, result=lambda **_: result, wait=lambda **_: None,
+        add_done_callback=lambda call: call(None),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [(DataError("no answer"), "FAILED"), (Stopped("stopped by Ctrl-C"), "KILLED")]
 )
-def test_a_stage_that_fails(run: Run, error: Exception, status: str) -> None:
+def test_a_stage_that_fails(run: Run, error: Exception, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own run and the whole one; the same settings again begin where they are."""
     stages = begun(run)
-    for label, result in ((AT_WORK, error), (WAITS, Stopped("not started")), ("compare", None)):
+    for label, result in ((AT_WORK, error), (WAITS, NotStarted("not started")), ("compare", None)):
         stages._submitted.append(pipeline.Submitted(Label.parse(label), future(result)))
+    told: list[Any] = []
+    monkeypatch.setattr(pipeline, "not_run", lambda *idle: told.extend(idle))
     with pytest.raises(type(error)):
         stages.__exit__(None, None, None)
+    idle = [submitted.future.task_run_id for submitted in stages._submitted[1:]]
+    assert told == [idle, f"not started: {error}"]
     found = shown(run)
     assert {label: ended for label, (ended, _) in found.items()} == {PARENT: status, DONE: "FINISHED", AT_WORK: status}
     assert all(("no answer" in reason) == (status == "FAILED") for stage, (_, reason) in found.items() if stage != DONE)
