@@ -12,7 +12,12 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
-from prefect.artifacts import create_image_artifact, create_link_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.futures import PrefectFuture
@@ -26,10 +31,11 @@ from paced.storage.identity import digest
 from paced.storage.runs import BEGUN, Entry, RunSummary, from_home, metrics_of
 from paced.storage.shared import probed
 from paced_tasks import record
-from paced_tasks.console import display
+from paced_tasks.console import display, tell
 from paced_tasks.ends import RESUMES, WATCHED, at_work, close
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.lineage import note_model
+from paced_tasks.overview import overview
 from paced_tasks.owner import cancelled
 from paced_tasks.reason import not_run
 from paced_tasks.replay import send, settle
@@ -74,7 +80,7 @@ class Pipeline:
         for line in probed():
             display.say(f"warning: {line}")
             logger.warning("%s", line)
-        display.say(f"run {self.run.name} in {self.run.folder}")
+        tell(f"run {self.run.name} in {self.run.folder}")
         self._working.enter_context(at_work(self.run.folder))
         self._journal.resume()
         if not self._journal.has("begin"):
@@ -119,6 +125,8 @@ class Pipeline:
             # Who is told to stop, is to do so at once: the worker tells MLflow.
             if WATCHED not in os.environ or error is None or isinstance(error, Exception):
                 self._tell()
+        if self._summary is not None:
+            create_markdown_artifact(overview(self.run), key="summary")
 
     def _wait(self) -> None:
         """Until all stages have ended, or the run is to stop."""
@@ -153,7 +161,7 @@ class Pipeline:
         self._write(entries, "completed" if failure is None else "failed", failure)
         cached = sum(entry.cached for entry in entries)
         done = f"{len(entries)} of {len(self._submitted)} stages done"
-        display.say(f"{done}: {cached} cached, {len(entries) - cached} computed")
+        tell(f"{done}: {cached} cached, {len(entries) - cached} computed")
         if failure is None:
             identity = digest([entry.identity for entry in entries])
             self._journal.begin(record.tags(self.run), record.parameters(self.run), identity)

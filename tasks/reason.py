@@ -47,9 +47,9 @@ def paced_flow(name: str, title: Callable[[], str]) -> Callable[[Callable[P, R]]
                 state: Any = Failed(message=str(told), data=error)
                 return cast(R, state)
 
-        runner: Any = ThreadPoolTaskRunner(max_workers=THREADS)
+        runner, make = ThreadPoolTaskRunner(max_workers=THREADS), cast(Any, flow)
         # The version is ours: Prefect would take a digest of this file for it.
-        return flow(run, name=name, flow_run_name=title, version=paced.__version__, task_runner=runner)
+        return make(run, name=name, flow_run_name=title, version=paced.__version__, task_runner=runner)
 
     return made
 

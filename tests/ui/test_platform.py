@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
-from harness import eventually, free_port, gone, paced, parts, told
+from harness import eventually, free_port, gone, paced, parts, picture, told
 from mlflow import MlflowClient
 from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
 
+from paced_tasks.addresses import RUNS
 from paced_tasks.journal import PARENT
 
 if TYPE_CHECKING:
@@ -149,18 +150,59 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     question = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
     story = [line["message"] for line in platform.api("/logs/filter", question)]
     assert any(re.match(r"0/rollouts: .* s, \d+ problems, \d+ samples", line) for line in story)
+    begins, ends = (next(line for line in story if part in line) for part in (f"run {name} in ", " stages done: "))
+    assert story.index(begins) < story.index(ends) and re.match(r"(\d+) of \1 stages done: \d cached, ", ends)
 
     page.set_viewport_size({"width": 1500, "height": 3000})  # the list of artifacts holds only what is in sight
     page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
     page.get_by_text("Artifacts", exact=True).first.click()
-    for artifact in ("results", "levels", "mlflow", "progress-0-rollouts"):
+    for artifact in ("summary", "results", "levels", "mlflow", "progress-0-rollouts"):
         page.get_by_text(artifact, exact=True).first.wait_for()
     page.screenshot(path=tmp_path / "artifacts.png")
     links = platform.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["mlflow"]}}})
     assert platform.url("mlflow") in links[0]["data"]
-    page.get_by_text("results", exact=True).first.click()
-    page.get_by_text("two_stage", exact=True).first.wait_for()
-    page.screenshot(path=tmp_path / "table.png")
+    (told,) = platform.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["summary"]}}})
+    for part in ("| level 1 |", "### paired differences", "| two_stage - base | accuracy |", "| teacher tokens |"):
+        assert part in told["data"]
+    for title in ("Run in MLflow", "Students side by side", "Report in MLflow", "Version 1 of tiny"):
+        (address,) = re.findall(rf"\[{title}\]\(([^)]*)\)", told["data"])
+        assert address.startswith(f"{platform.url('mlflow')}/#/") and address.endswith(RUNS)
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    page.get_by_text("summary", exact=True).first.click()
+    page.get_by_role("heading", name="paired differences").first.wait_for()
+    picture(page, tmp_path, "prefect-summary")
+
+
+def test_a_failed_run_says_why(platform: Platform, page: "Page", tmp_path: Path) -> None:
+    """In one line: the state's message, and the first error of the log. A stage that had no turn says so."""
+    broken = platform.home / "broken.jsonl"
+    broken.write_text('{"question": "1 + 1", "answer": "2"}\n{"question": \n')
+    run = platform.trigger(data={"source": "table", "path": str(broken)})
+    assert platform.reaches(run, *ENDED) == "FAILED"
+    message = platform.runs()[run]["state"]["message"]
+    assert "broken.jsonl:2: not valid JSON" in message and "exception" not in message and "\n" not in message
+    question = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+    log = eventually(lambda: platform.api("/logs/filter", question), 20, "its log is there")
+    errors = [line["message"] for line in log if line["level"] >= 40]
+    assert errors[0] == f"0/prepare: {message}"
+    assert not any("Traceback" in line["message"] for line in log)
+    assert any(re.match(r"2 of 21 stages done: ", line["message"]) for line in log)
+
+    def states() -> dict[str, str]:
+        found = platform.api("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}, "limit": 200})
+        told = {task["name"]: task["state"]["name"] for task in found}
+        return told if "Pending" not in told.values() and "NotReady" not in told.values() else {}
+
+    told = eventually(states, 20, "nothing stays pending")
+    idle = {name.rpartition("-")[0] for name, state in told.items() if state == "NotRun"}
+    assert told["0/prepare"] == "Failed" and {"0/rollouts", "paced/0/weights", "compare"} <= idle  # by their labels
+    page.set_viewport_size({"width": 1300, "height": 850})
+    page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
+    page.get_by_text("Level: all").click()
+    page.get_by_text("Level: error and above").click()
+    page.get_by_text(f"0/prepare: {message}", exact=True).wait_for()
+    picture(page, tmp_path, "prefect-failed")
+    assert {status for status, _ in closed(platform, run).values()} <= {"FINISHED", "FAILED"}
 
 
 def test_paced_run_uses_the_platform_of_its_home(platform: Platform) -> None:
