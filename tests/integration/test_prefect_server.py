@@ -15,8 +15,9 @@ from prefect import task
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from paced.errors import DataError
-from paced_deployments import hosts
+from paced_deployments import hosts, submitters
 from paced_tasks.reason import not_run, paced_flow
+from paced_tasks.who import SUBMITTER
 
 PROGRAM = """
 import asyncio, sys
@@ -63,7 +64,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that has, beside this host's own names, the name ``trainer.example``."""
     home = tmp_path_factory.mktemp("guarded")
     settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    env = environment(home, settings | {hosts.VARIABLE: "trainer.example"})
+    env = environment(home, settings | {hosts.VARIABLE: "trainer.example", submitters.VARIABLE: "X-Forwarded-User"})
     command = [sys.executable, "-m", "paced_deployments.prefect_server", "server", "start"]
     with Server(command, "/api/health", env, home.parent / "guarded.log") as server:
         yield server
@@ -103,6 +104,27 @@ def test_a_websocket_of_another_site_is_refused(guarded: Server, headers: dict[s
     assert answer.status_code == 403
 
 
+def test_who_asked_is_on_the_run(guarded: Server) -> None:
+    """As the proxy before the server says, whatever the request itself claims; and nobody where it says nothing."""
+    url, alice = f"{guarded.url}/api", {"X-Forwarded-User": "alice"}
+    flow = httpx.post(f"{url}/flows/", json={"name": "f"}).json()["id"]
+    claimed = {SUBMITTER: "mallory", "team": "blue"}
+    for headers, label in ((alice, {SUBMITTER: "alice"}), ({}, {})):
+        body = {"flow_id": flow, "labels": claimed, "parameters": {"text": "é" * 70_000}}  # more than one chunk
+        run = httpx.post(f"{url}/flow_runs/", json=body, headers=headers)
+        assert run.status_code == 201
+        assert run.json()["parameters"] == body["parameters"]
+        found = {k: v for k, v in run.json()["labels"].items() if k in claimed}
+        assert found == {"team": "blue"} | label
+    deployment = httpx.post(f"{url}/deployments/", json={"name": "d", "flow_id": flow}).json()["id"]
+    for many, body in (("", {"labels": claimed}), ("/bulk", [{}, {"labels": claimed}])):
+        assert httpx.post(f"{url}/deployments/{deployment}/create_flow_run{many}", json=body, headers=alice).is_success
+    runs = httpx.post(f"{url}/flow_runs/filter", json={"deployments": {"id": {"any_": [deployment]}}}).json()
+    assert [run["labels"][SUBMITTER] for run in runs] == ["alice"] * 3
+    for content in (b"{", b"[1]", b'"x"'):
+        assert httpx.post(f"{url}/flow_runs/", content=content, headers=alice).status_code == 422
+
+
 def shown(server: Server, kind: str, run: str, sort: str) -> list[dict[str, Any]]:
     """Logs or task runs of a flow run."""
     chosen = {"logs": {"flow_run_id": {"any_": [run]}}} if kind == "logs" else {"flow_runs": {"id": {"any_": [run]}}}
@@ -135,7 +157,7 @@ def test_a_failed_run_says_why(guarded: Server) -> None:
         raise DataError(why)
 
     @task
-    def waits(_: None) -> None:
+    def waits(_: Any) -> None:
         pass
 
     @paced_flow("breaks", lambda: "breaks")
@@ -145,7 +167,7 @@ def test_a_failed_run_says_why(guarded: Server) -> None:
         for future in (first, *behind):
             future.wait()
         not_run([future.task_run_id for future in behind], f"not started: {why}")
-        raise first.result(raise_on_failure=False)
+        first.result()
 
     run, message, errors = failed(guarded, fails, DataError)
     assert message == why == errors[0]  # once all tries are used up
