@@ -200,7 +200,7 @@ class Finished(NamedTuple):
     outcome: Outcome
     record: dict[str, Any]
     summary: dict[str, Any]
-    bits: dict[str, str]  # stage and file -> sha256 of every file of the run's artifacts
+    bits: dict[str, str]  # of its artifacts
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -232,8 +232,13 @@ def finished(home: Path, outcome: Outcome) -> Finished:
     record, summary = (read_record(folder / name) for name in ("run.json", "summary.json"))
     for stage in record["stages"]:
         stage["path"] = str(home / stage["path"])
-    bits = {f"{s['label']}:{k}": v for s in record["stages"] for k, v in contents(Path(s["path"])).items()}
-    return Finished(folder, outcome, record, summary, bits)
+    return Finished(folder, outcome, record, summary, bits(home, folder.name))
+
+
+def bits(home: Path, run: str) -> dict[str, str]:
+    """Stage and file -> sha256 of every file of a run's artifacts."""
+    stages = read_record(home / "runs" / run / "run.json")["stages"]
+    return {f"{s['label']}:{k}": v for s in stages for k, v in contents(home / s["path"]).items()}
 
 
 def commits_since(first: str) -> set[str]:

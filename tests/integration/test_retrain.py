@@ -374,6 +374,7 @@ def test_a_schedule_takes_a_worse_challenger_and_keeps_it_out(world: World, thir
     assert world.client.get_model_version("tiny", "3").tags["reason"] == kept
     # The worker knows no command that names a commit, and is told of none: the run is tagged with that of the code.
     run = world.client.get_run(world.client.get_model_version("tiny", "3").run_id)
+    assert run.data.tags["paced.submitter"] == "schedule"
     assert run.data.tags["paced.commit"].removesuffix("-dirty") in commits_since(COMMIT)
 
 
@@ -494,6 +495,13 @@ def test_a_challenger_that_waits_for_a_person(world: World, third: list[str]) ->
     assert world.aliases(world.client, "asked") == {"champion": 1}
     ledger = json.loads((world.home / "retrain" / "asked" / "ledger.json").read_text())
     assert [f["outcome"] for f in ledger["files"]] == ["passed", "promoted"]
+
+
+def test_nothing_spins_in_mlflow(world: World, third: list[str]) -> None:
+    """After promotions and refusals, no new data, a firing that another one keeps out, failures and interruptions."""
+    experiment = world.client.get_experiment_by_name("paced")
+    assert experiment
+    assert world.client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") == []
 
 
 def test_garbage(world: World, third: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
-from harness import eventually, free_port, gone, paced, parts, picture, told
+from harness import bits, eventually, free_port, gone, paced, parts, picture, run_paced, told
 from mlflow import MlflowClient
 from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
 
+from paced_deployments import submitters
 from paced_tasks.addresses import RUNS
 from paced_tasks.journal import PARENT
+from paced_tasks.who import worker
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -28,7 +30,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("platform") / "home"
     home.mkdir()
     try:
-        platform = Platform(home)
+        with pytest.MonkeyPatch.context() as owner:
+            owner.setenv(submitters.VARIABLE, "X-Forwarded-User")
+            platform = Platform(home)
         platform.fill_form()
         yield platform
     finally:
@@ -134,8 +138,10 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     page.get_by_text("-6 is less than the minimum of 0").first.wait_for()
     field("steps (Optional)").locator("input").fill("6")
     page.screenshot(path=tmp_path / "form.png", full_page=True)
+    page.set_extra_http_headers({"X-Forwarded-User": "alice"})  # as the proxy sets it that has asked her
     with page.expect_response(lambda response: response.url.endswith("/create_flow_run")) as submitted:
         page.get_by_role("button", name="Submit").click()
+    page.set_extra_http_headers({})
     assert submitted.value.status == 201, submitted.value.text()
     run = submitted.value.json()["id"]
     assert platform.reaches(run, *ENDED) == "COMPLETED"
@@ -152,6 +158,12 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     assert any(re.match(r"0/rollouts: .* s, \d+ problems, \d+ samples", line) for line in story)
     begins, ends = (next(line for line in story if part in line) for part in (f"run {name} in ", " stages done: "))
     assert story.index(begins) < story.index(ends) and re.match(r"(\d+) of \1 stages done: \d cached, ", ends)
+
+    assert {"by:alice", f"as:{worker()}"} <= set(platform.runs()[run]["tags"])
+    client = MlflowClient(platform.url("mlflow"))
+    (parent,) = client.search_runs(["1"], f"tags.`paced.run` = '{name}' and tags.`paced.label` = '{PARENT}'")
+    who = {"mlflow.user": "alice", "paced.submitter": "alice", "paced.worker": worker()}
+    assert parent.data.tags.items() >= who.items()
 
     page.set_viewport_size({"width": 1500, "height": 3000})  # the list of artifacts holds only what is in sight
     page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
@@ -277,8 +289,10 @@ def closed(platform: Platform, run: str) -> dict[str, tuple[str, str]]:
     return eventually(ended, 60, "no run spins")
 
 
-def test_suspended_and_resumed_from_the_page(platform: Platform) -> None:
-    """It stops and frees the device, waits as long as it has to, and goes on from what is committed."""
+def test_suspended_and_resumed_from_the_page(platform: Platform, tmp_path: Path) -> None:
+    """It stops and frees the device, waits as long as it has to, and goes on from what is committed: to the same bits
+    as a run in a home of its own that nothing interrupts.
+    """
     run = platform.trigger(**ONE_ARM | {"seeds": [12]})
     before = parts(platform.home)
     platform.in_a_stage(run)
@@ -304,6 +318,10 @@ def test_suspended_and_resumed_from_the_page(platform: Platform) -> None:
     summary = json.loads((platform.home / "runs" / name / "summary.json").read_text())
     assert sum(stage["reused"] or 0 for stage in summary["stages"] if stage["name"].startswith("12/")) > 0
     assert set(tracked(platform, run).values()) == {("FINISHED", "")}
+
+    arm = ", ".join(f"{key}: {value}" for key, value in ONE_ARM["arms"][0].items())
+    whole = run_paced(tmp_path / "home", "seeds=[12]", f"arms=[{{{arm}}}]")  # nothing interrupts it
+    assert bits(platform.home, name) == whole.bits
 
 
 def test_cancelled_from_the_page(platform: Platform) -> None:

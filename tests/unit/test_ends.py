@@ -1,6 +1,20 @@
-"""Runs of MLflow end when their flow run does, however it does: with a real store, and processes that really die."""
+"""Runs of MLflow end when their flow run does, however it does: with a real store, and processes that really die.
+
+| end | here | with real servers |
+|---|---|---|
+| cancelled | test_a_flow_that_ends_badly | ui/test_platform: test_cancelled_from_the_page |
+| suspended | test_a_flow_that_ends_badly | ui/test_platform: test_suspended_and_resumed_from_the_page |
+| crashed | test_a_process_that_is_killed | faults/test_platform_faults: test_a_flow_run_dies |
+| all killed | test_a_process_that_is_killed | faults/test_platform_faults: test_the_host_goes_down_and_comes_back |
+| a stage failed | test_a_stage_that_fails | ui/test_platform: test_a_failed_run_says_why |
+| the flow failed | test_a_flow_that_ends_badly | integration/test_retrain: test_nothing_spins_in_mlflow |
+| MLflow away | test_mlflow_is_away_at_the_end | faults/test_platform_faults: test_nothing_of_that_run_is_lost |
+| host gone | test_a_host_that_is_gone | |
+| schedule refused, no new data | | integration/test_retrain: test_nothing_spins_in_mlflow |
+"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +164,19 @@ def test_a_process_that_is_killed(run: Run) -> None:
     assert {shown(run)[label] for label in (PARENT, AT_WORK)} == {("KILLED", ends.GONE)}
     assert shown(run)[DONE] == ("FINISHED", "")
     assert ends.left(home) == [] and replay(run.folder, home) == (3, 3)
+
+
+def test_a_host_that_is_gone(run: Run, tmp_path: Path) -> None:
+    """Its home is on a disk that another host has now, where nobody knows of its processes or holds its locks."""
+    stages = begun(run)
+    moved = tmp_path.parent / f"{tmp_path.name}-moved"
+    shutil.copytree(tmp_path, moved)
+    stages.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    run = run.model_copy(update={"home": str(moved)})
+    assert shown(run)[PARENT] == shown(run)[AT_WORK] == ("RUNNING", "")
+    assert ends.left(moved) == [run.folder] and settle(moved) == {"r": True}
+    assert {shown(run)[label] for label in (PARENT, AT_WORK)} == {("KILLED", ends.GONE)}
+    assert ends.left(moved) == []
 
 
 def test_mlflow_is_away_at_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
