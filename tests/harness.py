@@ -376,9 +376,20 @@ def prefect_server(home: Path, log: Path) -> Server:
     return Server([str(BIN / "prefect"), "server", "start"], "/api/health", env, log)
 
 
+def tidy(page: Any) -> None:
+    """Close the assistant that MLflow opens beside its pages on a browser's first visit."""
+    assistant = page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]')
+    if assistant.count():
+        assistant.first.click()
+
+
 def picture(page: Any, folder: Path, name: str) -> None:
-    """Take a page's picture; PACED_IMAGES=docs/images has those of the documents taken anew."""
-    page.screenshot(path=Path(os.environ.get("PACED_IMAGES", folder)).absolute() / f"{name}.png")
+    """Take a page's picture, in few colours; PACED_IMAGES=docs/images has those of the documents taken anew."""
+    from PIL import Image  # which most tests need not load
+
+    path = Path(os.environ.get("PACED_IMAGES", folder)).absolute() / f"{name}.png"
+    with Image.open(io.BytesIO(page.screenshot())) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def vllm_python() -> Path:

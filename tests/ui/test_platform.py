@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
-from harness import bits, eventually, free_port, gone, paced, parts, picture, run_paced, told
+from harness import bits, eventually, free_port, gone, paced, parts, picture, run_paced, tidy, told
 from mlflow import MlflowClient
 from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
@@ -173,16 +173,35 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     page.screenshot(path=tmp_path / "artifacts.png")
     links = platform.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["mlflow"]}}})
     assert platform.url("mlflow") in links[0]["data"]
-    (told,) = platform.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["summary"]}}})
+    (top,) = platform.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["summary"]}}})
     for part in ("| level 1 |", "### paired differences", "| two_stage - base | accuracy |", "| teacher tokens |"):
-        assert part in told["data"]
-    for title in ("Run in MLflow", "Students side by side", "Report in MLflow", "Version 1 of tiny"):
-        (address,) = re.findall(rf"\[{title}\]\(([^)]*)\)", told["data"])
-        assert address.startswith(f"{platform.url('mlflow')}/#/") and address.endswith(RUNS)
-    page.set_viewport_size({"width": 1400, "height": 1000})
+        assert part in top["data"]
+    page.set_viewport_size({"width": 1600, "height": 1000})
     page.get_by_text("summary", exact=True).first.click()
     page.get_by_role("heading", name="paired differences").first.wait_for()
     picture(page, tmp_path, "prefect-summary")
+    links_open(platform, page, top["data"], tmp_path)
+
+
+def links_open(platform: Platform, page: "Page", summary: str, folder: Path) -> None:
+    """Each link of a summary opens the page it names."""
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    for title, shows, name in (
+        ("Run in MLflow", "Compare the students", ""),
+        ("Students side by side", "Comparing 3 Runs from 1 Experiment", "mlflow-compare"),
+        ("Report in MLflow", "report.html", ""),
+        ("Version 1 of tiny", "Arm two_stage (beta, two_stage) of run", "mlflow-version"),
+    ):
+        (address,) = re.findall(rf"\[{title}\]\(([^)]*)\)", summary)
+        assert address.startswith(f"{platform.url('mlflow')}/#/") and address.endswith(RUNS)
+        page.goto("about:blank")  # else only the part after # changes, and the old page stays
+        page.goto(address)
+        page.get_by_text(shows).first.wait_for()
+        tidy(page)
+        if name == "mlflow-compare":
+            page.get_by_text("Show diff only").first.click()  # of the parameters
+        if name:
+            picture(page, folder, name)
 
 
 def test_a_failed_run_says_why(platform: Platform, page: "Page", tmp_path: Path) -> None:
@@ -202,17 +221,17 @@ def test_a_failed_run_says_why(platform: Platform, page: "Page", tmp_path: Path)
 
     def states() -> dict[str, str]:
         found = platform.api("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}, "limit": 200})
-        told = {task["name"]: task["state"]["name"] for task in found}
-        return told if "Pending" not in told.values() and "NotReady" not in told.values() else {}
+        names = {task["name"]: task["state"]["name"] for task in found}
+        return names if "Pending" not in names.values() and "NotReady" not in names.values() else {}
 
-    told = eventually(states, 20, "nothing stays pending")
-    idle = {name.rpartition("-")[0] for name, state in told.items() if state == "NotRun"}
-    assert told["0/prepare"] == "Failed" and {"0/rollouts", "paced/0/weights", "compare"} <= idle  # by their labels
+    final = eventually(states, 20, "nothing stays pending")
+    idle = {name.rpartition("-")[0] for name, state in final.items() if state == "NotRun"}
+    assert final["0/prepare"] == "Failed" and {"0/rollouts", "paced/0/weights", "compare"} <= idle  # by their labels
     page.set_viewport_size({"width": 1300, "height": 850})
     page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
-    page.get_by_text("Level: all").click()
-    page.get_by_text("Level: error and above").click()
-    page.get_by_text(f"0/prepare: {message}", exact=True).wait_for()
+    page.locator("button", has_text="Level: all").press("ArrowDown")  # opens the list
+    page.get_by_text("error and above").first.click()
+    page.get_by_text(f"0/prepare: {message}").first.wait_for()
     picture(page, tmp_path, "prefect-failed")
     assert {status for status, _ in closed(platform, run).values()} <= {"FINISHED", "FAILED"}
 
