@@ -61,10 +61,12 @@ def guard() -> None:
     """From now on the applications that Prefect's server makes in this process answer to their own names alone."""
     from prefect.server.api import server
 
+    from paced_deployments.submitters import noted  # and Prefect with it, which most that imports this need not load
+
     make: Callable[..., ASGIApp] = server.create_app
 
     @functools.wraps(make)
     def guarded(*args: Any, **options: Any) -> ASGIApp:
-        return OwnNames(make(*args, **options), allowed())
+        return OwnNames(noted(make(*args, **options)), allowed())
 
     server.create_app = guarded  # pyright: ignore[reportAttributeAccessIssue]

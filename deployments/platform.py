@@ -203,7 +203,7 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
         MARK: str(home),
         "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
         "MLFLOW_TRACKING_URI": settings.mlflow,
-        "PREFECT_UI_API_URL": settings.environment()["PREFECT_API_URL"],
+        "PREFECT_UI_API_URL": os.environ.get("PREFECT_UI_API_URL", settings.environment()["PREFECT_API_URL"]),
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins(settings, settings.prefect_port),
         hosts.VARIABLE: ",".join(settings.names),
         # Without it a page of any site, open in a browser on this host, could send the API a run to start.

@@ -6,9 +6,7 @@ The grid becomes the recipe's arms, so the same pipeline trains it: rollouts and
 
 from collections.abc import Sequence
 
-from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Loss, Recipe, Schedule, Scheme
 from paced.config.catalog import WEIGHTINGS
@@ -18,6 +16,7 @@ from paced_flows.distill import train_arms
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
+from paced_tasks.reason import paced_flow
 from paced_tasks.run import open_run
 
 
@@ -28,11 +27,7 @@ def title() -> str:
     return f"{Recipe.model_validate(given['recipe']).name}: " + " x ".join(axes)
 
 
-@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
-    name="ablate",
-    flow_run_name=title,
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
-)
+@paced_flow("ablate", title)
 def ablate(
     recipe: Recipe,
     schemes: Sequence[Scheme] = tuple(WEIGHTINGS),

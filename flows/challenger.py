@@ -5,8 +5,6 @@ By then the champion's pass rates on them are known, and little else is paid for
 
 from pathlib import Path
 
-from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Recipe
@@ -20,6 +18,7 @@ from paced_flows.distill import title, train_arms
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
+from paced_tasks.reason import paced_flow
 from paced_tasks.run import open_run
 
 
@@ -79,11 +78,7 @@ def decided(folder: Path, identity: str) -> None:
         (folder / ARRIVING).replace(folder / f"{short(identity)}.json")
 
 
-@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
-    name="distill",
-    flow_run_name=title,
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
-)
+@paced_flow("distill", title)
 def train_challenger(recipe: Recipe, gate: Gate) -> RunSummary:
     """The flow distill for a retraining.
 

@@ -3,9 +3,7 @@
 prepare -> preflight -> rollouts -> teacher answers to all problems -> a gradient each -> signal-to-noise ratio
 """
 
-from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Recipe
 from paced.config.label import Label
@@ -17,6 +15,7 @@ from paced_tasks.diagnose import objective
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
+from paced_tasks.reason import paced_flow
 from paced_tasks.rollouts import rollouts
 from paced_tasks.run import model_ref, open_run
 from paced_tasks.teacher import teacher_answers
@@ -28,11 +27,7 @@ def title() -> str:
     return f"{Recipe.model_validate(flow_run.parameters['recipe']).name}: signal by pass rate"
 
 
-@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
-    name="diagnose",
-    flow_run_name=title,
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
-)
+@paced_flow("diagnose", title)
 def diagnose(recipe: Recipe) -> RunSummary:
     """Measure the signal-to-noise ratio of the student's gradients by pass rate, and fit the Beta kernel to it.
 

@@ -7,10 +7,8 @@ prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
 from collections.abc import Callable
 from typing import Any
 
-from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Arm, Recipe
 from paced.config.label import BASE, Label
@@ -22,6 +20,7 @@ from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
 from paced_tasks.preflight import preflight
 from paced_tasks.prepare import prepare
+from paced_tasks.reason import paced_flow
 from paced_tasks.rollouts import on_policy_samples, rollouts
 from paced_tasks.run import Run, model_ref, open_run, run_name
 from paced_tasks.teacher import teacher_answers
@@ -45,11 +44,7 @@ def title_of(recipe: Recipe) -> str:
     return f"{run_name(recipe)}: {arms}" + (f" x {len(recipe.seeds)} seeds" if len(recipe.seeds) > 1 else "")
 
 
-@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
-    name="distill",
-    flow_run_name=title,
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
-)
+@paced_flow("distill", title)
 def distill(recipe: Recipe) -> RunSummary:
     """Distil the recipe's teacher into its student, once for each seed and arm, and compare the students.
 

@@ -3,9 +3,7 @@
 prepare benchmarks -> evaluate (base, model) -> compare -> report
 """
 
-from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Model, Recipe, home
 from paced.config.label import BASE, Label
@@ -16,6 +14,7 @@ from paced_tasks.evaluate import evaluate as judge
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
+from paced_tasks.reason import paced_flow
 from paced_tasks.registry import located
 from paced_tasks.run import JUDGED, model_ref, open_run
 
@@ -25,11 +24,7 @@ def title() -> str:
     return f"{Recipe.model_validate(flow_run.parameters['recipe']).name}: {flow_run.parameters['model']}"
 
 
-@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
-    name="evaluate",
-    flow_run_name=title,
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
-)
+@paced_flow("evaluate", title)
 def evaluate(recipe: Recipe, model: str) -> RunSummary:
     """Judge a model beside the recipe's student, and compare the two.
 

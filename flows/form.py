@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import Field, GetJsonSchemaHandler, JsonValue, WithJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
@@ -24,6 +22,7 @@ from paced_flows.distill import title_of, train_arms
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
+from paced_tasks.reason import paced_flow
 from paced_tasks.run import open_run
 
 RECIPES = "recipes"  # folder of a home with recipes of its owner's
@@ -116,11 +115,7 @@ def title() -> str:
     return title_of(recipe_of(flow_run.parameters))
 
 
-@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
-    name="distill",
-    flow_run_name=title,
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
-)
+@paced_flow("distill", title)
 def distill_form(
     recipe: Name,
     student: Place = "",

@@ -11,14 +11,14 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.artifacts import create_image_artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from paced.config import Recipe, Retraining, home
 from paced.config.label import Label
-from paced.config.reading import with_changes
+from paced.config.reading import load_recipe, with_changes
 from paced.data.watched import Ledger, Taken, take
 from paced.errors import ConfigError, NothingToLearn, PacedError, Stopped
 from paced.evaluation.compare_runs import judged
@@ -30,16 +30,16 @@ from paced.storage.files import write_record
 from paced.storage.runs import RunSummary
 from paced_flows.challenger import ARRIVING, Gate, Postponed, decided, drift, train_challenger
 from paced_flows.evaluate import evaluate
-from paced_tasks.console import display
-from paced_tasks.journal import PARENT
+from paced_tasks.console import display, tell
 from paced_tasks.lineage import FILES, LONGEST
 from paced_tasks.notify import Event, notify
+from paced_tasks.overview import overview
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
+from paced_tasks.reason import paced_flow
 from paced_tasks.registry import PASSED, RECIPE, Registry, Version, named
-from paced_tasks.run import JUDGED, run_name
+from paced_tasks.run import JUDGED, Run, run_name
 from paced_tasks.runner import stopping
-from paced_tasks.tracking import Tracker
 
 PROFILES = "profiles"  # of the problems of each retraining that has decided, in the model's folder
 
@@ -54,7 +54,7 @@ def title() -> str:
     return f"{recipe.name}: {Retraining.model_validate(flow_run.parameters['retraining']).watch}"
 
 
-@flow(name="retrain", flow_run_name=title)  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
+@paced_flow("retrain", title)
 def retrain(recipe: Recipe, retraining: Retraining) -> Any:
     """Train a challenger on new files and promote it if it is better; else keep the champion and say why.
 
@@ -105,7 +105,7 @@ def alone(registry: Registry, retraining: Retraining) -> Generator[None]:
                 raise Stopped("stopped while it waited for another retraining")
             if not waiting:
                 waiting = True
-                display.say(f"{registry.model}: waits until another retraining has ended")
+                tell(f"{registry.model}: waits until another retraining has ended")
             time.sleep(0.5)
         yield
 
@@ -134,10 +134,10 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
             event="no_new_data", model=model, message=f"no new data in {retraining.watch}: {taken.known} known{left}"
         )
     for name in taken.gone:
-        display.say(f"{name} brought no promotion and would be trained on again, but is gone")
+        tell(f"{name} brought no promotion and would be trained on again, but is gone")
     pooled = len(taken.files) - taken.new_files
     found = f"{taken.new_files} new files in {retraining.watch} with {taken.new_problems} new problems"
-    display.say(f"{model}: {found}, {pooled} of before, {taken.known} known")
+    tell(f"{model}: {found}, {pooled} of before, {taken.known} known")
     if 0 < taken.new_problems < retraining.least_problems:  # what holds no problem fails in the stage that says why
         message = f"{model}: waits: {found}, of at least {retraining.least_problems} (least_problems)"
         return Event(event="waiting", model=model, message=message, champion=None, files=names_of(taken))
@@ -152,7 +152,7 @@ def attempt(recipe: Recipe, retraining: Retraining, registry: Registry) -> Event
     if event.event == "waiting":
         return event
     decided(registry.folder / PROFILES, taken.identity)
-    create_markdown_artifact(f"**{event.event}**: {event.message}{pages(registry, event)}", key="decision")
+    create_markdown_artifact(told(registry, event), key="summary")
     notify(retraining.notify, event)
     ledger.add(taken.files, event.event, taken.problems, taken.identity)
     return event
@@ -175,18 +175,20 @@ def show_drift(registry: Registry) -> None:
         from paced.report.drift import picture_of_drift
         from paced.report.plots import rendered
 
-        display.say(f"{registry.model}: the new problems and those before: {text(found[2])}")
+        tell(f"{registry.model}: the new problems and those before: {text(found[2])}")
         url = "data:image/png;base64," + base64.b64encode(rendered(picture_of_drift(*found), "png")).decode()
         create_image_artifact(url, key="drift", description=f"New problems and those before: {text(found[2])}")
 
 
-def pages(registry: Registry, event: Event) -> str:
-    """Where to look before one agrees: the challenger's run in MLflow, which holds its report, and the file."""
-    if not event.run:
-        return ""
-    folder = registry.home / "runs" / event.run
-    link = Tracker(folder, registry.home, event.run).links().get(PARENT)
-    return (f"\n\n[Run {event.run} in MLflow]({link})" if link else "") + f"\n\nReport: `{folder / 'report.html'}`"
+def told(registry: Registry, event: Event) -> str:
+    """What was decided on which files, and the challenger's run: the first thing on the run's page, Markdown."""
+    blocks = [f"**{event.event}**: {event.message}"]
+    blocks.append("Files that were taken:\n\n" + "\n".join(f"- `{name}`" for name in event.files))
+    folder = registry.home / "runs" / (event.run or "")
+    if event.run and (folder / "summary.json").exists():  # it is not where there was nothing to learn
+        run = Run(name=event.run, home=str(registry.home), recipe=load_recipe(folder / "recipe.yaml"))
+        blocks.append(overview(run))
+    return "\n\n".join(blocks)
 
 
 def names_of(taken: Taken) -> tuple[str, ...]:

@@ -6,9 +6,7 @@ learning rates on the validation problems -> students at equal steps -> [steps o
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from prefect import flow
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from paced.config import Benchmark, Recipe, home
 from paced.config.study import Protocol, StudyArm, Trained, groups
@@ -17,6 +15,7 @@ from paced_flows.distill import train_arms
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
+from paced_tasks.reason import paced_flow
 from paced_tasks.run import open_run
 
 
@@ -26,11 +25,7 @@ def title() -> str:
     return f"study {protocol.name}: {', '.join(arm.name for arm in protocol.arms)} x {len(protocol.seeds)} seeds"
 
 
-@flow(  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
-    name="study",
-    flow_run_name=title,
-    task_runner=ThreadPoolTaskRunner(max_workers=64),  # pyright: ignore[reportArgumentType]
-)
+@paced_flow("study", title)
 def study(protocol: Protocol) -> list[Trained]:
     """Train the arms of a protocol on each of its terms, one run after another; what is cached is not done again.
 

@@ -67,6 +67,16 @@ def run_page(base: str, experiment: str, run: str) -> str:
     return f"{base}/#/experiments/{experiment}/runs/{run}?{RUNS}"
 
 
+def report_page(base: str, experiment: str, run: str) -> str:
+    """The report among a run's artifacts."""
+    return f"{base}/#/experiments/{experiment}/runs/{run}/artifacts/report.html?{RUNS}"
+
+
+def model_page(base: str, model: str, version: int) -> str:
+    """A version of a registered model."""
+    return f"{base}/#/models/{quote(model)}/versions/{version}?{RUNS}"
+
+
 def compare_page(base: str, experiment: str, runs: Sequence[str]) -> str:
     """Runs side by side."""
     asked = "&".join(f"{k}={quote(json.dumps(v))}" for k, v in (("runs", list(runs)), ("experiments", [experiment])))

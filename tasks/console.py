@@ -1,8 +1,11 @@
 """What a run says in the terminal: a live line a running stage, one plain line for each that is done."""
 
+import contextlib
 import threading
 import time
 
+from prefect import get_run_logger
+from prefect.exceptions import MissingContextError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
@@ -95,3 +98,10 @@ class Display:
 
 
 display = Display()
+
+
+def tell(text: str) -> None:
+    """Say something in the terminal and in the log on the run's page."""
+    display.say(text)
+    with contextlib.suppress(MissingContextError):  # there is no such page outside of flow runs
+        get_run_logger().info("%s", text)

@@ -11,6 +11,8 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from paced_tasks.who import submitter, worker
+
 LABEL = "paced.process"
 SINCE = "paced.process.since"  # when the label was given, in seconds since 1970
 PATIENCE = 5.0  # seconds for the server to say whether a run was cancelled
@@ -18,15 +20,19 @@ BOOT = Path("/proc/sys/kernel/random/boot_id")  # of Linux
 
 
 def claim() -> None:
-    """Label the running flow run with this process: host, number, and when it was created.
+    """Label the running flow run with this process: host, number, and when it was created; tag it with who has started
+    it and as whom it runs.
 
     What a flow does first: hashing models takes minutes, and a run that is not labelled soon is taken for dead.
     """
     context = FlowRunContext.get()
     if context and context.flow_run:
         me = f"{socket.gethostname()}:{os.getpid()}:{created(os.getpid())}"
+        names = [f"by:{known}"] if (known := submitter()) else []
+        tags = {*context.flow_run.tags, *names, f"as:{worker()}"}  # which a list of runs shows, and can be asked for
         with get_client(sync_client=True) as client:
             client.update_flow_run_labels(context.flow_run.id, {LABEL: me, SINCE: time.time()})
+            client.update_flow_run(context.flow_run.id, tags=sorted(tags))
 
 
 def gone(run: FlowRun) -> bool | None:

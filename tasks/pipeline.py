@@ -10,8 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+from uuid import UUID
 
-from prefect.artifacts import create_image_artifact, create_link_artifact, create_table_artifact
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_table_artifact,
+)
 from prefect.context import FlowRunContext
 from prefect.exceptions import Pause
 from prefect.futures import PrefectFuture
@@ -25,15 +31,17 @@ from paced.storage.identity import digest
 from paced.storage.runs import BEGUN, Entry, RunSummary, from_home, metrics_of
 from paced.storage.shared import probed
 from paced_tasks import record
-from paced_tasks.console import display
+from paced_tasks.console import display, tell
 from paced_tasks.ends import RESUMES, WATCHED, at_work, close
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.lineage import note_model
+from paced_tasks.overview import overview
 from paced_tasks.owner import cancelled
+from paced_tasks.reason import not_run
 from paced_tasks.replay import send, settle
 from paced_tasks.run import Run
 from paced_tasks.runner import stop_all
-from paced_tasks.stage import begin_journal, close_journal, note_of, tracker_of
+from paced_tasks.stage import NotStarted, begin_journal, close_journal, note_of, tracker_of
 
 LOOK = 1.0  # seconds between looks whether a run that waits for its stages is to stop
 logger = logging.getLogger(__name__)
@@ -72,7 +80,7 @@ class Pipeline:
         for line in probed():
             display.say(f"warning: {line}")
             logger.warning("%s", line)
-        display.say(f"run {self.run.name} in {self.run.folder}")
+        tell(f"run {self.run.name} in {self.run.folder}")
         self._working.enter_context(at_work(self.run.folder))
         self._journal.resume()
         if not self._journal.has("begin"):
@@ -85,7 +93,9 @@ class Pipeline:
         self, task: Task[Any, Ref], label: Label, after: Sequence[PrefectFuture[Ref]] = (), **arguments: Any
     ) -> PrefectFuture[Ref]:
         """Submit a stage; its arguments may be the futures of others, and it may wait for some ``after`` them."""
-        future = task.submit(self.run, str(label), wait_for=[*self._first, *after], **arguments)
+        # Until a stage begins the page knows it by its task's name.
+        named = task.with_options(name=str(label))
+        future = named.submit(self.run, str(label), wait_for=[*self._first, *after], **arguments)
         self._submitted.append(Submitted(label, future))
         return future
 
@@ -115,6 +125,8 @@ class Pipeline:
             # Who is told to stop, is to do so at once: the worker tells MLflow.
             if WATCHED not in os.environ or error is None or isinstance(error, Exception):
                 self._tell()
+        if self._summary is not None:
+            create_markdown_artifact(overview(self.run), key="summary")
 
     def _wait(self) -> None:
         """Until all stages have ended, or the run is to stop."""
@@ -134,10 +146,12 @@ class Pipeline:
         failures = [*refused]
         context = FlowRunContext.get()
         flow_run_id = str(context.flow_run.id) if context and context.flow_run else ""
-        entries: list[Entry] = []
+        entries, idle = list[Entry](), list[UUID]()
         for label, future in self._submitted:
-            # A stage that never started, because one before it failed, stays pending: it has no result.
+            # A stage behind one that failed stays pending: it has no result.
             result: Any = future.result(raise_on_failure=False) if future.state.is_final() else None
+            if result is None or isinstance(result, NotStarted):
+                idle.append(future.task_run_id)
             if isinstance(result, Ref):
                 entries.append(self._record(label, result, flow_run_id))
             elif isinstance(result, Exception):
@@ -147,7 +161,7 @@ class Pipeline:
         self._write(entries, "completed" if failure is None else "failed", failure)
         cached = sum(entry.cached for entry in entries)
         done = f"{len(entries)} of {len(self._submitted)} stages done"
-        display.say(f"{done}: {cached} cached, {len(entries) - cached} computed")
+        tell(f"{done}: {cached} cached, {len(entries) - cached} computed")
         if failure is None:
             identity = digest([entry.identity for entry in entries])
             self._journal.begin(record.tags(self.run), record.parameters(self.run), identity)
@@ -156,6 +170,7 @@ class Pipeline:
                 self._journal.end("FINISHED")
             return
         self._journal.end(*ending(failure))
+        not_run(idle, f"not started: {failure}")
         raise failure
 
     def _fail(self, label: Label, error: Exception) -> None:

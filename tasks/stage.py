@@ -39,6 +39,10 @@ logger = logging.getLogger(__name__)
 _failed: dict[str, PacedError] = {}  # flow run -> the first error that no retry mends
 
 
+class NotStarted(Stopped):
+    """A stage that had no turn, because another one has failed."""
+
+
 class ArmSettings(TypedDict, total=False):
     """The settings of a stage's arm; empty of a stage that belongs to none."""
 
@@ -60,7 +64,7 @@ def stage_task(build: Callable[Concatenate[Run, str, P], Spec]) -> Task[Concaten
     def body(run: Run, label: str, *args: P.args, **kwargs: P.kwargs) -> Ref:
         flow_run = flow_run_id()
         if earlier := _failed.get(flow_run):
-            raise Stopped(f"not started, because another stage failed: {earlier}")
+            raise NotStarted(f"not started, because another stage failed: {earlier}")
         try:
             spec = build(run, label, *args, **kwargs)
             # The artifact may be there although Prefect forgot it: no process is needed to find that out.
@@ -69,6 +73,8 @@ def stage_task(build: Callable[Concatenate[Run, str, P], Spec]) -> Task[Concaten
             told = explained(error)
             if not isinstance(told, TransientError):
                 _failed.setdefault(flow_run, told)
+                if not isinstance(told, Stopped):  # before anything that Prefect says of it
+                    get_run_logger().error(f"{label}: {told}")
             if isinstance(told, UnforeseenError):
                 raise  # where it comes from is in its traceback
             raise told from None

@@ -3,11 +3,14 @@
 import getpass
 import os
 import socket
+from uuid import UUID
 
+from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
 SUBMITTER = "paced.submitter"  # a label that the server gives a run that was started through a proxy with users
 SCHEDULE = "schedule"
+OUTERMOST = "PREFECT__FLOW_RUN_ID"  # in the environment of a process that a worker has started: the run it is for
 
 
 def worker() -> str:
@@ -18,15 +21,17 @@ def worker() -> str:
 def submitter() -> str:
     """Who has started the running flow run: the user of the command, or of the page, or a schedule; "" if unknown.
 
-    Prefect's pages know no users: only a proxy before them does, and the server takes the name from it.
+    Prefect's pages know no users: only a proxy before them does, and the server takes the name from it. What a run
+    starts itself is by whoever has started that.
     """
-    context = FlowRunContext.get()
+    context, outermost = FlowRunContext.get(), os.environ.get(OUTERMOST)
     run = context.flow_run if context else None
-    if run is None or run.deployment_id is None:
+    if run is None or outermost is None:
         return user()
-    if run.auto_scheduled:
-        return SCHEDULE
-    return str(run.labels.get(SUBMITTER, ""))
+    if run.id != UUID(outermost):
+        with get_client(sync_client=True) as client:
+            run = client.read_flow_run(UUID(outermost))
+    return SCHEDULE if run.auto_scheduled else str(run.labels.get(SUBMITTER, ""))
 
 
 def user() -> str:

@@ -20,6 +20,7 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from harness import Chain, Finished, Server
+    from playwright.sync_api import Page
 
 # The longest first, so that no worker is left alone with one of them at the end.
 GROUPS = {
@@ -146,6 +147,15 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
 
             whole.write_bytes(CHAIN.dump_json(run_chain(tmp_path_factory.mktemp("chain"))))
     return CHAIN.validate_json(whole.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page of a browser."""
+    from browser import browser_page
+
+    with browser_page() as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

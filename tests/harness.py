@@ -200,7 +200,7 @@ class Finished(NamedTuple):
     outcome: Outcome
     record: dict[str, Any]
     summary: dict[str, Any]
-    bits: dict[str, str]  # stage and file -> sha256 of every file of the run's artifacts
+    bits: dict[str, str]  # of its artifacts
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -232,8 +232,13 @@ def finished(home: Path, outcome: Outcome) -> Finished:
     record, summary = (read_record(folder / name) for name in ("run.json", "summary.json"))
     for stage in record["stages"]:
         stage["path"] = str(home / stage["path"])
-    bits = {f"{s['label']}:{k}": v for s in record["stages"] for k, v in contents(Path(s["path"])).items()}
-    return Finished(folder, outcome, record, summary, bits)
+    return Finished(folder, outcome, record, summary, bits(home, folder.name))
+
+
+def bits(home: Path, run: str) -> dict[str, str]:
+    """Stage and file -> sha256 of every file of a run's artifacts."""
+    stages = read_record(home / "runs" / run / "run.json")["stages"]
+    return {f"{s['label']}:{k}": v for s in stages for k, v in contents(home / s["path"]).items()}
 
 
 def commits_since(first: str) -> set[str]:
@@ -371,9 +376,20 @@ def prefect_server(home: Path, log: Path) -> Server:
     return Server([str(BIN / "prefect"), "server", "start"], "/api/health", env, log)
 
 
+def tidy(page: Any) -> None:
+    """Close the assistant that MLflow opens beside its pages on a browser's first visit."""
+    assistant = page.locator('[data-component-id="mlflow.assistant.chat_panel.close"]')
+    if assistant.count():
+        assistant.first.click()
+
+
 def picture(page: Any, folder: Path, name: str) -> None:
-    """Take a page's picture; PACED_IMAGES=docs/images has those of the documents taken anew."""
-    page.screenshot(path=Path(os.environ.get("PACED_IMAGES", folder)).absolute() / f"{name}.png")
+    """Take a page's picture, in few colours; PACED_IMAGES=docs/images has those of the documents taken anew."""
+    from PIL import Image  # which most tests need not load
+
+    path = Path(os.environ.get("PACED_IMAGES", folder)).absolute() / f"{name}.png"
+    with Image.open(io.BytesIO(page.screenshot())) as image:
+        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def vllm_python() -> Path:

@@ -1,7 +1,7 @@
-"""A run's summary as plain text for the terminal, and the cells that the HTML page shares with it."""
+"""A run's summary as plain text for the terminal and as Markdown, and the cells that the HTML page shares with it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from paced.evaluation.compare import is_base
 from paced.report import diagnosis
@@ -46,12 +46,33 @@ def level_names(arms: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted({level for arm in arms.values() for level in arm.get("by_level", {})}, key=int)
 
 
+class Table(NamedTuple):
+    """Rows of equal length, the first of them the heading, which may be empty; columns of text are to the left."""
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    left: Sequence[int] = (0,)
+
+
 def table(summary: Mapping[str, Any]) -> str:
     """The results as aligned plain text: accuracies in %, costs a seed, then the comparisons."""
+    blocks = [
+        f"{t.title}\n{aligned(t.rows if any(t.rows[0]) else t.rows[1:], t.left)}".lstrip("\n") for t in tables(summary)
+    ]
+    return "\n\n".join([*blocks, *(f"WARNING: {line}" for line in remarks(summary))])
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The same as Markdown."""
+    blocks = [f"### {t.title or 'accuracy and retention, %'}\n\n{piped(t.rows, t.left)}" for t in tables(summary)]
+    return "\n\n".join([*blocks, *(f"**Warning:** {line}" for line in remarks(summary))])
+
+
+def tables(summary: Mapping[str, Any]) -> list[Table]:
+    """The results: scores, benchmarks where there are several, costs and paired differences; or the diagnosis."""
     if "diagnosis" in summary:
-        return "\n\n".join(
-            f"{title}\n{aligned([heading, *rows])}" for title, heading, rows in diagnosis.tables(summary["diagnosis"])
-        )
+        found = diagnosis.tables(summary["diagnosis"])
+        return [Table(title, [heading, *rows]) for title, heading, rows in found]
     arms: Mapping[str, Mapping[str, Any]] = summary["arms"]
     levels = level_names(arms)
     scores = [["arm", "accuracy", "95%", *(f"level {level}" for level in levels), "retention", "95%"]]
@@ -62,23 +83,28 @@ def table(summary: Mapping[str, Any]) -> str:
         tokens = [amount(arm[key]) if key in arm else "-" for key in TOKENS]
         tokens.insert(1, f"{-100 * arm['teacher_tokens_saved']:+.0f}%" if arm.get("teacher_tokens_saved") else "")
         costs.append([name, *tokens, f"{arm['seconds']:.0f}" if "seconds" in arm else "-"])
-    blocks = [aligned(scores), *benchmark_table(summary)]
+    found = [Table("", scores), *benchmark_table(summary)]
     if trains(arms):
-        blocks.append("what a student cost, mean of the seeds\n" + aligned(costs))
+        found.append(Table("what a student cost, mean of the seeds", costs))
     if summary["comparisons"]:
         rows = [
             [f"{c['a']} - {c['b']}", c["metric"], points(c["difference"]), bracket(c), word]
             for c, word in zip(summary["comparisons"], verdicts(summary["comparisons"]), strict=True)
         ]
-        heading = "paired differences, percentage points, each with its 95% interval"
-        blocks.append(f"{heading}; the words hold for all {len(rows)} together\n" + aligned(rows, left=(0, 1, 4)))
-    blocks += [f"WARNING: {line}" for line in summary["warnings"]]
-    if not any("accuracy" in arm for arm in arms.values()):
-        blocks.append(f"no scores: the comparison is missing (run {summary['name']}: {summary['status']})")
-    return "\n\n".join(blocks)
+        title = "paired differences, percentage points, each with its 95% interval"
+        found.append(Table(f"{title}; the words hold for all {len(rows)} together", [[""] * 5, *rows], (0, 1, 4)))
+    return found
 
 
-def benchmark_table(summary: Mapping[str, Any]) -> list[str]:
+def remarks(summary: Mapping[str, Any]) -> list[str]:
+    """What there is to warn of."""
+    if "diagnosis" in summary or any("accuracy" in arm for arm in summary["arms"].values()):
+        return list(summary.get("warnings", ()))
+    missing = f"no scores: the comparison is missing (run {summary['name']}: {summary['status']})"
+    return [*summary["warnings"], missing]
+
+
+def benchmark_table(summary: Mapping[str, Any]) -> list[Table]:
     """Arms in rows, benchmarks in columns, as papers print it; nothing where there is only one benchmark to show."""
     columns = benchmark_columns(summary)
     if not columns:
@@ -87,7 +113,7 @@ def benchmark_table(summary: Mapping[str, Any]) -> list[str]:
     for name in summary["arms"]:
         cells = benchmark_cells(summary, name)
         rows.append([name, *(cell for key in columns for cell in mean_and_range(cells[key]))])
-    return ["by benchmark, %; forgetting is what retention lost against the base, lower is better\n" + aligned(rows)]
+    return [Table("by benchmark, %; forgetting is what retention lost against the base, lower is better", rows)]
 
 
 def benchmark_columns(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -127,3 +153,10 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def piped(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """A table in Markdown, whose first row is the heading."""
+    head, *body = rows
+    rule = ["---" if i in left else "---:" for i in range(len(head))]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (head, rule, *body))

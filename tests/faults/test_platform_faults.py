@@ -17,6 +17,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -130,13 +131,23 @@ def device_is_free(home: Path) -> bool:
     return not any(held(path) for path in home.glob("locks/slot-*"))
 
 
-def tracked(platform: Platform, name: str) -> dict[str, str]:
-    """Label -> status of each MLflow run of a PACED run; fails on a second run of a label."""
-    question = {"experiment_ids": ["1"], "filter": f"tags.`paced.run` = '{name}'", "max_results": 1000}
+def found(platform: Platform, query: str) -> list[dict[str, Any]]:
+    """Runs in MLflow."""
+    question = {"experiment_ids": ["1"], "filter": query, "max_results": 1000}
     url = platform.url("mlflow") + "/api/2.0/mlflow/runs/search"
     request = urllib.request.Request(url, json.dumps(question).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
-        runs = json.loads(answer.read()).get("runs", [])
+        return json.loads(answer.read()).get("runs", [])
+
+
+def none_spins(platform: Platform) -> None:
+    """Within a minute every run in MLflow has ended."""
+    eventually(lambda: not found(platform, "attributes.status = 'RUNNING'"), 60, "no run in MLflow is RUNNING")
+
+
+def tracked(platform: Platform, name: str) -> dict[str, str]:
+    """Label -> status of each MLflow run of a PACED run; fails on a second run of a label."""
+    runs = found(platform, f"tags.`paced.run` = '{name}'")
     labels = [next(t["value"] for t in r["data"]["tags"] if t["key"] == "paced.label") for r in runs]
     assert [label for label, number in Counter(labels).items() if number > 1] == []
     return {label: run["info"]["status"] for label, run in zip(labels, runs, strict=True)}
@@ -246,6 +257,8 @@ def test_a_flow_run_dies(platform: Platform) -> None:
     eventually(lambda: device_is_free(platform.home) and not stages(platform), 10, "the device is free")
     assert platform.reaches(run, *ENDED, within=120) == "CRASHED"
     assert time.monotonic() - died < 120
+    none_spins(platform)
+    assert tracked(platform, run_name(platform, run))[PARENT] == "KILLED"
 
 
 def test_the_disk_is_full(platform: Platform) -> None:
@@ -283,6 +296,7 @@ def test_the_host_goes_down_and_comes_back(platform: Platform, cluster: Postgres
     platform.up()
     assert platform.reaches(run, *ENDED, within=60) == "CRASHED"
     assert time.monotonic() - died < 120
+    none_spins(platform)
     again = platform.trigger(**ONE_ARM)
     assert platform.reaches(again, *ENDED) == "COMPLETED"
     assert platform.state(run) == "CRASHED"

@@ -1,16 +1,23 @@
 """Prefect's server: its database under several writers, and who may ask it."""
 
+import logging
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-from harness import ROOT, Server, environment
+from harness import ROOT, Server, environment, eventually
+from prefect import task
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from paced_deployments import hosts
+from paced.errors import DataError
+from paced_deployments import hosts, submitters
+from paced_tasks.reason import not_run, paced_flow
+from paced_tasks.who import SUBMITTER
 
 PROGRAM = """
 import asyncio, sys
@@ -57,7 +64,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that has, beside this host's own names, the name ``trainer.example``."""
     home = tmp_path_factory.mktemp("guarded")
     settings = {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
-    env = environment(home, settings | {hosts.VARIABLE: "trainer.example"})
+    env = environment(home, settings | {hosts.VARIABLE: "trainer.example", submitters.VARIABLE: "X-Forwarded-User"})
     command = [sys.executable, "-m", "paced_deployments.prefect_server", "server", "start"]
     with Server(command, "/api/health", env, home.parent / "guarded.log") as server:
         yield server
@@ -95,3 +102,93 @@ def test_a_websocket_of_another_site_is_refused(guarded: Server, headers: dict[s
     key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
     answer = httpx.get(f"http://127.0.0.1:{guarded.port}/api/events/in", headers=upgrade | key | headers)
     assert answer.status_code == 403
+
+
+def test_who_asked_is_on_the_run(guarded: Server) -> None:
+    """As the proxy before the server says, whatever the request itself claims; and nobody where it says nothing."""
+    url, alice = f"{guarded.url}/api", {"X-Forwarded-User": "alice"}
+    flow = httpx.post(f"{url}/flows/", json={"name": "f"}).json()["id"]
+    claimed = {SUBMITTER: "mallory", "team": "blue"}
+    for headers, label in ((alice, {SUBMITTER: "alice"}), ({}, {})):
+        body = {"flow_id": flow, "labels": claimed, "parameters": {"text": "é" * 70_000}}  # more than one chunk
+        run = httpx.post(f"{url}/flow_runs/", json=body, headers=headers)
+        assert run.status_code == 201
+        assert run.json()["parameters"] == body["parameters"]
+        found = {k: v for k, v in run.json()["labels"].items() if k in claimed}
+        assert found == {"team": "blue"} | label
+    deployment = httpx.post(f"{url}/deployments/", json={"name": "d", "flow_id": flow}).json()["id"]
+    for many, body in (("", {"labels": claimed}), ("/bulk", [{}, {"labels": claimed}])):
+        assert httpx.post(f"{url}/deployments/{deployment}/create_flow_run{many}", json=body, headers=alice).is_success
+    runs = httpx.post(f"{url}/flow_runs/filter", json={"deployments": {"id": {"any_": [deployment]}}}).json()
+    assert [run["labels"][SUBMITTER] for run in runs] == ["alice"] * 3
+    for content in (b"{", b"[1]", b'"x"'):
+        assert httpx.post(f"{url}/flow_runs/", content=content, headers=alice).status_code == 422
+
+
+def shown(server: Server, kind: str, run: str, sort: str) -> list[dict[str, Any]]:
+    """Logs or task runs of a flow run."""
+    chosen = {"logs": {"flow_run_id": {"any_": [run]}}} if kind == "logs" else {"flow_runs": {"id": {"any_": [run]}}}
+    return httpx.post(f"{server.url}/api/{kind}/filter", json=chosen | {"sort": sort}).json()
+
+
+def failed(server: Server, flow: Any, error: type[Exception]) -> tuple[str, str, list[str]]:
+    """The id of a flow run that fails, its state's message, and its log from the first error on."""
+    with temporary_settings({PREFECT_API_URL: f"{server.url}/api"}), pytest.raises(error):
+        flow()
+    question = {"flows": {"name": {"any_": [flow.name]}}}
+    (run,) = httpx.post(f"{server.url}/api/flow_runs/filter", json=question).json()
+    assert (run["state"]["type"], run["state"]["name"]) == ("FAILED", "Failed")
+
+    def errors() -> list[str]:
+        lines = shown(server, "logs", run["id"], "TIMESTAMP_ASC")
+        if not any("Finished in state" in line["message"] and not line["task_run_id"] for line in lines):
+            return []
+        return [line["message"] for line in lines if line["level"] >= logging.ERROR]
+
+    return run["id"], run["state"]["message"], eventually(errors, 20, "its log is there")
+
+
+def test_a_failed_run_says_why(guarded: Server) -> None:
+    """In one line, and without a traceback; the stages that had no turn say so."""
+    why = "train.jsonl:3: no answer"
+
+    @task(retries=1)
+    def breaks() -> None:
+        raise DataError(why)
+
+    @task
+    def waits(_: Any) -> None:
+        pass
+
+    @paced_flow("breaks", lambda: "breaks")
+    def fails() -> None:
+        first = breaks.with_options(name="0/prepare").submit()
+        behind = [waits.with_options(name=f"{n}/rollouts").submit(first) for n in range(3)]
+        for future in (first, *behind):
+            future.wait()
+        not_run([future.task_run_id for future in behind], f"not started: {why}")
+        first.result()
+
+    run, message, errors = failed(guarded, fails, DataError)
+    assert message == why == errors[0]  # once all tries are used up
+    assert not any("Traceback" in line or "NotReady" in line for line in errors)
+
+    def states() -> dict[str, tuple[str, str]]:
+        tasks = shown(guarded, "task_runs", run, "ID_DESC")
+        return {t["name"].rpartition("-")[0]: (t["state"]["name"], t["state"]["message"]) for t in tasks}
+
+    idle = dict.fromkeys((f"{n}/rollouts" for n in range(3)), ("NotRun", f"not started: {why}"))
+    assert states().items() >= idle.items()
+    assert eventually(lambda: states()["0/prepare"][0] == "Failed", 10, "the server knows of it")
+    assert states().items() >= idle.items()  # what the server learns late of them changes nothing
+
+
+def test_an_unforeseen_error_has_its_traceback_below(guarded: Server) -> None:
+    @paced_flow("unforeseen", lambda: "unforeseen")
+    def fails() -> None:
+        raise ValueError("two\nlines")
+
+    _, message, errors = failed(guarded, fails, ValueError)
+    assert message == "ValueError: two lines"
+    first, *more = errors[0].splitlines()
+    assert first == message and more[0].startswith("Traceback")

@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 import torch
@@ -36,6 +36,7 @@ from harness import (
     gone,
     mlflow_server,
     paced,
+    picture,
     prefect_server,
     told,
 )  # fmt: skip
@@ -59,6 +60,10 @@ from paced_flows.retrain import Busy, alone
 from paced_tasks.notify import signature
 from paced_tasks.registry import Registry, registered
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+MLFLOW = "http://127.0.0.1:5000"  # where the pages of a database are expected
 SETTINGS = (
     "rollouts.samples=4",
     "training={steps: 6, batch: 16, learning_rate: 6.0e-4, warmup: 2, betas: [0.9, 0.98]}",
@@ -130,6 +135,11 @@ class World(NamedTuple):
         state = self.api("/flow_runs/filter", question)[0]["state"]
         assert state["type"] == "COMPLETED"
         return state["name"], state["message"]
+
+    def named(self, message: str) -> str:
+        """The name of the state with a message."""
+        states = [run["state"] for run in self.api("/flow_runs/filter", {"flows": {"name": {"any_": ["retrain"]}}})]
+        return next(state["name"] for state in states if state["message"] == message)
 
     def fired(self) -> list[tuple[str, str]]:
         """State and message of the runs that the schedule has begun and that have ended, in order.
@@ -256,6 +266,7 @@ def first(world: World, waiting: Outcome) -> Outcome:
 def test_a_first_champion(world: World, first: Outcome) -> None:
     assert first.out.startswith("tiny: version 1 takes the place of the recipe's student: arithmetic +"), first.out
     assert world.state("retrain") == ("Promoted", first.out.strip())
+    assert world.named("tiny: another retraining is running, this one does nothing (overlap refuse)") == "Refused"
     assert world.aliases(world.client) == {"champion": 1}
     [told] = world.told
     lines = (world.home / "told.jsonl").read_text()
@@ -371,12 +382,31 @@ def test_a_schedule_takes_a_worse_challenger_and_keeps_it_out(world: World, thir
     assert nothing == f"no new data in {world.watch}: 2 known"
     assert kept.startswith("tiny: version 2 stays champion, version 3 is worse: arithmetic -"), kept
     assert again == f"no new data in {world.watch}: 3 known"
+    assert [world.named(message) for message in third[:3]] == ["No new data", "Kept", "No new data"]
     assert world.aliases(world.client) == {"champion": 2, "challenger": 3}
     assert (world.told[-1]["event"], world.told[-1]["champion"]) == ("kept", 2)
     assert world.client.get_model_version("tiny", "3").tags["reason"] == kept
     # The worker knows no command that names a commit, and is told of none: the run is tagged with that of the code.
     run = world.client.get_run(world.client.get_model_version("tiny", "3").run_id)
+    assert run.data.tags["paced.submitter"] == "schedule"
     assert run.data.tags["paced.commit"].removesuffix("-dirty") in commits_since(COMMIT)
+
+
+def test_what_the_pages_show(world: World, third: list[str], page: "Page", tmp_path: Path) -> None:
+    """The list of runs tells the outcomes; a run's page has on top what was decided, on which files, and the tables."""
+    flow = world.api("/flows/filter", {"flows": {"name": {"any_": ["retrain"]}}})[0]["id"]
+    page.set_viewport_size({"width": 1300, "height": 850})
+    page.goto(f"{world.prefect.url}/flows/flow/{flow}")
+    for outcome in ("Promoted", "Kept", "No new data"):
+        page.get_by_text(outcome, exact=True).first.wait_for()
+    picture(page, tmp_path, "prefect-retrainings")
+    chosen = {"artifacts": {"key": {"any_": ["summary"]}}, "flows": {"name": {"any_": ["retrain"]}}}
+    told = "\n".join(artifact["data"] for artifact in world.api("/artifacts/filter", chosen))
+    for part in (
+        f"**kept**: {third[1]}", f"- `{world.watch}/week3.jsonl`",
+        f"[Version 3 of tiny]({MLFLOW}/#/models/tiny/versions/3?", "| arm | accuracy |", "| paced - base | accuracy |",
+    ):  # fmt: skip
+        assert part in told
 
 
 def test_rollback(world: World, third: list[str]) -> None:
@@ -479,6 +509,13 @@ def test_a_challenger_that_waits_for_a_person(world: World, third: list[str]) ->
     assert world.aliases(world.client, "asked") == {"champion": 1}
     ledger = json.loads((world.home / "retrain" / "asked" / "ledger.json").read_text())
     assert [f["outcome"] for f in ledger["files"]] == ["passed", "promoted"]
+
+
+def test_nothing_spins_in_mlflow(world: World, third: list[str]) -> None:
+    """After promotions and refusals, no new data, a firing that another one keeps out, failures and interruptions."""
+    experiment = world.client.get_experiment_by_name("paced")
+    assert experiment
+    assert world.client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'") == []
 
 
 def test_garbage(world: World, third: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
-from harness import eventually, free_port, gone, paced, parts, told
+from harness import bits, eventually, free_port, gone, paced, parts, picture, run_paced, tidy, told
 from mlflow import MlflowClient
 from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
 
+from paced_deployments import submitters
+from paced_tasks.addresses import RUNS
 from paced_tasks.journal import PARENT
+from paced_tasks.who import worker
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -27,7 +30,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("platform") / "home"
     home.mkdir()
     try:
-        platform = Platform(home)
+        with pytest.MonkeyPatch.context() as owner:
+            owner.setenv(submitters.VARIABLE, "X-Forwarded-User")
+            platform = Platform(home)
         platform.fill_form()
         yield platform
     finally:
@@ -133,8 +138,10 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     page.get_by_text("-6 is less than the minimum of 0").first.wait_for()
     field("steps (Optional)").locator("input").fill("6")
     page.screenshot(path=tmp_path / "form.png", full_page=True)
+    page.set_extra_http_headers({"X-Forwarded-User": "alice"})  # as the proxy sets it that has asked her
     with page.expect_response(lambda response: response.url.endswith("/create_flow_run")) as submitted:
         page.get_by_role("button", name="Submit").click()
+    page.set_extra_http_headers({})
     assert submitted.value.status == 201, submitted.value.text()
     run = submitted.value.json()["id"]
     assert platform.reaches(run, *ENDED) == "COMPLETED"
@@ -149,18 +156,84 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     question = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
     story = [line["message"] for line in platform.api("/logs/filter", question)]
     assert any(re.match(r"0/rollouts: .* s, \d+ problems, \d+ samples", line) for line in story)
+    begins, ends = (next(line for line in story if part in line) for part in (f"run {name} in ", " stages done: "))
+    assert story.index(begins) < story.index(ends) and re.match(r"(\d+) of \1 stages done: \d cached, ", ends)
+
+    assert {"by:alice", f"as:{worker()}"} <= set(platform.runs()[run]["tags"])
+    client = MlflowClient(platform.url("mlflow"))
+    (parent,) = client.search_runs(["1"], f"tags.`paced.run` = '{name}' and tags.`paced.label` = '{PARENT}'")
+    who = {"mlflow.user": "alice", "paced.submitter": "alice", "paced.worker": worker()}
+    assert parent.data.tags.items() >= who.items()
 
     page.set_viewport_size({"width": 1500, "height": 3000})  # the list of artifacts holds only what is in sight
     page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
     page.get_by_text("Artifacts", exact=True).first.click()
-    for artifact in ("results", "levels", "mlflow", "progress-0-rollouts"):
+    for artifact in ("summary", "results", "levels", "mlflow", "progress-0-rollouts"):
         page.get_by_text(artifact, exact=True).first.wait_for()
     page.screenshot(path=tmp_path / "artifacts.png")
     links = platform.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["mlflow"]}}})
     assert platform.url("mlflow") in links[0]["data"]
-    page.get_by_text("results", exact=True).first.click()
-    page.get_by_text("two_stage", exact=True).first.wait_for()
-    page.screenshot(path=tmp_path / "table.png")
+    (top,) = platform.api("/artifacts/filter", {"artifacts": {"key": {"any_": ["summary"]}}})
+    for part in ("| level 1 |", "### paired differences", "| two_stage - base | accuracy |", "| teacher tokens |"):
+        assert part in top["data"]
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    page.get_by_text("summary", exact=True).first.click()
+    page.get_by_role("heading", name="paired differences").first.wait_for()
+    picture(page, tmp_path, "prefect-summary")
+    links_open(platform, page, top["data"], tmp_path)
+
+
+def links_open(platform: Platform, page: "Page", summary: str, folder: Path) -> None:
+    """Each link of a summary opens the page it names."""
+    page.set_viewport_size({"width": 1400, "height": 1000})
+    for title, shows, name in (
+        ("Run in MLflow", "Compare the students", ""),
+        ("Students side by side", "Comparing 3 Runs from 1 Experiment", "mlflow-compare"),
+        ("Report in MLflow", "report.html", ""),
+        ("Version 1 of tiny", "Arm two_stage (beta, two_stage) of run", "mlflow-version"),
+    ):
+        (address,) = re.findall(rf"\[{title}\]\(([^)]*)\)", summary)
+        assert address.startswith(f"{platform.url('mlflow')}/#/") and address.endswith(RUNS)
+        page.goto("about:blank")  # else only the part after # changes, and the old page stays
+        page.goto(address)
+        page.get_by_text(shows).first.wait_for()
+        tidy(page)
+        if name == "mlflow-compare":
+            page.get_by_text("Show diff only").first.click()  # of the parameters
+        if name:
+            picture(page, folder, name)
+
+
+def test_a_failed_run_says_why(platform: Platform, page: "Page", tmp_path: Path) -> None:
+    """In one line: the state's message, and the first error of the log. A stage that had no turn says so."""
+    broken = platform.home / "broken.jsonl"
+    broken.write_text('{"question": "1 + 1", "answer": "2"}\n{"question": \n')
+    run = platform.trigger(data={"source": "table", "path": str(broken)})
+    assert platform.reaches(run, *ENDED) == "FAILED"
+    message = platform.runs()[run]["state"]["message"]
+    assert "broken.jsonl:2: not valid JSON" in message and "exception" not in message and "\n" not in message
+    question = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+    log = eventually(lambda: platform.api("/logs/filter", question), 20, "its log is there")
+    errors = [line["message"] for line in log if line["level"] >= 40]
+    assert errors[0] == f"0/prepare: {message}"
+    assert not any("Traceback" in line["message"] for line in log)
+    assert any(re.match(r"2 of 21 stages done: ", line["message"]) for line in log)
+
+    def states() -> dict[str, str]:
+        found = platform.api("/task_runs/filter", {"flow_runs": {"id": {"any_": [run]}}, "limit": 200})
+        names = {task["name"]: task["state"]["name"] for task in found}
+        return names if "Pending" not in names.values() and "NotReady" not in names.values() else {}
+
+    final = eventually(states, 20, "nothing stays pending")
+    idle = {name.rpartition("-")[0] for name, state in final.items() if state == "NotRun"}
+    assert final["0/prepare"] == "Failed" and {"0/rollouts", "paced/0/weights", "compare"} <= idle  # by their labels
+    page.set_viewport_size({"width": 1300, "height": 850})
+    page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
+    page.locator("button", has_text="Level: all").press("ArrowDown")  # opens the list
+    page.get_by_text("error and above").first.click()
+    page.get_by_text(f"0/prepare: {message}").first.wait_for()
+    picture(page, tmp_path, "prefect-failed")
+    assert {status for status, _ in closed(platform, run).values()} <= {"FINISHED", "FAILED"}
 
 
 def test_paced_run_uses_the_platform_of_its_home(platform: Platform) -> None:
@@ -235,8 +308,10 @@ def closed(platform: Platform, run: str) -> dict[str, tuple[str, str]]:
     return eventually(ended, 60, "no run spins")
 
 
-def test_suspended_and_resumed_from_the_page(platform: Platform) -> None:
-    """It stops and frees the device, waits as long as it has to, and goes on from what is committed."""
+def test_suspended_and_resumed_from_the_page(platform: Platform, tmp_path: Path) -> None:
+    """It stops and frees the device, waits as long as it has to, and goes on from what is committed: to the same bits
+    as a run in a home of its own that nothing interrupts.
+    """
     run = platform.trigger(**ONE_ARM | {"seeds": [12]})
     before = parts(platform.home)
     platform.in_a_stage(run)
@@ -262,6 +337,10 @@ def test_suspended_and_resumed_from_the_page(platform: Platform) -> None:
     summary = json.loads((platform.home / "runs" / name / "summary.json").read_text())
     assert sum(stage["reused"] or 0 for stage in summary["stages"] if stage["name"].startswith("12/")) > 0
     assert set(tracked(platform, run).values()) == {("FINISHED", "")}
+
+    arm = ", ".join(f"{key}: {value}" for key, value in ONE_ARM["arms"][0].items())
+    whole = run_paced(tmp_path / "home", "seeds=[12]", f"arms=[{{{arm}}}]")  # nothing interrupts it
+    assert bits(platform.home, name) == whole.bits
 
 
 def test_cancelled_from_the_page(platform: Platform) -> None:

@@ -13,7 +13,7 @@ import pytest
 from paced.config.base import JsonObject
 from paced.errors import ConfigError, DataError
 from paced.evaluation.compare import compare
-from paced.report.tables import benchmark_table
+from paced.report.tables import aligned, benchmark_table
 from paced.stage import Job, Spec
 from paced.statistics import bootstrap, bootstrap_mean, holm, p_value, pass_at_k, summary
 from paced.storage.artifacts import Ref
@@ -194,7 +194,7 @@ def test_every_benchmark_has_its_own_k_and_pairs(tmp_path: Path) -> None:
 def test_a_table_as_papers_print_it(tmp_path: Path, base: str) -> None:
     arms = {f"{base}/0": three("ww", "cccc"), "paced/0": three("cc", "ccwc")}
     found = compared(tmp_path, arms, [("paced", base)], THREE)
-    heading, *rows = benchmark_table(found)[0].splitlines()[1:]
+    heading, *rows = aligned(benchmark_table(found)[0].rows).splitlines()
     assert heading.split() == ["arm", "math", "avg@2", "95%", "aime", "avg@4", "95%", "forgetting", "95%"]
     cells = {row.split()[0]: row.split()[1:] for row in rows}
     assert cells["paced"][::2] == ["75.0", "25.0", "25.0"]

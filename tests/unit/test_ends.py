@@ -1,12 +1,27 @@
-"""Runs of MLflow end when their flow run does, however it does: with a real store, and processes that really die."""
+"""Runs of MLflow end when their flow run does, however it does: with a real store, and processes that really die.
+
+| end | here | with real servers |
+|---|---|---|
+| cancelled | test_a_flow_that_ends_badly | ui/test_platform: test_cancelled_from_the_page |
+| suspended | test_a_flow_that_ends_badly | ui/test_platform: test_suspended_and_resumed_from_the_page |
+| crashed | test_a_process_that_is_killed | faults/test_platform_faults: test_a_flow_run_dies |
+| all killed | test_a_process_that_is_killed | faults/test_platform_faults: test_the_host_goes_down_and_comes_back |
+| a stage failed | test_a_stage_that_fails | ui/test_platform: test_a_failed_run_says_why |
+| the flow failed | test_a_flow_that_ends_badly | integration/test_retrain: test_nothing_spins_in_mlflow |
+| MLflow away | test_mlflow_is_away_at_the_end | faults/test_platform_faults: test_nothing_of_that_run_is_lost |
+| host gone | test_a_host_that_is_gone | |
+| schedule refused, no new data | | integration/test_retrain: test_nothing_spins_in_mlflow |
+"""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from harness import TINY, eventually
@@ -20,6 +35,7 @@ from paced_tasks import ends, pipeline
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.replay import replay, settle
 from paced_tasks.run import Run
+from paced_tasks.stage import NotStarted
 from paced_tasks.tracking import REASON, Tracker
 
 DONE, AT_WORK, WAITS = "preflight", "0/rollouts", "0/weights"  # a stage that has ended, one that works, one to come
@@ -41,6 +57,7 @@ def run(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     (tmp_path / "mlflow" / "mlflow.db").write_bytes(database.read_bytes())
     monkeypatch.setattr(pipeline, "stop_all", lambda: None)
     monkeypatch.setattr(pipeline, "create_link_artifact", lambda *_, **__: None)
+    monkeypatch.setattr(pipeline, "not_run", lambda *_: None)
     return Run(name="r", home=str(tmp_path), recipe=load_recipe(TINY))
 
 
@@ -89,20 +106,25 @@ def test_a_flow_that_ends_badly(run: Run, error: BaseException, status: str, say
 def future(result: Any) -> Any:
     state = SimpleNamespace(is_final=lambda: result is not None)
     return SimpleNamespace(
-        state=state, result=lambda **_: result, wait=lambda **_: None, add_done_callback=lambda call: call(None)
-    )
+        task_run_id=uuid4(), state=state, result=lambda **_: result, wait=lambda **_: None,
+        add_done_callback=lambda call: call(None),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("error", "status"), [(DataError("no answer"), "FAILED"), (Stopped("stopped by Ctrl-C"), "KILLED")]
 )
-def test_a_stage_that_fails(run: Run, error: Exception, status: str) -> None:
+def test_a_stage_that_fails(run: Run, error: Exception, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own run and the whole one; the same settings again begin where they are."""
     stages = begun(run)
-    for label, result in ((AT_WORK, error), (WAITS, Stopped("not started")), ("compare", None)):
+    for label, result in ((AT_WORK, error), (WAITS, NotStarted("not started")), ("compare", None)):
         stages._submitted.append(pipeline.Submitted(Label.parse(label), future(result)))
+    told: list[Any] = []
+    monkeypatch.setattr(pipeline, "not_run", lambda *idle: told.extend(idle))
     with pytest.raises(type(error)):
         stages.__exit__(None, None, None)
+    idle = [submitted.future.task_run_id for submitted in stages._submitted[1:]]
+    assert told == [idle, f"not started: {error}"]
     found = shown(run)
     assert {label: ended for label, (ended, _) in found.items()} == {PARENT: status, DONE: "FINISHED", AT_WORK: status}
     assert all(("no answer" in reason) == (status == "FAILED") for stage, (_, reason) in found.items() if stage != DONE)
@@ -142,6 +164,19 @@ def test_a_process_that_is_killed(run: Run) -> None:
     assert {shown(run)[label] for label in (PARENT, AT_WORK)} == {("KILLED", ends.GONE)}
     assert shown(run)[DONE] == ("FINISHED", "")
     assert ends.left(home) == [] and replay(run.folder, home) == (3, 3)
+
+
+def test_a_host_that_is_gone(run: Run, tmp_path: Path) -> None:
+    """Its home is on a disk that another host has now, where nobody knows of its processes or holds its locks."""
+    stages = begun(run)
+    moved = tmp_path.parent / f"{tmp_path.name}-moved"
+    shutil.copytree(tmp_path, moved)
+    stages.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    run = run.model_copy(update={"home": str(moved)})
+    assert shown(run)[PARENT] == shown(run)[AT_WORK] == ("RUNNING", "")
+    assert ends.left(moved) == [run.folder] and settle(moved) == {"r": True}
+    assert {shown(run)[label] for label in (PARENT, AT_WORK)} == {("KILLED", ends.GONE)}
+    assert ends.left(moved) == []
 
 
 def test_mlflow_is_away_at_the_end(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

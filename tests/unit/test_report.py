@@ -25,7 +25,7 @@ from paced.report.lengths import alarms, length
 from paced.report.page import PICTURES, data_grid
 from paced.report.record import read
 from paced.report.summary import draw, summarise
-from paced.report.tables import amount, verdicts
+from paced.report.tables import amount, markdown, tables, verdicts
 from paced.stage import STAGES, Job, Spec
 from paced.storage.artifacts import Ref
 from paced.storage.files import read_record, write_record
@@ -382,6 +382,18 @@ def test_the_terminal_table_is_aligned(whole: Synthetic) -> None:
     assert f" {-100 * paced['teacher_tokens_saved']:.0f}% " in costs
     assert len(pairs.splitlines()) == 1 + len(summary["comparisons"])
     assert "undecided" in pairs and "better" in pairs
+
+
+def test_the_tables_as_markdown(whole: Synthetic) -> None:
+    summary = write_summary(whole.folder)
+    lines = [line for line in markdown(summary).splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert [row for row in rows if not row[0].startswith("---")] == [
+        list(row) for found in tables(summary) for row in found.rows
+    ]
+    assert [row for row in rows if row[0].startswith("---")] == [
+        ["---" if i in found.left else "---:" for i in range(len(found.rows[0]))] for found in tables(summary)
+    ]
 
 
 @pytest.mark.parametrize(

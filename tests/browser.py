@@ -1,11 +1,11 @@
-"""A real browser."""
+"""A real browser, for pages as people see them."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
 from harness import need
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ FLAGS = (
 PATIENCE = 30_000  # milliseconds for a page to show something, on a busy machine
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator["Page"]:
+@contextmanager
+def browser_page() -> Generator["Page"]:
     """A browser page that reaches nothing but this machine."""
     need(CHROMIUM.exists(), f"{CHROMIUM} is missing: apt-get install chromium")
     need(importlib.util.find_spec("playwright") is not None, "playwright is missing: pip install playwright")
