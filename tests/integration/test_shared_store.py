@@ -5,15 +5,15 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from harness import SMALL, TINY, Chain, Command, contents, eventually, free_port, need, run_arguments, run_paced, told
 
 from paced.config.reading import load_recipe
-from paced.errors import EngineError, PacedError, TransientError
-from paced.stage import execute
+from paced.errors import ConfigError, EngineError, PacedError, TransientError
+from paced.stage import exclusive, execute
 from paced.storage.artifacts import Ref, model_folder, read_manifest, reference
 from paced.storage.inventory import parts_of, shared_verify
 from paced.storage.shared import SharedStore, objects_at, probed
@@ -88,7 +88,7 @@ BEFORE_TRAINING = {
 
 
 def test_hosts_share_what_each_has_made(
-    chain: Chain, here: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chain: Chain, prefect: Mapping[str, str], here: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two fill the store, one of which is killed; a third trains; a fourth does what was lost.
 
@@ -103,7 +103,7 @@ def test_hosts_share_what_each_has_made(
     assert outcome.status == 0, outcome.err
     assert outcome.out.startswith("training is left to do (two_stage/0/train_forward): paced run")
 
-    run = run_paced(tmp_path / "trains", *SHORT, env=here)
+    run = run_paced(tmp_path / "trains", *SHORT, env={**here, **prefect})
     assert {label for label, stage in run.stages.items() if stage["cached"]} == BEFORE_TRAINING
     wanted = [stage["counts"]["samples"] for stage in run.stages.values() if stage["counts"].get("computed")]
     notes = [found.name for found in store.objects.list("store/samples") if found.name.endswith(".json")]
@@ -130,6 +130,16 @@ def test_hosts_share_what_each_has_made(
     last = Path(run.stages["two_stage/0/train_reverse_0"]["path"])
     other = reference(tmp_path / "other" / last.relative_to(run.home))
     assert contents(model_folder(other)) == contents(last / "model")
+
+
+def test_what_fill_refuses(here: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes in one home, which would take turns at each stage, and a store that is the home's own."""
+    monkeypatch.setenv("PACED_HOME", str(tmp_path))
+    with exclusive(tmp_path / "locks" / "fill"), pytest.raises(ConfigError, match="another 'paced fill' works in"):
+        fill_store(load_recipe(TINY))
+    monkeypatch.delenv("PACED_STORE")
+    with pytest.raises(ConfigError, match="PACED_STORE is not set"):
+        fill_store(load_recipe(TINY))
 
 
 def test_a_store_that_does_not_let_in(here: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
