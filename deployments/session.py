@@ -2,7 +2,7 @@
 
 import contextlib
 import signal
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import FrameType
 
@@ -25,6 +25,15 @@ def session(home: Path) -> Generator[bool]:
 
     wait = embedded.start(home / "prefect" / "server.log") if own_prefect else None
 
+    with at_terminal():
+        if wait:
+            wait()
+        yield own_prefect
+
+
+@contextlib.contextmanager
+def at_terminal(stopped: Callable[[], None] = lambda: None) -> Generator[None]:
+    """Show what the stages inside say; Ctrl-C stops them, and calls ``stopped``."""
     from paced_tasks.console import display
     from paced_tasks.runner import stop_all
 
@@ -33,13 +42,12 @@ def session(home: Path) -> Generator[bool]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         stop_all()
+        stopped()
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
     display.start()
     try:
-        if wait:
-            wait()
-        yield own_prefect
+        yield
     finally:
         display.stop()

@@ -17,7 +17,7 @@ from paced.storage.runs import RunSummary
 from paced_tasks.evaluate import compare, evaluate
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
-from paced_tasks.pipeline import Pipeline
+from paced_tasks.pipeline import Pipeline, Stages
 from paced_tasks.preflight import preflight
 from paced_tasks.prepare import prepare
 from paced_tasks.reason import paced_flow
@@ -56,31 +56,36 @@ def distill(recipe: Recipe) -> RunSummary:
 
 
 def train_arms(pipeline: Pipeline, check: Check | None = None) -> RunSummary:
-    """Every stage of a run, for each seed and arm; returns the summary. What ``check`` raises ends the run."""
-    run, recipe = pipeline.run, pipeline.run.recipe
-    student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
+    """Every stage of a run; returns the summary. What ``check`` raises ends the run."""
     with pipeline as stages:
-        benchmarks, problems = opened(stages, student, teacher)
-        turn: list[Future] = []
-        base = stages.add(evaluate, Label(BASE, step="evaluate"), model=student, benchmarks=benchmarks)
-        scores = {str(Label(BASE, 0)): base}
-        for seed in recipe.seeds:
-            shared = Label(seed=seed, step="rollouts")
-            sampled = stages.add(rollouts, shared, seed=seed, problems=problems[seed], model=student)
-            for arm in recipe.arms:
-                weighed = weigh(stages, arm, seed, sampled)
-                if check:
-                    found: Any = [f.result(raise_on_failure=False) for f in (problems[seed], weighed)]
-                    if all(isinstance(ref, Ref) for ref in found):  # else the run ends with what made a stage fail
-                        check(*found)
-                trained = train_arm(run, stages, arm, seed, problems[seed], weighed, student, teacher, turn)
-                made = Label(arm.name, seed)
-                scores[str(made)] = stages.add(evaluate, made.at("evaluate"), model=trained, benchmarks=benchmarks)
-        stages.add(compare, Label(step="compare"), scores=scores)
-    return stages.summary
+        add_arms(stages, check)
+    return pipeline.summary
 
 
-def prepared(stages: Pipeline) -> dict[str, Future]:
+def add_arms(stages: Stages, check: Check | None = None) -> None:
+    """Every stage of a run, for each seed and arm."""
+    run, recipe = stages.run, stages.run.recipe
+    student, teacher = model_ref(recipe.student), model_ref(recipe.teacher_model)
+    benchmarks, problems = opened(stages, student, teacher)
+    turn: list[Future] = []
+    base = stages.add(evaluate, Label(BASE, step="evaluate"), model=student, benchmarks=benchmarks)
+    scores = {str(Label(BASE, 0)): base}
+    for seed in recipe.seeds:
+        shared = Label(seed=seed, step="rollouts")
+        sampled = stages.add(rollouts, shared, seed=seed, problems=problems[seed], model=student)
+        for arm in recipe.arms:
+            weighed = weigh(stages, arm, seed, sampled)
+            if check:
+                found: Any = [f.result(raise_on_failure=False) for f in (problems[seed], weighed)]
+                if all(isinstance(ref, Ref) for ref in found):  # else the run ends with what made a stage fail
+                    check(*found)
+            trained = train_arm(run, stages, arm, seed, problems[seed], weighed, student, teacher, turn)
+            made = Label(arm.name, seed)
+            scores[str(made)] = stages.add(evaluate, made.at("evaluate"), model=trained, benchmarks=benchmarks)
+    stages.add(compare, Label(step="compare"), scores=scores)
+
+
+def prepared(stages: Stages) -> dict[str, Future]:
     """The problems of each benchmark."""
     return {
         b.name: stages.add(prepare, Label(benchmark=b.name), data=b.data, seed=0, split=b.name, exclude={})
@@ -88,7 +93,7 @@ def prepared(stages: Pipeline) -> dict[str, Future]:
     }
 
 
-def opened(stages: Pipeline, student: Ref, teacher: Ref) -> tuple[dict[str, Future], dict[int, Future]]:
+def opened(stages: Stages, student: Ref, teacher: Ref) -> tuple[dict[str, Future], dict[int, Future]]:
     """The problems of each benchmark and of each seed; whatever is added later waits for the preflight."""
     recipe, benchmarks = stages.run.recipe, prepared(stages)
     problems = {
@@ -104,7 +109,7 @@ def opened(stages: Pipeline, student: Ref, teacher: Ref) -> tuple[dict[str, Futu
     return benchmarks, problems
 
 
-def weigh(stages: Pipeline, arm: Arm, seed: int, sampled: Future) -> Future:
+def weigh(stages: Stages, arm: Arm, seed: int, sampled: Future) -> Future:
     """The weights of an arm's problems."""
     settings = stages.run.recipe.weights_of(arm)
     return stages.add(
@@ -114,7 +119,7 @@ def weigh(stages: Pipeline, arm: Arm, seed: int, sampled: Future) -> Future:
 
 def train_arm(
     run: Run,
-    stages: Pipeline,
+    stages: Stages,
     arm: Arm,
     seed: int,
     problems: Future,

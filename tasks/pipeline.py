@@ -9,7 +9,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -51,6 +51,22 @@ PUBLISHED = "published.json"  # which bytes the tables and pictures of a run hav
 class Submitted(NamedTuple):
     label: Label
     future: PrefectFuture[Ref]
+
+
+class Stages(Protocol):
+    """Takes the stages of a run, in an order in which each comes after those that it reads."""
+
+    run: Run
+
+    def add(
+        self, task: Task[Any, Ref], label: Label, after: Sequence[PrefectFuture[Ref]] = (), **arguments: Any
+    ) -> PrefectFuture[Ref]:
+        """A stage; its arguments may be what this has returned for others, and it may wait for some ``after`` them."""
+        ...
+
+    def first(self, task: Task[Any, Ref], label: Label, **arguments: Any) -> None:
+        """A stage that every later one waits for."""
+        ...
 
 
 class Pipeline:

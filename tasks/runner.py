@@ -73,9 +73,9 @@ def stop_all(grace: float = 4.0) -> None:
             time.sleep(0.05)
 
 
-def stopping() -> bool:
-    """Whether this process was told to stop."""
-    return _stopping.is_set()
+def stopping(within: float = 0.0) -> bool:
+    """Whether this process was told to stop, or is so within some seconds."""
+    return _stopping.wait(within)
 
 
 def end(process: ForkServerProcess, number: int) -> None:

@@ -1,13 +1,13 @@
-"""Commands that run flows (``paced run``, ``demo``, ``ablate``, ``evaluate``, ``diagnose``) and that look at runs."""
+"""Commands that run flows (``paced run``, ``demo``, ``ablate`` and others), ``paced fill``, and that look at runs."""
 
 import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from paced.config.catalog import LOSSES, SCHEDULES, WEIGHTINGS
-from paced.errors import ConfigError
+from paced.errors import ConfigError, Stopped
 from paced.storage.identity import commit_of
 from paced.storage.runs import RunSummary
 from paced_deployments import environment
@@ -24,6 +24,15 @@ def add_commands(commands: Any) -> None:
         "--set", action="append", default=[], metavar="a.b=value", help="change one setting; may be repeated"
     )
     run.set_defaults(do=run_command)
+
+    fill = commands.add_parser(
+        "fill", help="do what a recipe needs before it is trained, together with other hosts (docs/scale.md)"
+    )
+    fill.add_argument("recipe", type=Path, help="YAML file, as 'paced run' takes it")
+    fill.add_argument(
+        "--set", action="append", default=[], metavar="a.b=value", help="change one setting; may be repeated"
+    )
+    fill.set_defaults(do=fill_command)
 
     demo = commands.add_parser("demo", help="the whole method on the tiny world, in minutes on two CPU cores")
     demo.add_argument("--set", action="append", default=[], metavar="a.b=value")
@@ -90,6 +99,25 @@ def run_command(arguments: argparse.Namespace) -> int:
         return distill(recipe)
 
     return launch(recipe, arguments.recipe, start)
+
+
+def fill_command(arguments: argparse.Namespace) -> int:
+    from paced.config.reading import load_recipe
+
+    recipe = load_recipe(arguments.recipe, tuple(arguments.set))
+    check_paths(recipe)
+    environment.apply(environment.home())
+    from paced_deployments.session import at_terminal
+    from paced_flows.fill import fill
+
+    def stopped() -> NoReturn:
+        raise Stopped
+
+    with at_terminal(stopped):
+        untrained = fill(recipe)
+    left = f"training is left to do ({', '.join(map(str, untrained))})" if untrained else "nothing is left to do"
+    print(f"{left}: paced run {arguments.recipe}")
+    return 0
 
 
 def ablate_command(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """Samples on demand: which of the wanted responses exist, and the rest computed part by part."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -31,6 +31,8 @@ from paced.sampling.prompts import PromptStore
 from paced.stage import Job
 from paced.statistics import cut_warning
 from paced.storage.artifacts import Ref, model_folder, weights_identity
+from paced.storage.claims import divided
+from paced.storage.shared import shared
 from paced.storage.store import Collection, sample_key
 from paced.storage.tables import SAMPLES, ProblemRow, Row
 from paced.verify import Sample, Verifier
@@ -115,18 +117,28 @@ class Sampler:
     def ensure(self, wanted: Sequence[Wanted], what: str) -> list[str]:
         """Compute what is missing; returns the part that holds each wanted sample.
 
-        Parts are cut along problems, in order. A part whose samples another process has committed meanwhile is not
-        computed again.
+        Parts are cut along problems, in order: what is missing is, or where hosts share a store and divide the parts
+        among them, all that is wanted. What another process has committed meanwhile is not computed again.
         """
         job, index = self.job, self.collection.refresh()
         missing = [w for w in wanted if w.key not in index]
         job.log(f"{what}: {len(wanted) - len(missing)} of {len(wanted)} samples reused, {len(missing)} missing")
-        done, computed = 0, 0
-        for part in by_problem(missing, job.runtime.part_problems):
-            draw = functools.partial(self._draw, lambda n, base=done: job.progress(base + n, len(missing), what))
-            computed += self.collection.ensure({w.key: w for w in part}, draw)
+        cut = by_problem(wanted if shared() else missing, job.runtime.part_problems)
+        parts = [{w.key: w for w in part} for part in cut if any(w.key not in index for w in part)]
+        done, total = 0, sum(map(len, parts))
+
+        def compute(part: Mapping[str, Wanted]) -> int:
+            draw = functools.partial(self._draw, lambda n: job.progress(done + n, total, what))
+            return self.collection.ensure(part, draw)
+
+        def there(part: Mapping[str, Wanted]) -> None:
+            nonlocal done
             done += len(part)
-            job.progress(done, len(missing), what)
+            job.progress(done, total, what)
+
+        computed = divided(self.collection, parts, compute, there, lambda line: job.log(f"{what}: {line}"))
+        if parts and shared():
+            job.log(f"{what}: {computed} of {len(missing)} samples drawn here")
         job.count_reused(len(wanted), computed)
         index = self.collection.refresh()
         return [index[w.key] for w in wanted]

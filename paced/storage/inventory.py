@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from paced.errors import CacheError
 from paced.storage.artifacts import MANIFEST, SCHEMA, Manifest, content, identity_of
 from paced.storage.checks import WAY_OUT
+from paced.storage.claims import CLAIMS
 from paced.storage.files import record_of
 from paced.storage.identity import short
 from paced.storage.objects import StoredObject
@@ -154,7 +155,8 @@ def leftovers(store: SharedStore) -> Iterator[StoredObject]:
         except FileNotFoundError:
             pass
         yield from (item for item in items if item.name.split("/")[3] in inside)
-    yield from store.objects.list("probe")
+    for top in ("probe", CLAIMS):
+        yield from store.objects.list(top)
 
 
 def now(store: SharedStore) -> float:

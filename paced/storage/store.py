@@ -147,13 +147,14 @@ class Collection:
         self._seen = {ABOUT}  # files that need no second look
         self._added = 0  # parts written here since the folder was listed
 
-    def refresh(self) -> dict[str, str]:
+    def refresh(self, anew: bool = False) -> dict[str, str]:
         """key -> part name, over all committed parts; only parts not seen before are read, and checked.
 
         Who writes a part and asks again does not list a large folder each time: only when the store has grown by a
-        64th, so that listing costs what writing does. What another process added meanwhile is found that much later.
+        64th, so that listing costs what writing does. What another process added meanwhile is found that much later,
+        unless the folder is to be listed ``anew``.
         """
-        if 0 < self._added < len(self._seen) // 128:
+        if not anew and 0 < self._added < len(self._seen) // 128:
             return self._index
         self._added = 0
         try:

@@ -1,23 +1,25 @@
-"""Two homes, one after the other, on a real S3 server: the second one computes nothing again."""
+"""Homes of several hosts on a real S3 server: what one has computed, no other computes again."""
 
 import importlib.util
+import json
+import signal
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from chain import run_chain
-from harness import Chain, contents, eventually, free_port, need
-from harness import paced as command
+from harness import SMALL, TINY, Chain, Command, contents, eventually, free_port, need, run_arguments, run_paced, told
 
-import paced.stage
-from paced.errors import EngineError, PacedError, TransientError
-from paced.stage import execute
-from paced.storage.artifacts import model_folder, read_manifest
-from paced.storage.inventory import shared_listing, shared_verify
+from paced.config.reading import load_recipe
+from paced.errors import ConfigError, EngineError, PacedError, TransientError
+from paced.stage import exclusive, execute
+from paced.storage.artifacts import Ref, model_folder, read_manifest, reference
+from paced.storage.inventory import parts_of, shared_verify
 from paced.storage.shared import SharedStore, objects_at, probed
+from paced.storage.store import ABOUT
+from paced_flows.fill import fill as fill_store
+from paced_tasks import filling
 
 BIN = Path(sys.executable).parent
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "a-long-secret", "AWS_REGION": "us-east-1"}
@@ -75,28 +77,69 @@ def here(s3: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return s3
 
 
-def test_two_homes(chain: Chain, here: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every stage by one home; the second has the same bits and runs none, nor draws a sample that is there."""
-    one = run_chain(tmp_path / "one")
-    assert all(contents(one.refs[name].folder) == contents(ref.folder) for name, ref in chain.refs.items())
-    with monkeypatch.context() as patch:
-        patch.setattr(paced.stage, "Job", None)  # whatever would run a stage's program
-        two = run_chain(tmp_path / "two")
-    assert {name: ref.digest for name, ref in two.refs.items()} == {name: ref.digest for name, ref in one.refs.items()}
-    assert contents(model_folder(two.refs["train_reverse"])) == contents(model_folder(one.refs["train_reverse"]))
+SHORT = (
+    "arms=[{name: two_stage, scheme: beta, schedule: two_stage}]",
+    "consolidation={steps: 2, rounds: 1, rescore: 20}",
+)
+BEFORE_TRAINING = {
+    "benchmark/arithmetic", "benchmark/sorting", "0/prepare", "preflight", "base/evaluate", "0/rollouts",
+    "two_stage/0/weights", "two_stage/0/teacher",
+}  # fmt: skip
 
+
+def test_hosts_share_what_each_has_made(
+    chain: Chain, prefect: Mapping[str, str], here: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two fill the store, one of which is killed; a third trains; a fourth does what was lost.
+
+    No sample is drawn twice. What is made is to the bit what a host without a store makes.
+    """
     store = SharedStore(objects_at(here["PACED_STORE"]))
-    assert Counter(line.split()[0] for line in shared_listing(store).splitlines())["train"] == 2
+    fill = ["fill", *run_arguments(*SHORT)[1:]]
+    killed, filled = (Command(tmp_path / name, *fill, env=here) for name in ("killed", "filled"))
+    killed.until(lambda: len(parts_of(store)) > 4, "some parts are there")
+    killed.signal(signal.SIGKILL)
+    outcome = filled.finish()
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.startswith("training is left to do (two_stage/0/train_forward): paced run")
+
+    run = run_paced(tmp_path / "trains", *SHORT, env={**here, **prefect})
+    assert {label for label, stage in run.stages.items() if stage["cached"]} == BEFORE_TRAINING
+    wanted = [stage["counts"]["samples"] for stage in run.stages.values() if stage["counts"].get("computed")]
+    notes = [found.name for found in store.objects.list("store/samples") if found.name.endswith(".json")]
+    rows = [json.loads(store.objects.get(name))["rows"] for name in notes if not name.endswith(ABOUT)]
+    assert sum(rows) == sum(wanted)
+    places = [folder.relative_to(chain.home) for folder in chain.home.glob("artifacts/*/*")]
+    alike = [place for place in places if (run.home / place).exists()]
+    assert {place.parts[1] for place in alike} == {"prepare", "rollouts", "weights", "teacher", "train"}
+    assert all(contents(run.home / place).items() <= contents(chain.home / place).items() for place in alike)
+
     checked, damaged = shared_verify(store, delete=False)
     assert checked > 40 and damaged == []
-    listed = command(tmp_path / "two", "cache", "ls", env=here)
+    listed = told(tmp_path / "other", "cache", "ls", env=here)
     assert listed.status == 0 and f"MB  {here['PACED_STORE']}" in listed.out
+    lost = [store.name(Path(run.stages[label]["path"])) for label in ("0/rollouts", "compare")]
+    store.objects.delete([found.name for name in lost for found in store.objects.list(name)])
+    done: list[Ref] = []
+    monkeypatch.setattr(filling, "run_stage", lambda spec, *_: done.append(execute(spec, lambda _: None)) or done[-1])
+    monkeypatch.setenv("PACED_HOME", str(tmp_path / "other"))
+    assert fill_store(load_recipe(TINY, (*SMALL, *SHORT))) == []
+    assert [ref.folder.relative_to(tmp_path / "other").as_posix() for ref in done] == lost
+    assert read_manifest(done[0].folder).counts["computed"] == 0
+    assert all(contents(ref.folder) == contents(run.home / name) for ref, name in zip(done, lost, strict=True))
+    last = Path(run.stages["two_stage/0/train_reverse_0"]["path"])
+    other = reference(tmp_path / "other" / last.relative_to(run.home))
+    assert contents(model_folder(other)) == contents(last / "model")
 
-    drawn = one.refs["rollouts"]
-    store.objects.delete([found.name for found in store.objects.list(store.name(drawn.folder))])
-    again = execute(one.specs["rollouts"].model_copy(update={"home": str(tmp_path / "three")}), lambda event: None)
-    assert read_manifest(again.folder).counts["computed"] == 0
-    assert contents(again.folder) == contents(drawn.folder)
+
+def test_what_fill_refuses(here: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes in one home, which would take turns at each stage, and a store that is the home's own."""
+    monkeypatch.setenv("PACED_HOME", str(tmp_path))
+    with exclusive(tmp_path / "locks" / "fill"), pytest.raises(ConfigError, match="another 'paced fill' works in"):
+        fill_store(load_recipe(TINY))
+    monkeypatch.delenv("PACED_STORE")
+    with pytest.raises(ConfigError, match="PACED_STORE is not set"):
+        fill_store(load_recipe(TINY))
 
 
 def test_a_store_that_does_not_let_in(here: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
