@@ -1,4 +1,6 @@
 # Two commands do all the set-up: `make demo` and `make test`.
+# The tests start a thousand processes: without compiled files each would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin

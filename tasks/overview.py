@@ -3,7 +3,6 @@
 import contextlib
 from pathlib import Path
 
-from paced.report.tables import markdown
 from paced.storage.files import read_record
 from paced_tasks import record
 from paced_tasks.addresses import compare_page, model_page, report_page
@@ -15,6 +14,8 @@ from paced_tasks.stage import tracker_of
 
 def overview(run: Run) -> str:
     """Links to the pages of a finished run, as far as MLflow has been told of it, its tables and its warnings."""
+    from paced.report.tables import markdown  # and pandas with it: a flow's import does not wait for that
+
     places = " | ".join(f"[{title}]({address})" for title, address in links(run).items())
     blocks = [f"**{run.name}**", places, f"Report: `{run.folder / 'report.html'}`"]
     blocks.append(markdown(read_record(run.folder / "summary.json")))
@@ -39,7 +40,9 @@ def links(run: Run) -> dict[str, str]:
 
 
 def registered(run: Run) -> int | None:
-    """The number of the version that a run has registered."""
+    """The number of the version that a run has registered; None where MLflow does not answer, which was said before."""
+    if not tracker_of(run.folder, run.home).flush(PARENT):
+        return None
     made = [entry["tags"]["identity"] for entry in Journal(run.folder, PARENT).current() if entry["kind"] == "model"]
     with contextlib.suppress(RegistryError):
         return Registry(Path(run.home), run.recipe.name).registered(run.folder, made[-1]).number if made else None
