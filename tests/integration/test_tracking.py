@@ -25,9 +25,9 @@ from harness import (
     commits_since,
     finished,
     mlflow_server,
+    paced,
     run_arguments,
     stages_of,
-    told,
 )  # fmt: skip
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -190,7 +190,7 @@ def troubled(
         server.stop(signal.SIGKILL)
         run = finished(home, command.finish())
         server.start()
-        yield Troubled(run, server, told(home, "mlflow-replay", run.folder.name, env=env))
+        yield Troubled(run, server, paced(home, "mlflow-replay", run.folder.name, env=env))
 
 
 def test_a_killed_stage_process_is_tried_again(troubled: Troubled, first_run: Finished, prefect_pages: Server) -> None:
