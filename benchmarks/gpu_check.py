@@ -45,22 +45,13 @@ SHAPES: dict[str, dict[str, int]] = {
 def matmul(device: str, small: bool) -> dict[str, Any]:
     import torch
 
+    from benchmarks.sampler import timed
+
     size = 256 if small else 8192
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    seconds = statistics.median(seconds_of(lambda: a @ b, device) for _ in range(13))
+    seconds = statistics.median(timed(lambda: a @ b)[1] for _ in range(13))
     name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
     return {"device": name, "size": size, "tflops": 2 * size**3 / seconds / 1e12}
-
-
-def seconds_of(call: Callable[[], object], device: str) -> float:
-    import torch
-
-    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    wait()
-    began = time.perf_counter()
-    call()
-    wait()
-    return time.perf_counter() - began
 
 
 def losses(device: str, small: bool) -> dict[str, Any]:
@@ -151,9 +142,9 @@ def random_model(name: str, folder: Path, device: str) -> Path:
 def engine(device: str, small: bool) -> dict[str, Any]:
     import torch
 
-    from paced.config import Model, Sampling
+    from benchmarks.sampler import ours, plain, timed
+    from paced.config import Model
     from paced.models import Tokenizer, load_model
-    from paced.sampling.engines.base import Request
     from paced.sampling.engines.transformers import TransformersEngine
 
     rows, limit = (4, 16) if small else (128, 256)
@@ -161,29 +152,17 @@ def engine(device: str, small: bool) -> dict[str, Any]:
         folder = random_model("small" if small else "0.6B", Path(scratch) / "model", device)
         model: Any = load_model(folder, Model(path=str(folder), dtype="bfloat16"), torch.device(device))
         tokenizer = Tokenizer(folder)
-    prompt = tokenizer.core("75+6=")["input_ids"]
-    ours, sampling = TransformersEngine(model, tokenizer, rows), Sampling(max_new_tokens=limit)
-    ids = torch.tensor([prompt] * rows, device=device)
-    lengths: dict[str, int] = {}
-
-    def sample() -> None:
-        found = ours.sample([Request(prompt, i) for i in range(rows)], sampling, lambda done: None)
-        lengths["engine"] = sum(len(r.ids) for r in found)
-
-    def generate() -> None:
-        with torch.inference_mode():
-            out = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=0, max_new_tokens=limit,
-                pad_token_id=tokenizer.eos,
-            )[:, ids.shape[1] :]  # fmt: skip
-        ended = (out == tokenizer.eos).cumsum(1)
-        lengths["generate"] = int((ended - (out == tokenizer.eos).int() == 0).sum())
-
+    prompts = [tokenizer.core("75+6=")["input_ids"]]
     found: dict[str, Any] = {"rows": rows, "limit": limit}
-    for name, call in (("engine", sample), ("generate", generate)):
-        call()  # kernels are loaded
-        seconds = seconds_of(call, device)
-        found[name] = {"seconds": seconds, "tokens": lengths[name], "tokens_per_second": lengths[name] / seconds}
+    sampler = TransformersEngine(model, tokenizer, rows)
+    sides: dict[str, Callable[[], list[int]]] = {
+        "engine": lambda: ours(sampler, prompts, rows, limit, 0),
+        "generate": lambda: plain(model, tokenizer, prompts, rows, limit, 0),
+    }
+    for name, side in sides.items():
+        side()  # kernels are loaded
+        lengths, seconds, _ = timed(side)
+        found[name] = {"seconds": seconds, "tokens": sum(lengths), "tokens_per_second": sum(lengths) / seconds}
     return found
 
 

@@ -21,6 +21,8 @@ from paced_tasks.pipeline import Pipeline
 from paced_tasks.reason import paced_flow
 from paced_tasks.run import open_run
 
+ARRIVING = "arriving.json"  # the profile of a retraining that has not decided yet
+
 
 class Postponed(NothingToLearn):
     """Nothing is trained on these problems before there are more, or before somebody says so."""
@@ -58,9 +60,6 @@ class Gate(BaseModel):
             )
 
 
-ARRIVING = "arriving.json"  # of a retraining that has not decided yet
-
-
 def drift(folder: Path) -> tuple[ProblemProfile, ProblemProfile, dict[str, Distance]] | None:
     """Of the problems that arrive from all those that were decided on, if there are both: profiles and distances."""
     arriving = folder / ARRIVING
@@ -68,8 +67,8 @@ def drift(folder: Path) -> tuple[ProblemProfile, ProblemProfile, dict[str, Dista
     before = [one for one in before if one.problems]
     if not before or not arriving.exists():
         return None
-    new = ProblemProfile.model_validate(read_record(arriving))
-    return (new, together(before), distances(new, together(before))) if new.problems else None
+    new, known = ProblemProfile.model_validate(read_record(arriving)), together(before)
+    return (new, known, distances(new, known)) if new.problems else None
 
 
 def decided(folder: Path, identity: str) -> None:

@@ -45,4 +45,5 @@ def registered(run: Run) -> int | None:
         return None
     made = [entry["tags"]["identity"] for entry in Journal(run.folder, PARENT).current() if entry["kind"] == "model"]
     with contextlib.suppress(RegistryError):
-        return Registry(Path(run.home), run.recipe.name).registered(run.folder, made[-1]).number if made else None
+        versions = Registry(Path(run.home), run.recipe.name).versions().values() if made else ()
+        return next((v.number for v in versions if v.tags.get("identity") == made[-1]), None)
