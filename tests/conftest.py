@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,20 +117,22 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
     from paced.stage import exclusive
 
     folder = common(tmp_path_factory)
-    address, users = folder / "prefect.url", folder / "prefect.users"
-    with contextlib.ExitStack() as stack:
-        with exclusive(folder / "prefect.lock"):
-            mine = not address.exists()
-            if mine:
+    address, turn = folder / "prefect.url", folder / "prefect.lock"
+    server = None
+    with (folder / "prefect.users").open("a") as using:
+        with exclusive(turn):
+            if not address.exists():
                 server = prefect_server(tmp_path_factory.mktemp("prefect"), folder / "prefect.log")
-                stack.callback(server.stop)
                 address.write_text(server.url + "/api")
-        using = stack.enter_context(users.open("a"))
-        fcntl.flock(using, fcntl.LOCK_SH)
+            fcntl.flock(using, fcntl.LOCK_SH)
         yield {"PREFECT_API_URL": address.read_text()}
-        if mine:
-            fcntl.flock(using, fcntl.LOCK_UN)
-            fcntl.flock(using, fcntl.LOCK_EX)  # when the last of them has closed its own
+        while server:
+            with exclusive(turn), contextlib.suppress(BlockingIOError):  # when no other worker uses it
+                fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                address.unlink()  # one that comes later starts its own
+                server.stop()
+                break
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

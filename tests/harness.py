@@ -6,7 +6,6 @@ import functools
 import importlib
 import io
 import itertools
-import multiprocessing
 import os
 import signal
 import socket
@@ -15,17 +14,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 import pytest
+from forks import forked, mark, obey
 from pydantic import TypeAdapter
 
 from paced import __version__ as paced_version
 from paced.config import Engine
 from paced.errors import ConfigError
-from paced.stage import STAGES as STAGE_PROGRAMS
 from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref
 from paced.storage.files import read_record
@@ -80,12 +78,13 @@ def eventually(condition: Callable[[], T], within: float, what: str) -> T:
 
 
 def processes_of(home: Path) -> dict[int, str]:
-    """Every process that works for ``home``: whatever a command starts inherits its PACED_HOME."""
-    mark, found = f"PACED_HOME={home}".encode(), dict[int, str]()
+    """Every process that works for ``home``: whatever a command starts inherits its PACED_HOME, or its name."""
+    variable, found = f"PACED_HOME={home}".encode(), dict[int, str]()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
-            if mark in (entry / "environ").read_bytes().split(b"\0") and not zombie:
+            environ, name = (entry / "environ").read_bytes().split(b"\0"), (entry / "comm").read_text().strip()
+            if (variable in environ or name == mark(home)) and not zombie:
                 found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:200]
         except OSError:
             continue
@@ -167,8 +166,15 @@ def end_worker(worker: subprocess.Popen[Any]) -> None:
 
 
 def paced(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:
-    """Run a ``paced`` command to its end."""
-    return Command(home, *arguments, env=env).finish()
+    """Run a ``paced`` command to its end, in a process of its own that need not import what it needs."""
+    home.mkdir(parents=True, exist_ok=True)
+    number = len(list(home.parent.glob(f"{home.name}.*.out")))
+    out, err = (home.parent / f"{home.name}.{number}.{kind}" for kind in ("out", "err"))
+    process = forked(obey, arguments, environment(home, env), ROOT, out, err)
+    process.join(300)
+    assert not process.is_alive(), err.read_text()
+    assert process.exitcode is not None
+    return Outcome(process.exitcode, out.read_text(), err.read_text())
 
 
 def told(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:
@@ -291,21 +297,9 @@ def die_at(spec: str, place: str, call: int) -> None:
     execute(Spec.model_validate_json(spec), lambda event: None)
 
 
-@functools.cache
-def forked() -> ForkServerContext:
-    """Processes forked from a server that has torch imported, as the flow's runner starts them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["harness", *(s.program.partition(":")[0] for s in STAGE_PROGRAMS.values())])
-    return context
-
-
 def kill_at(spec: Spec, place: str, call: int, within: float = 120) -> None:
     """Run a stage in a process of its own, and see it die (``die_at``)."""
-    from paced_tasks.runner import detached  # and Prefect with it, which most tests need not load
-
-    with detached():
-        process = forked().Process(target=die_at, args=(spec.model_dump_json(), place, call))
-        process.start()
+    process = forked(die_at, spec.model_dump_json(), place, call)
     process.join(within)
     assert process.exitcode == -signal.SIGKILL
 
