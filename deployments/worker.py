@@ -27,6 +27,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterExpectedStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    TaskRunFilter,
+    TaskRunFilterState,
+    TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events.filters import EventFilter, EventNameFilter, EventResourceFilter
@@ -38,6 +41,7 @@ from paced_deployments import environment
 from paced_deployments.platform import LOST, POOL, RUNS, SILENT, answers
 from paced_tasks.ends import RESUMES, WATCHED, left
 from paced_tasks.owner import LABEL, gone, lost
+from paced_tasks.reason import NOT_RUN
 
 STARTING = timedelta(seconds=60)  # longer than a run takes from one state to the next until it is labelled
 OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
@@ -47,6 +51,7 @@ AGAIN = 30.0  # seconds before MLflow is told again of a run that it did not tak
 SUSPENDED = timedelta(days=365)  # in which a suspended run can be resumed
 BEAT = "prefect.flow-run.heartbeat"
 RECENT = timedelta(minutes=10)  # in which a run that was taken for dead is looked for
+SETTLED = timedelta(seconds=30)  # in which a run that ends by itself says what became of its stages
 GONE = "its process is gone; run it again to resume from what is committed"
 
 _tried: dict[Path, float] = {}  # folder of a run -> when MLflow was told of its end
@@ -124,8 +129,39 @@ def look(silence: Silence) -> None:
         for run in list(of_type(client, [StateType.CRASHED], end_time=recent)):
             if gone(run) is False and run.state and run.state.message == SILENT:
                 client.set_flow_run_state(run.id, Running(message="its process is there"), force=True)
+        end_stages(client)
         keep_suspended(client)
         collapse(client)
+
+
+def end_stages(client: SyncPrefectClient) -> None:
+    """Say of the stages of runs that have ended that they had no turn, or when they were ended: Prefect leaves them
+    pending or running for ever.
+    """
+    now: Any = datetime.now(UTC)
+    ended = FlowRunFilter(
+        state=FlowRunFilterState(
+            type=FlowRunFilterStateType(any_=[StateType.CANCELLED, StateType.CRASHED, StateType.FAILED])
+        ),
+        end_time=FlowRunFilterEndTime(after_=now - 2 * RECENT, before_=now - SETTLED),
+    )
+    going = TaskRunFilter(
+        state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]))
+    )
+    runs: dict[UUID, FlowRun] = {}
+    for stage in client.read_task_runs(flow_run_filter=ended, task_run_filter=going, limit=PAGE):
+        assert stage.flow_run_id and stage.state
+        run = runs.setdefault(stage.flow_run_id, client.read_flow_run(stage.flow_run_id))
+        if not ours(run) or not run.state or not run.end_time:
+            continue
+        if run.state.message == SILENT and run.end_time > now - RECENT:
+            continue  # it may live
+        why = run.state.message or f"the run was {run.state.name.lower()}"
+        if stage.state.type == StateType.PENDING:
+            state = Cancelled(name=NOT_RUN, message=f"not started: {why}")
+        else:
+            state = Cancelled(message=why) if run.state.type == StateType.CANCELLED else Crashed(message=why)
+        client.set_task_run_state(stage.id, state, force=True)
 
 
 def parent(client: SyncPrefectClient, run: FlowRun) -> FlowRun | None:

@@ -152,9 +152,9 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     return CHAIN.validate_json(whole.read_bytes())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def page() -> Iterator[Page]:
-    """A page of a browser."""
+    """A page of a browser; one that stays open is drawn all the time."""
     from browser import browser_page
 
     with browser_page() as page:

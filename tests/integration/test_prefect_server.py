@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import httpx
 import pytest
 from harness import ROOT, Server, environment, eventually
 from prefect import task
+from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled, Completed, Crashed, Pending, Running
 
 from paced.errors import DataError
-from paced_deployments import hosts, submitters
+from paced_deployments import hosts, submitters, worker
+from paced_tasks import owner
 from paced_tasks.reason import not_run, paced_flow
 from paced_tasks.who import SUBMITTER
 
@@ -181,6 +185,49 @@ def test_a_failed_run_says_why(guarded: Server) -> None:
     assert states().items() >= idle.items()
     assert eventually(lambda: states()["0/prepare"][0] == "Failed", 10, "the server knows of it")
     assert states().items() >= idle.items()  # what the server learns late of them changes nothing
+
+
+@pytest.mark.parametrize(
+    ("state", "waited", "ran"),
+    [
+        (Cancelled(), ("NotRun", "not started: the run was cancelled"), ("Cancelled", "the run was cancelled")),
+        (Crashed(message=worker.GONE), ("NotRun", f"not started: {worker.GONE}"), ("Crashed", worker.GONE)),
+    ],
+)
+def test_the_stages_of_a_run_that_was_ended(
+    guarded: Server, state: Any, waited: tuple[str, str], ran: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker says what became of them, once: a run cancelled or killed can not. Of another project's runs nothing."""
+    monkeypatch.setattr(worker, "SETTLED", timedelta(0))
+
+    @task
+    def stage() -> None:
+        pass
+
+    @paced_flow("ended", lambda: "ended")
+    def ended() -> None:
+        pass
+
+    with temporary_settings({PREFECT_API_URL: f"{guarded.url}/api"}), get_client(sync_client=True) as client:
+        runs = {mine: client.create_flow_run(ended) for mine in (True, False)}
+        client.request("PATCH", f"/flow_runs/{runs[True].id}/labels", json={owner.LABEL: "elsewhere:1:1"})
+        tasks = {
+            (mine, name): client.create_task_run(stage, run.id, name, name=name, state=now())
+            for mine, run in runs.items()
+            for name, now in (("0/rollouts", Running), ("0/teacher", Pending), ("0/prepare", Completed))
+        }
+        for run in runs.values():
+            client.set_flow_run_state(run.id, state, force=True)
+        worker.end_stages(client)
+
+        def found(mine: bool, name: str) -> tuple[str, str]:
+            state = client.read_task_run(tasks[mine, name].id).state
+            assert state
+            return state.name, state.message or ""
+
+        assert [found(True, name) for name in ("0/teacher", "0/rollouts")] == [waited, ran]
+        assert found(True, "0/prepare") == ("Completed", "")
+        assert [found(False, name)[0] for name in ("0/teacher", "0/rollouts")] == ["Pending", "Running"]
 
 
 def test_an_unforeseen_error_has_its_traceback_below(guarded: Server) -> None:
