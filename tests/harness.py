@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -165,16 +166,21 @@ def end_worker(worker: subprocess.Popen[Any]) -> None:
     raise AssertionError("the worker does not end")
 
 
-def paced(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:
-    """Run a ``paced`` command to its end, in a process of its own that need not import what it needs."""
+def paced(home: Path, *arguments: str, env: Mapping[str, str] = {}, within: float = 300) -> Outcome:
+    """Run a ``paced`` command to its end, in a process of its own that need not import what it needs, but where
+    ``env`` says what it imports.
+    """
+    if "PYTHONPATH" in env:
+        return Command(home, *arguments, env=env).finish(within)
     home.mkdir(parents=True, exist_ok=True)
-    number = len(list(home.parent.glob(f"{home.name}.*.out")))
-    out, err = (home.parent / f"{home.name}.{number}.{kind}" for kind in ("out", "err"))
-    process = forked(obey, arguments, environment(home, env), ROOT, out, err)
-    process.join(300)
-    assert not process.is_alive(), err.read_text()
-    assert process.exitcode is not None
-    return Outcome(process.exitcode, out.read_text(), err.read_text())
+    with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = forked(obey, arguments, environment(home, env), ROOT, out, err)
+        process.join(within)
+        if process.exitcode is None:
+            process.kill()
+            raise AssertionError(f"not ended in {within} s:\n{err.read_text()}")
+        return Outcome(process.exitcode, out.read_text(), err.read_text())
 
 
 def told(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:

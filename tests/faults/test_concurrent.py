@@ -2,10 +2,11 @@
 
 import sqlite3
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
-from harness import Command, Finished, finished, gone, run_arguments
+from harness import Finished, gone, run_paced
 
 
 def test_three_at_once(first_run: Finished, alpha_run: Finished, tmp_path: Path) -> None:
@@ -14,8 +15,9 @@ def test_three_at_once(first_run: Finished, alpha_run: Finished, tmp_path: Path)
     One arm of the two that the runs alone have: what it shares with the others is in it.
     """
     home, arm = tmp_path / "home", "arms=[{name: paced, scheme: beta, schedule: forward}]"
-    commands = [Command(home, *run_arguments(arm, *changes)) for changes in ((), (), ("weights.alpha=2",))]
-    same, again, alpha = (finished(home, command.finish()) for command in commands)
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(run_paced, home, arm, *changes) for changes in ((), (), ("weights.alpha=2",))]
+        same, again, alpha = (run.result() for run in runs)
 
     assert same.folder == again.folder
     for run, alone in ((same, first_run), (again, first_run), (alpha, alpha_run)):
