@@ -85,10 +85,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def first_run(home: Path) -> Finished:
-    """The small recipe, uninterrupted, on the embedded default: no server, a fresh home."""
-    from harness import run_paced
+    """The small recipe, uninterrupted, on the embedded default: no server, a fresh home, nothing forked."""
+    from harness import Command, finished, run_arguments
 
-    return run_paced(home)
+    return finished(home, Command(home, *run_arguments(), fork=False).finish())
 
 
 @pytest.fixture(scope="session")

@@ -48,8 +48,13 @@ def forked(target: Callable[..., None], *arguments: Any) -> ForkServerProcess:
 
 
 def mark(home: Path | str) -> str:
-    """The name of processes that are forked for a home."""
-    return f"paced{zlib.crc32(str(home).encode()):x}"
+    """The name of the commands that are forked for a home; their stages have a letter more."""
+    return f"p{zlib.crc32(str(home).encode()):08x}"
+
+
+def named(name: str) -> None:
+    """Name this process: in /proc a fork has the environment of what it was forked from."""
+    ctypes.CDLL(None).prctl(15, name.encode())  # PR_SET_NAME
 
 
 def obey(arguments: tuple[str, ...], env: dict[str, str], folder: Path, out: Path, err: Path) -> None:
@@ -61,10 +66,11 @@ def obey(arguments: tuple[str, ...], env: dict[str, str], folder: Path, out: Pat
     os.environ.update(env)
     os.chdir(folder)
     sys.argv = ["paced", *arguments]
-    ctypes.CDLL(None).prctl(15, mark(env["PACED_HOME"]).encode())  # PR_SET_NAME: a fork's environment is not in /proc
+    named(mark(env["PACED_HOME"]))
 
     def fork(_path: str, words: list[str | bytes], descriptors: list[int]) -> int:
         if not (process := os.fork()):
+            named(mark(env["PACED_HOME"]) + "s")
             for number in {int(n) for n in os.listdir("/proc/self/fd")} - {0, 1, 2, *descriptors}:
                 with contextlib.suppress(OSError):
                     os.close(number)

@@ -85,7 +85,7 @@ def processes_of(home: Path) -> dict[int, str]:
         try:
             zombie = (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
             environ, name = (entry / "environ").read_bytes().split(b"\0"), (entry / "comm").read_text().strip()
-            if (variable in environ or name == mark(home)) and not zombie:
+            if (variable in environ or name.startswith(mark(home))) and not zombie:
                 found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")[:200]
         except OSError:
             continue
@@ -99,7 +99,14 @@ def gone(home: Path) -> None:
 
 def stages_of(home: Path) -> dict[int, str]:
     """The stage processes among them: each leads a session of its own, below the server they are forked from."""
-    return {pid: line for pid, line in processes_of(home).items() if "forkserver" in line and os.getsid(pid) == pid}
+
+    def leads(process: int) -> bool:
+        with contextlib.suppress(OSError):  # it is gone
+            command = Path(f"/proc/{process}/comm").read_text().strip() == mark(home)
+            return os.getsid(process) == process and not command
+        return False
+
+    return {pid: line for pid, line in processes_of(home).items() if "forkserver" in line and leads(pid)}
 
 
 def parts(home: Path) -> int:
@@ -120,40 +127,62 @@ class Outcome(NamedTuple):
 
 
 class Command:
-    """A running ``paced`` command, the leader of a process group, as a shell starts it."""
+    """A running ``paced`` command, the leader of a process group, as a shell starts it.
 
-    def __init__(self, home: Path, *arguments: str, env: Mapping[str, str] = {}):
+    Its process need not import what it needs: it is forked from one that has done so, and has that one's memory. Not
+    where ``env`` says what it imports.
+    """
+
+    def __init__(self, home: Path, *arguments: str, env: Mapping[str, str] = {}, fork: bool = True):
         self.home = home
         home.mkdir(parents=True, exist_ok=True)
-        number = len(list(home.parent.glob(f"{home.name}.*.out")))
-        self._out, self._err = (home.parent / f"{home.name}.{number}.{kind}" for kind in ("out", "err"))
+        folder = Path(tempfile.mkdtemp(prefix=f"{home.name}.", dir=home.parent))
+        self._out, self._err = folder / "out", folder / "err"
+        if fork and "PYTHONPATH" not in env:
+            self._process = forked(obey, arguments, environment(home, env), ROOT, self._out, self._err)
+            return
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.process = subprocess.Popen(
+            self._process = subprocess.Popen(
                 [str(BIN / "paced"), *arguments], stdout=out, stderr=err, env=environment(home, env), cwd=ROOT,
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
     @property
     def err(self) -> str:
-        return self._err.read_text()
+        return self._err.read_text() if self._err.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status; none while it runs."""
+        return self._process.poll() if isinstance(self._process, subprocess.Popen) else self._process.exitcode
 
     def until(self, condition: Callable[[], T], what: str, within: float = 240) -> T:
         """Wait for something to become true while the command runs."""
 
         def either() -> T | bool:
             value = condition()
-            assert value or self.process.poll() is None, f"ended before {what}:\n{self.err}"
+            assert value or self.status is None, f"ended before {what}:\n{self.err}"
             return value
 
         return eventually(either, within, what)  # type: ignore[return-value]
 
     def signal(self, number: signal.Signals) -> None:
         """To the whole group, as a terminal sends Ctrl-C and a batch system kills."""
-        os.killpg(self.process.pid, number)
+        os.killpg(self.pid, number)
 
     def finish(self, within: float = 300) -> Outcome:
-        self.process.wait(within)
-        return Outcome(self.process.returncode, self._out.read_text(), self.err)
+        try:
+            eventually(lambda: self.status is not None, within, "the command ends")
+        except AssertionError:
+            self._process.kill()
+            raise
+        assert self.status is not None
+        return Outcome(self.status, self._out.read_text(), self.err)
 
 
 def end_worker(worker: subprocess.Popen[Any]) -> None:
@@ -166,21 +195,9 @@ def end_worker(worker: subprocess.Popen[Any]) -> None:
     raise AssertionError("the worker does not end")
 
 
-def paced(home: Path, *arguments: str, env: Mapping[str, str] = {}, within: float = 300) -> Outcome:
-    """Run a ``paced`` command to its end, in a process of its own that need not import what it needs, but where
-    ``env`` says what it imports.
-    """
-    if "PYTHONPATH" in env:
-        return Command(home, *arguments, env=env).finish(within)
-    home.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-        out, err = Path(folder, "out"), Path(folder, "err")
-        process = forked(obey, arguments, environment(home, env), ROOT, out, err)
-        process.join(within)
-        if process.exitcode is None:
-            process.kill()
-            raise AssertionError(f"not ended in {within} s:\n{err.read_text()}")
-        return Outcome(process.exitcode, out.read_text(), err.read_text())
+def paced(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:
+    """Run a ``paced`` command to its end."""
+    return Command(home, *arguments, env=env).finish()
 
 
 def told(home: Path, *arguments: str, env: Mapping[str, str] = {}) -> Outcome:

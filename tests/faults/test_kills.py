@@ -14,7 +14,7 @@ import sqlite3
 import time
 from pathlib import Path
 
-from harness import Command, Finished, finished, gone, paced, parts, processes_of, run_arguments, stages_of, told
+from harness import Command, Finished, finished, gone, parts, processes_of, run_arguments, run_paced, stages_of, told
 
 KILLS = int(os.environ.get("PACED_KILLS", "1"))
 SEED = int(os.environ.get("PACED_SEED", "18"))
@@ -23,11 +23,12 @@ PATIENCE = 300  # seconds for one command
 
 def victims(command: Command, home: Path, kind: str) -> list[int]:
     """The processes that a kill of a kind hits."""
-    lines = processes_of(home)
+    lines, stages = processes_of(home), stages_of(home)
+    forked = [pid for pid, line in lines.items() if "forkserver" in line]
     return {
-        "command": [command.process.pid],
-        "stage": list(stages_of(home)),
-        "forkserver": [pid for pid, line in lines.items() if "forkserver" in line and pid not in stages_of(home)],
+        "command": [command.pid],
+        "stage": list(stages),
+        "forkserver": [pid for pid in forked if pid not in (command.pid, *stages)],
         "server": [pid for pid, line in lines.items() if "paced_deployments.embedded" in line],
         "all": list(lines),
     }[kind]
@@ -43,7 +44,7 @@ def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
         # The first second of a home's life has as many kills as its first half minute.
         deadline = time.monotonic() + 10 ** chance.uniform(0, 1.6)
         hit: list[int] = []
-        while command.process.poll() is None and not hit:  # stages are there only some of the time
+        while command.status is None and not hit:  # stages are there only some of the time
             time.sleep(0.02)
             if time.monotonic() > deadline:
                 hit = victims(command, home, kind)
@@ -59,7 +60,7 @@ def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
             assert finished(home, outcome).bits == first_run.bits
             shutil.rmtree(home)
             home = tmp_path / f"home{next(homes)}"
-    last = finished(home, paced(home, *run_arguments()))
+    last = run_paced(home)
     assert last.bits == first_run.bits and last.numbers() == first_run.numbers()
     assert "mlflow" not in last.outcome.err.lower(), last.outcome.err
     with contextlib.closing(sqlite3.connect(home / "mlflow" / "mlflow.db")) as database:
@@ -91,7 +92,7 @@ def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -
     assert "samples reused" in outcome.err
     gone(home)
 
-    last = finished(home, Command(home, *run_arguments()).finish())
+    last = run_paced(home)
     assert last.numbers() == first_run.numbers()
     assert last.bits == first_run.bits
     assert sum(s["cached"] for s in last.stages.values()) >= 5

@@ -255,7 +255,7 @@ def first(world: World, waiting: Outcome) -> Outcome:
     command = Command(world.home, *world.arguments("--notify", f"tee -a {world.home}/told.jsonl"), env=world.env())
     command.until(lambda: "run tiny-" in command.err, "the challenger's run begins")
     refused = paced(world.home, *world.arguments(), env=world.env())
-    assert command.process.poll() is None
+    assert command.status is None
     assert refused.status == 0
     assert refused.out == "tiny: another retraining is running, this one does nothing (overlap refuse)\n"
     outcome = command.finish()

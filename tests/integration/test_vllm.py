@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from harness import Command, Server, environment, finished, free_port, gone, vllm_python
-from harness import paced as to_its_end
 
 import paced
 from paced.config import Engine, Model, Runtime, Sampling
@@ -56,7 +55,7 @@ def test_every_stage_through_vllm(model: Path, tmp_path: Path, prefect: Mapping[
     before = {p: p.read_bytes() for p in rollout_parts(home)}
     assert not list(home.glob("artifacts/rollouts/*/manifest.json"))
 
-    run = finished(home, to_its_end(home, *arguments(model, tmp_path), env=prefect, within=900))
+    run = finished(home, Command(home, *arguments(model, tmp_path), env=prefect).finish(within=900))
     gone(home)
 
     counts = run.stages["0/rollouts"]["counts"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from harness import forked
+from forks import forked
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -158,9 +158,7 @@ def one_of_two(rank: int, folder: Path, out: Path) -> None:
 
 
 def test_two_processes_give_the_gradient_of_one(folder: Path, tmp_path: Path) -> None:
-    processes = [forked().Process(target=one_of_two, args=(rank, folder, tmp_path)) for rank in range(2)]
-    for process in processes:
-        process.start()
+    processes = [forked(one_of_two, rank, folder, tmp_path) for rank in range(2)]
     alone = gradients(folder, SPREAD)
     for process in processes:
         process.join(120)
