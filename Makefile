@@ -34,7 +34,7 @@ CHANGED = $(shell git diff --name-only --diff-filter=d HEAD -- 'paced/*.py' 'tas
 quick: setup
 	$(BIN)/ruff check .
 	$(if $(CHANGED),$(BIN)/pyright --pythonpath $(BIN)/python $(CHANGED))
-	$(BIN)/python -m pytest --numprocesses 2 tests/unit tests/numerics
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow' tests/unit tests/numerics
 
 lint: setup
 	$(BIN)/ruff check .

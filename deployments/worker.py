@@ -156,7 +156,7 @@ def end_stages(client: SyncPrefectClient) -> None:
             continue
         if run.state.message == SILENT and run.end_time > now - RECENT:
             continue  # it may live
-        why = run.state.message or f"the run was {run.state.name.lower()}"
+        why = run.state.message or f"the run was {run.state.type.value.lower()}"
         if stage.state.type == StateType.PENDING:
             state = Cancelled(name=NOT_RUN, message=f"not started: {why}")
         else:

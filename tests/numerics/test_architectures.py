@@ -11,6 +11,8 @@ import pytest
 import transformers
 from architectures import PAGE, entry, make, outcome
 
+pytestmark = pytest.mark.slow
+
 LINES = dict(re.findall(r"^- `([^`]+)`: (.*)$", PAGE.read_text(), re.M))
 SOME = (
     "bert", "deepseek_v3", "doge", "falcon", "gemma2", "gpt2", "gpt_oss", "granite", "jamba", "llama4_text", "opt",

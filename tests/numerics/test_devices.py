@@ -11,6 +11,8 @@ from harness import ROOT, Chain
 
 from paced.storage.artifacts import Ref
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("teacher", "train_forward", "train_reverse", "diagnose", "evaluate")  # of them two draw samples
 
 

@@ -26,6 +26,8 @@ from paced.sampling.engines.transformers import TransformersEngine
 from paced.sampling.engines.vllm import ATTEMPTS, VllmEngine
 from paced.tiny.checkpoints import EOS, tokenizer
 
+pytestmark = pytest.mark.slow
+
 SECOND_STOP = 9
 NO_STOP = 12  # named in config.json only, which the generation config overrules
 PROMPTS = [[5, 9, 3], [7], [11, 4, 4, 20, 8, 6, 13], [5, 9, 3, 2], [26, 25], [10, 10, 10, 10, 10, 10]]

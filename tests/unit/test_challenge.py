@@ -17,6 +17,8 @@ from paced_tasks.notify import Event
 from paced_tasks.registry import Registry
 from paced_tasks.run import run_name
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
 
 

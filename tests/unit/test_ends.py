@@ -38,6 +38,8 @@ from paced_tasks.run import Run
 from paced_tasks.stage import NotStarted
 from paced_tasks.tracking import REASON, Tracker
 
+pytestmark = pytest.mark.slow
+
 DONE, AT_WORK, WAITS = "preflight", "0/rollouts", "0/weights"  # a stage that has ended, one that works, one to come
 
 

@@ -12,6 +12,8 @@ from paced import stage
 from paced.data import cleaning
 from paced.storage import store
 
+pytestmark = pytest.mark.slow
+
 
 def peak(name: str, problems: int, home: Path) -> int:
     home.mkdir()

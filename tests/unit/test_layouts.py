@@ -301,6 +301,7 @@ def test_hub_names(tmp_path: Path) -> None:
     assert local("hub:owner/name:main:test", tmp_path) == fetched
 
 
+@pytest.mark.slow
 def test_without_a_network_the_hub_fails_in_one_line(tmp_path: Path) -> None:
     need(importlib.util.find_spec("datasets") is not None, "pip install datasets")
     script = (

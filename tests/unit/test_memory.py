@@ -62,6 +62,7 @@ def test_a_kill_for_memory_is_told_from_others(
     assert type(found.value) is error and "\n" not in str(found.value)
 
 
+@pytest.mark.slow
 def test_a_killed_server_of_stages_is_started_again(dying: Spec) -> None:
     """Between two stages, and while one is started."""
     server = forkserver._forkserver  # pyright: ignore[reportAttributeAccessIssue]

@@ -8,6 +8,8 @@ from paced.errors import ConfigError
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.registry import Registry, RegistryError, Version, before
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:

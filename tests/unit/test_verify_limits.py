@@ -69,6 +69,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 def test_hostile_answers(verifier: Verifier) -> None:
     """Each within two seconds of processor time, none accepted, the process alive and small afterwards."""
     import resource
