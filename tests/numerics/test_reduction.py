@@ -157,6 +157,7 @@ def one_of_two(rank: int, folder: Path, out: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_gradient_of_one(folder: Path, tmp_path: Path) -> None:
     processes = [forked(one_of_two, rank, folder, tmp_path) for rank in range(2)]
     alone = gradients(folder, SPREAD)

@@ -108,6 +108,7 @@ def test_memory_is_limited() -> None:
     assert rules_of_a_worker("str(len(bytes(1 << 30)))", [0, 0]) == ["the verifier process died"] * 2
 
 
+@pytest.mark.slow
 def test_time_is_the_cases_own_and_not_that_of_a_busy_machine() -> None:
     used = "time.sleep(case) if case else sum(iter(int, 1))"  # waits so long; 0: works without end
     limits = "worker.CPU_SECONDS, worker.WALL_SECONDS = 0.3, 3"
@@ -125,6 +126,7 @@ def test_no_worker_is_started_for_what_cheap_rules_decide() -> None:
         assert not verifier._pool._workers
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_one_verdict() -> None:
     with Verifier(1) as verifier:
         assert verifier.grade([UNDECIDED])[0].outcome == "correct"
@@ -150,6 +152,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_no_process_is_left_when_the_parent_is_killed(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib; from paced.verify import Sample, Verifier; v = Verifier(1);"
