@@ -1,6 +1,7 @@
 """The platform as its users have it: up, a run from the form of a real browser, down."""
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -143,8 +144,8 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
         page.get_by_role("button", name="Submit").click()
     page.set_extra_http_headers({})
     assert submitted.value.status == 201, submitted.value.text()
-    page.goto("about:blank")  # a page of a run that goes on is drawn all the time
     run = submitted.value.json()["id"]
+    page.goto("about:blank")  # a page of a run that goes on is drawn all the time
     assert platform.reaches(run, *ENDED) == "COMPLETED"
 
     assert platform.runs()[run]["parameters"] .items() >= {
@@ -286,6 +287,7 @@ def test_a_form_starts_no_program(platform: Platform, tmp_path: Path) -> None:
     assert holding == []
 
 
+SUSPENDED = float(os.environ.get("PACED_SUSPENDED", "0"))  # seconds; the page's button gives a run 300
 ONE_ARM = {"seeds": [11], "arms": [{"name": "paced", "scheme": "beta", "schedule": "forward"}]}
 
 
@@ -331,6 +333,8 @@ def test_suspended_and_resumed_from_the_page(platform: Platform, tmp_path: Path)
         return found["state_details"]["pause_timeout"] > (datetime.now(UTC) + timedelta(days=300)).isoformat()
 
     eventually(kept, 60, "it may wait for days")
+    time.sleep(SUSPENDED)
+    assert kept()
     assert platform.api("/automations/filter", {}) == []
     platform.api(f"/flow_runs/{run}/resume", {})
     assert platform.reaches(run, *ENDED) == "COMPLETED"
@@ -355,3 +359,10 @@ def test_cancelled_from_the_page(platform: Platform) -> None:
     # The worker reports it once it has loaded the flow, to look for hooks: long on a busy machine, and harmless.
     assert platform.reaches(run, *ENDED, within=180) == "CANCELLED"
     assert closed(platform, run)[PARENT][0] == "KILLED"
+
+    def stages() -> set[str]:
+        chosen = {"flow_runs": {"id": {"any_": [run]}}, "limit": 200}
+        found = {task["state"]["name"] for task in platform.api("/task_runs/filter", chosen)}
+        return set() if found & {"Pending", "Running"} else found
+
+    assert eventually(stages, 90, "the worker says of each stage what became of it") >= {"NotRun", "Cancelled"}
