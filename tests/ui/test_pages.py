@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import Finished, Server, picture
+from harness import Finished, Server, picture, tidy
 from mlflow import MlflowClient
 
 from paced_tasks.addresses import compare_page, experiment_page, run_page
@@ -58,8 +58,9 @@ def test_the_list_of_runs(page: "Page", mlflow_pages: Server, alpha_run: Finishe
     for name in ("accuracy", "retention", "gain", "User", "Source", "Models"):
         heads.get_by_text(name, exact=True).first.wait_for()
     page.get_by_text("paced distill", exact=True).first.wait_for()
+    tidy(page)
+    page.set_viewport_size({"width": 1800, "height": 560})
     picture(page, tmp_path, "mlflow-runs")
-    page.set_viewport_size({"width": 1500, "height": 3000})
 
 
 def test_the_students_of_a_run(page: "Page", mlflow_pages: Server, first_run: Finished, tmp_path: Path) -> None:
