@@ -53,8 +53,9 @@ def mark(home: Path | str) -> str:
 
 
 def named(name: str) -> None:
-    """Name this process: in /proc a fork has the environment of what it was forked from."""
-    ctypes.CDLL(None).prctl(15, name.encode())  # PR_SET_NAME
+    """Name this process: in /proc, where there is one, a fork has the environment of what it was forked from."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(15, name.encode())  # PR_SET_NAME
 
 
 def obey(arguments: tuple[str, ...], env: dict[str, str], folder: Path, out: Path, err: Path) -> None:
@@ -71,7 +72,7 @@ def obey(arguments: tuple[str, ...], env: dict[str, str], folder: Path, out: Pat
     def fork(_path: str, words: list[str | bytes], descriptors: list[int]) -> int:
         if not (process := os.fork()):
             named(mark(env["PACED_HOME"]) + "s")
-            for number in {int(n) for n in os.listdir("/proc/self/fd")} - {0, 1, 2, *descriptors}:
+            for number in {int(n) for n in os.listdir("/dev/fd")} - {0, 1, 2, *descriptors}:
                 with contextlib.suppress(OSError):
                     os.close(number)
             try:
