@@ -25,6 +25,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterEndTime,
     FlowRunFilterExpectedStartTime,
+    FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
     TaskRunFilter,
@@ -135,25 +136,21 @@ def look(silence: Silence) -> None:
 
 
 def end_stages(client: SyncPrefectClient) -> None:
-    """Say of the stages of runs that have ended that they had no turn, or when they were ended: Prefect leaves them
-    pending or running for ever.
+    """Say of the stages of runs that have ended that they had no turn, or why they stopped: Prefect leaves them pending
+    or running for ever.
     """
     now: Any = datetime.now(UTC)
-    ended = FlowRunFilter(
-        state=FlowRunFilterState(
-            type=FlowRunFilterStateType(any_=[StateType.CANCELLED, StateType.CRASHED, StateType.FAILED])
-        ),
-        end_time=FlowRunFilterEndTime(after_=now - 2 * RECENT, before_=now - SETTLED),
-    )
-    going = TaskRunFilter(
-        state=TaskRunFilterState(type=TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]))
-    )
-    runs: dict[UUID, FlowRun] = {}
-    for stage in client.read_task_runs(flow_run_filter=ended, task_run_filter=going, limit=PAGE):
+    ended = FlowRunFilterEndTime(after_=now - 2 * RECENT, before_=now - SETTLED)
+    found = of_type(client, [StateType.CANCELLED, StateType.CRASHED, StateType.FAILED], end_time=ended)
+    if not (runs := {run.id: run for run in found if ours(run)}):
+        return
+    mine = FlowRunFilter(id=FlowRunFilterId(any_=list(runs)))
+    going = TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
+    chosen = TaskRunFilter(state=TaskRunFilterState(type=going))
+    for stage in client.read_task_runs(flow_run_filter=mine, task_run_filter=chosen, limit=PAGE):
         assert stage.flow_run_id and stage.state
-        run = runs.setdefault(stage.flow_run_id, client.read_flow_run(stage.flow_run_id))
-        if not ours(run) or not run.state or not run.end_time:
-            continue
+        run = runs[stage.flow_run_id]
+        assert run.state and run.end_time
         if run.state.message == SILENT and run.end_time > now - RECENT:
             continue  # it may live
         why = run.state.message or f"the run was {run.state.type.value.lower()}"
