@@ -2,14 +2,17 @@
 
 import argparse
 import contextlib
+import signal
 import sys
 from typing import IO, Any, cast
 
 import paced
 from paced.config import home
-from paced.errors import PacedError, Stopped, UnforeseenError, explained, visible
+from paced.errors import PacedError, Stopped, UnforeseenError, drop_unread, explained, visible
 from paced.storage.files import no_room
 from paced_deployments.commands import before, cache, retraining, runs, services, studies
+
+UNREAD = 128 + signal.SIGPIPE  # the exit status of a command whose output nobody reads any more
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     arguments = parser().parse_args()
     with contextlib.redirect_stdout(cast(IO[str], Visible(sys.stdout))):
-        return obeyed(arguments)
+        status = obeyed(arguments)
+        return UNREAD if drop_unread() else status
 
 
 class Visible:
@@ -61,6 +65,8 @@ def obeyed(arguments: argparse.Namespace) -> int:
     except MemoryError:
         return fail("out of memory: leave this host more, or ask for less at once")
     except Exception as error:
+        if drop_unread():
+            return UNREAD
         told = explained(error)
         if not isinstance(told, UnforeseenError):
             return fail(told)

@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import socket
+import sys
 
 from pydantic import ValidationError
 
@@ -12,6 +13,27 @@ LONGEST = 500  # characters of a message
 NUMBER = re.compile(r"\b(?:os error|errno) (\d+)|Os \{ code: (\d+)", re.IGNORECASE)
 SQLITE = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS, "SQLITE_CANTOPEN": errno.EACCES}
 AGAIN = "then run the same command again; what was committed is kept"
+
+
+def drop_unread() -> bool:
+    """Let output go nowhere from now on whose reader has gone, as a worker that was killed or ``head`` that has enough.
+
+    Both streams are flushed before a process is started, and what waits there to be written would make that fail.
+
+    Returns:
+        whether there was such output.
+    """
+    dropped = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+            dropped = True
+        except (AttributeError, ValueError):  # there is none, or it is closed
+            continue
+    return dropped
 
 
 def visible(text: str) -> str:

@@ -24,7 +24,16 @@ from pathlib import Path
 from typing import Any
 
 from paced.config import Runtime
-from paced.errors import ERRORS, EngineError, PacedError, Stopped, TransientError, UnforeseenError, explained
+from paced.errors import (
+    ERRORS,
+    EngineError,
+    PacedError,
+    Stopped,
+    TransientError,
+    UnforeseenError,
+    drop_unread,
+    explained,
+)
 from paced.events import DoneEvent, ErrorEvent, Listener, StageEvent
 from paced.stage import STAGES, Spec, execute
 from paced.storage.artifacts import Ref
@@ -187,21 +196,6 @@ def start(process: ForkServerProcess) -> None:
         "the process that stages are started from was killed twice, as the kernel does when memory runs out: leave "
         "this host more, or lower runtime.processes"
     )
-
-
-def drop_unread() -> None:
-    """Let output go nowhere from now on whose reader has died, as a worker that was killed.
-
-    Both streams are flushed before a process is started, and what waits there to be written would make that fail.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), stream.fileno())
-        except (AttributeError, ValueError):  # there is none, or it is closed
-            continue
 
 
 def follow(receive: "Connection[Any, Any]", listen: Listener) -> DoneEvent | ErrorEvent | None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -50,6 +51,20 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
     monkeypatch.setattr(sys, "argv", ["paced", *arguments])
     status = cli.main()
     return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("stream", "words"), [("stdout", "extensions"), ("stderr", "cache verify")])
+def test_output_that_nobody_reads_any_more(
+    stream: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of ``paced ... | head``: the end that a shell expects, without a word."""
+    (tmp_path / "home").touch()  # of which the second command says that it is no folder
+    monkeypatch.setenv("PACED_HOME", str(tmp_path / "home"))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as unread:
+        monkeypatch.setattr(sys, stream, unread)
+        assert said(capsys, monkeypatch, *words.split()) == (128 + signal.SIGPIPE, "")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
