@@ -26,6 +26,7 @@ from paced.storage.files import no_room
 
 PATIENCE = 120.0  # seconds for a first start on a busy machine, which creates the database
 GRACE = 10.0  # seconds to write down what it has been told
+RESTARTS = 5  # of a server that has answered and then died
 
 
 def start(log: Path) -> Callable[[], None]:
@@ -38,43 +39,82 @@ def start(log: Path) -> Callable[[], None]:
     turn = contextlib.ExitStack()
     turn.enter_context(exclusive(log.with_suffix(".lock")))
     began = datetime.now(UTC).isoformat()
-    # Bound and listening from the start: nobody else takes the port, and early requests only wait.
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("a") as output:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/api"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "paced_deployments.embedded", str(listener.fileno())],
-            stdin=subprocess.PIPE, stdout=output, stderr=output, pass_fds=[listener.fileno()], start_new_session=True,
-        )  # fmt: skip
-
-    def stop() -> None:
-        with contextlib.suppress(OSError):
-            deadline = time.monotonic() + GRACE
-            while process.poll() is None and unsettled(url, began) and time.monotonic() < deadline:
-                time.sleep(0.1)
-        process.terminate()
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    server = Embedded(log)
 
     def wait() -> None:
-        deadline = time.monotonic() + PATIENCE
         with turn:
-            while time.monotonic() < deadline and process.poll() is None:
-                try:
-                    with urllib.request.urlopen(url + "/health", timeout=5):
-                        return
-                except OSError:
-                    time.sleep(0.1)
-        failed = EngineError(f"the embedded Prefect server did not start, see {log}; or set PREFECT_API_URL")
-        raise no_room(log.parent) or failed
+            server.wait()
 
-    atexit.register(stop)
-    os.environ["PREFECT_API_URL"] = url
+    atexit.register(server.stop, began)
+    os.environ["PREFECT_API_URL"] = server.url
     # Where its pages will be once ``prefect server start`` is run on the same database, for links.
     os.environ.setdefault("PREFECT_UI_URL", "http://127.0.0.1:4200")
     return wait
+
+
+class Embedded:
+    """The server's process, and another in its place when it has died: Prefect's client would try each of its requests
+    again for a minute, and a command that everything is computed for would take longer to end than it took to run.
+
+    The socket is this process's own and listens from the start: nobody else takes the port, and what is asked while no
+    server is there waits.
+    """
+
+    def __init__(self, log: Path):
+        self._log = log
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/api"
+        self._stopping = threading.Event()
+        self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        number = self._listener.fileno()
+        with self._log.open("a") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "paced_deployments.embedded", str(number)],
+                stdin=subprocess.PIPE, stdout=output, stderr=output, pass_fds=[number], start_new_session=True,
+            )  # fmt: skip
+
+    def wait(self) -> None:
+        """Wait until it answers; from then on it is started again when it dies.
+
+        Raises:
+            EngineError: it does not start.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                with urllib.request.urlopen(self.url + "/health", timeout=5):
+                    threading.Thread(target=self._keep, daemon=True).start()
+                    return
+            except OSError:
+                time.sleep(0.1)
+        self._listener.close()
+        failed = EngineError(f"the embedded Prefect server did not start, see {self._log}; or set PREFECT_API_URL")
+        raise no_room(self._log.parent) or failed
+
+    def _keep(self) -> None:
+        for _ in range(RESTARTS):
+            self._process.wait()
+            if self._stopping.is_set():
+                return
+            self._process = self._started()
+        self._process.wait()
+        self._listener.close()  # what is asked from now on is refused at once
+
+    def stop(self, since: str) -> None:
+        """End it, once it has written down what it was told since a time (ISO 8601)."""
+        with contextlib.suppress(OSError):
+            deadline = time.monotonic() + GRACE
+            while self._process.poll() is None and unsettled(self.url, since) and time.monotonic() < deadline:
+                time.sleep(0.1)
+        self._stopping.set()
+        self._process.terminate()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def unsettled(url: str, since: str) -> int:

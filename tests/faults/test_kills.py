@@ -73,7 +73,7 @@ def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
 
 
 def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -> None:
-    """SIGKILL while it samples, Ctrl-C while it trains, then to the end: as if nothing had happened."""
+    """SIGKILL while it samples, Ctrl-C while it trains, then to the end although its Prefect server dies: no trace."""
     home = tmp_path / "home"
     command = Command(home, *run_arguments())
     command.until(lambda: parts(home) >= 4 and stages_of(home), "it samples")
@@ -92,8 +92,15 @@ def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -
     assert "samples reused" in outcome.err
     gone(home)
 
-    last = run_paced(home)
+    command = Command(home, *run_arguments())
+    command.until(lambda: stages_of(home), "it goes on")
+    (server,) = victims(command, home, "server")
+    os.kill(server, signal.SIGKILL)
+    last = finished(home, command.finish())
     assert last.numbers() == first_run.numbers()
     assert last.bits == first_run.bits
     assert sum(s["cached"] for s in last.stages.values()) >= 5
+    with contextlib.closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
+        states = database.execute("select state_type from flow_run order by created").fetchall()
+    assert states[-1] == ("COMPLETED",), states
     gone(home)
