@@ -13,10 +13,18 @@ from paced.errors import ConfigError
 # kind alone no longer does.
 RUNS = "workflowType=machine_learning"
 VIEW = "paced"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 COLUMNS = (
     *(f"metrics.`{name}{end}`" for name in ("accuracy", "retention", "gain") for end in ("", "_low", "_high")),
     *(f"attributes.`{name}`" for name in ("Source", "User", "Models", "Dataset")),
 )
+CHARTS = {"accuracy": "BAR", "train_forward/loss": "LINE", "train_reverse/loss": "LINE"}  # metric -> kind
+AXES: JsonObject = {  # of a line: by steps and not smoothed, until the page's own settings say otherwise
+    "xAxisKey": "step",
+    "lineSmoothness": 0,
+    "useGlobalXaxisKey": True,
+    "useGlobalLineSmoothing": True,
+}
 
 
 def tracking_uri(home: Path) -> str:
@@ -50,11 +58,28 @@ def turn_of(uri: str, home: Path, folder: Path) -> Path:
 
 
 def experiment_tags() -> dict[str, str]:
-    """The tags of the experiment: its kind, and the view ``VIEW`` of its list of runs, with the columns that matter."""
-    view: JsonObject = {"selectedColumns": list(COLUMNS), "columnOrder": list(COLUMNS)}
+    """The tags of the experiment: its kind, and the view ``VIEW`` of its list of runs."""
+    return {"mlflow.experimentKind": "custom_model_development", VIEW_TAG: json.dumps(shared_view())}
+
+
+def shared_view() -> JsonObject:
+    """What the list of runs shows first: the columns that matter and, where it is shown as charts, ``CHARTS``.
+
+    In the fields of the state that MLflow 3.17 keeps of a shared view; those left out are at their defaults.
+    """
+    section = "paced"
+    # Unless they are said to be reordered, MLflow sorts sections by name, and leaves out the one of charts whose names
+    # have no slash.
     return {
-        "mlflow.experimentKind": "custom_model_development",
-        f"mlflow.sharedViewState.{VIEW}": json.dumps(view),
+        "selectedColumns": list(COLUMNS),
+        "columnOrder": list(COLUMNS),
+        "compareRunSections": [{"uuid": section, "name": "accuracy and losses", "display": True}],
+        "compareRunCharts": [
+            {"uuid": f"paced/{metric}", "type": kind, "metricKey": metric, "metricSectionId": section}
+            | ({} if kind == "BAR" else AXES)
+            for metric, kind in CHARTS.items()
+        ],
+        "isAccordionReordered": True,
     }
 
 

@@ -16,14 +16,12 @@ LONGEST = 5000  # characters of a tag
 
 
 def note_model(journal: Journal, run: Run, entries: Sequence[Entry], summary: Mapping[str, Any]) -> None:
-    """Note a finished run's final student, of the last arm and the first seed, to be registered.
+    """Note a finished run's final student to be registered.
 
     Tags: ``identity`` of the stage that trained it, ``model`` of its files, ``student``, ``teacher``, ``data`` and
     ``answers`` (the teacher's, where there are any) of what it was made from; the names of the data files.
     """
-    recipe = run.recipe
-    arm, seed = recipe.arms[-1].name, recipe.seeds[0]
-    student = Label(arm, seed)
+    recipe, student = run.recipe, run.final
     identities = {entry.label: entry.identity for entry in entries}
     final = [entry for entry in entries if entry.label.student == student and entry.stage == "train"][-1]
     ref = Ref(kind="train", path=final.path, identity=final.identity)
@@ -34,9 +32,9 @@ def note_model(journal: Journal, run: Run, entries: Sequence[Entry], summary: Ma
         "identity": final.identity,
         "model": weights_identity(ref),
         "run": run.name,
-        "arm": arm,
-        "seed": str(seed),
-        "data": identities[Label(seed=seed, step="prepare")],
+        "arm": student.arm,
+        "seed": str(student.seed),
+        "data": identities[Label(seed=student.seed, step="prepare")],
         "student": model_ref(recipe.student).identity,
         "teacher": model_ref(recipe.teacher_model).identity,
     }

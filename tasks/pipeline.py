@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import json
 import logging
 import os
 import threading
@@ -28,7 +27,7 @@ from paced.errors import CacheError, NothingToLearn, PacedError, Stopped, Transi
 from paced.storage.artifacts import Ref, read_manifest
 from paced.storage.files import read_record, replacing, told_if_full, vouch, vouched, write_record
 from paced.storage.identity import digest
-from paced.storage.runs import BEGUN, Entry, RunSummary, from_home, metrics_of
+from paced.storage.runs import BEGUN, Entry, RunSummary, from_home
 from paced.storage.shared import probed
 from paced_tasks import record
 from paced_tasks.console import display, tell
@@ -273,11 +272,8 @@ class Pipeline:
             values |= {k: arm[k] for k in ("teacher_tokens", "sampled_tokens", "train_tokens", "seconds") if k in arm}
             self._journal.metrics(0, {f"{name}/{k}": float(v) for k, v in values.items()})
         self._journal.metrics(0, record.headline(self.run, self.summary))
-        for entry in entries:  # so that whole runs can be compared by their curves too
-            for line in metrics_of(entry):
-                values = json.loads(line)
-                curves = {f"{entry.label}/{k}": float(values[k]) for k in ("loss", "kl_per_token")}
-                self._journal.metrics(values["step"], curves)
+        for step, values in record.curves(self.run, entries):
+            self._journal.metrics(step, values)
         record.finish(self.run, self._journal, entries, self.summary)
         files = [folder / "arms.json", folder / "students.json", folder / "snr.json", *folder.glob("figures/*.png")]
         vouch(folder / PUBLISHED, *(file for file in files if file.exists()))

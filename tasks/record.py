@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,19 @@ def headline(run: Run, summary: Row) -> dict[str, float]:
     """
     arm = run.arms[-1] if run.arms else BASE
     return scores(summary["arms"].get(arm, {})) | gain(summary, arm)
+
+
+def curves(run: Run, entries: Sequence[Entry]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Steps and losses of all students, by which whole runs can be compared; those of the student that is registered
+    also under the names that every run and every student has, which are charts of the list of runs.
+    """
+    for entry in entries:
+        for line in metrics_of(entry):
+            values = json.loads(line)
+            losses = {f"{entry.label}/{k}": float(values[k]) for k in ("loss", "kl_per_token")}
+            if entry.label.student == run.final:
+                losses[f"{entry.label.purpose}/loss"] = float(values["loss"])
+            yield values["step"], losses
 
 
 def gain(summary: Row, arm: str) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from paced.config import Model, Recipe, home
+from paced.config.label import Label
 from paced.storage.artifacts import Ref, kept_model
 from paced.storage.identity import digest, short
 from paced.storage.runs import write_recipe
@@ -34,6 +35,11 @@ class Run(BaseModel):
         """Names of what is compared with the base."""
         others: dict[Purpose, tuple[str, ...]] = {"evaluation": (JUDGED,), "diagnosis": ()}
         return others.get(self.purpose, tuple(arm.name for arm in self.recipe.arms))
+
+    @property
+    def final(self) -> Label:
+        """The student that is registered when it was trained: of the last arm and the first seed."""
+        return Label(self.recipe.arms[-1].name, self.recipe.seeds[0])
 
     @property
     def folder(self) -> Path:

@@ -24,6 +24,7 @@ from paced.storage.identity import model_identity, short
 from paced.storage.runs import home_path
 from paced_tasks import backend
 from paced_tasks.addresses import (
+    VIEW_TAG,
     artifacts_of,
     compare_page,
     experiment_page,
@@ -166,8 +167,10 @@ class Tracker:
         client = self.client()
         found, tags = client.get_experiment_by_name(EXPERIMENT), experiment_tags()
         if found:
-            for key in tags.keys() - found.tags.keys():  # made by an older release, or by hand
-                client.set_experiment_tag(found.experiment_id, key, tags[key])
+            # Made by an older release, or by hand: the kind may have been chosen, the view is ours.
+            ours = {key: tag for key, tag in tags.items() if key == VIEW_TAG or key not in found.tags}
+            for key, tag in ours.items() - found.tags.items():
+                client.set_experiment_tag(found.experiment_id, key, tag)
             return found.experiment_id
         local = not self.uri.startswith("http")
         place = artifacts_of(self.home) if local else None

@@ -32,7 +32,7 @@ from harness import (
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from paced_tasks.addresses import experiment_tags
+from paced_tasks.addresses import CHARTS, VIEW_TAG, experiment_tags
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.replay import replay
 from paced_tasks.tracking import Tracker
@@ -122,9 +122,13 @@ def test_what_the_list_of_runs_shows(second_run: Finished) -> None:
     experiment = client.get_experiment_by_name("paced")
     assert experiment and experiment_tags().items() <= experiment.tags.items()
     parent = tracked(client, second_run.folder.name)[PARENT]
-    shown = json.loads(experiment.tags["mlflow.sharedViewState.paced"])["selectedColumns"]
+    shown = json.loads(experiment.tags[VIEW_TAG])["selectedColumns"]
     columns = {name.split("`")[1] for name in shown if name.startswith("metrics.")}
-    assert columns and columns <= parent.data.metrics.keys()
+    assert columns and columns | CHARTS.keys() <= parent.data.metrics.keys()
+    student = tracked(client, second_run.folder.name)["two_stage/0"]  # which the run registers
+    for metric in (metric for metric, kind in CHARTS.items() if kind == "LINE"):
+        whole, own = (client.get_metric_history(run.info.run_id, metric) for run in (parent, student))
+        assert sorted((m.step, m.value) for m in whole) == sorted((m.step, m.value) for m in own)
     (gain,) = (
         c
         for c in second_run.summary["comparisons"]
@@ -144,6 +148,22 @@ def test_what_the_list_of_runs_shows(second_run: Finished) -> None:
     assert profile["levels"] == {str(level): n for level, n in Counter(table["level"].tolist()).items()}
     assert profile["digest"] == second_run.stages["0/prepare"]["identity"]
     assert [c["name"] for c in json.loads(problems.schema)["mlflow_colspec"]] == list(table.columns)
+
+
+def test_the_view_of_an_older_release(second_run: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run brings it up to date, and leaves alone what kind somebody has said the experiment is of."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = MlflowClient(f"sqlite:///{second_run.home / 'mlflow' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("paced")
+    assert experiment
+    chosen = experiment_tags() | {"mlflow.experimentKind": "finetuning"}
+    client.set_experiment_tag(experiment.experiment_id, VIEW_TAG, "{}")
+    client.set_experiment_tag(experiment.experiment_id, "mlflow.experimentKind", "finetuning")
+    assert Tracker(second_run.folder, second_run.home, second_run.folder.name).opens()
+    found = client.get_experiment(experiment.experiment_id).tags
+    for key, tag in experiment_tags().items():
+        client.set_experiment_tag(experiment.experiment_id, key, tag)  # as the other tests expect it
+    assert chosen.items() <= found.items()
 
 
 def test_a_run_for_each_student(second_run: Finished) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness import Finished, Server, picture, tidy
 from mlflow import MlflowClient
 
-from paced_tasks.addresses import compare_page, experiment_page, run_page
+from paced_tasks.addresses import CHARTS, compare_page, experiment_page, run_page
 from paced_tasks.journal import PARENT
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ def test_two_runs_side_by_side(
     page.screenshot(path=tmp_path / "stages.png")
 
 
-def test_the_list_of_runs(page: "Page", mlflow_pages: Server, alpha_run: Finished, tmp_path: Path) -> None:
-    """The link that 'paced up' prints opens on the runs, with the columns that matter first."""
+def test_the_list_of_runs(
+    page: "Page", mlflow_pages: Server, first_run: Finished, alpha_run: Finished, tmp_path: Path
+) -> None:
+    """The link that 'paced up' prints opens on the runs, with the columns that matter first; and with their charts."""
     page.set_viewport_size({"width": 2400, "height": 700})
     page.goto(experiment_page(mlflow_pages.url, "1"))
     page.get_by_role("link", name=alpha_run.folder.name, exact=True).first.wait_for()
@@ -61,6 +63,28 @@ def test_the_list_of_runs(page: "Page", mlflow_pages: Server, alpha_run: Finishe
     tidy(page)
     page.set_viewport_size({"width": 1800, "height": 560})
     picture(page, tmp_path, "mlflow-runs")
+
+    page.set_viewport_size({"width": 1800, "height": 720})
+    page.locator("label", has=page.locator("input[value=CHART]")).click()
+    cards = page.get_by_test_id("experiment-view-compare-runs-card")
+    bars, forward, reverse = (cards.nth(i) for i in range(len(CHARTS)))
+    for card, metric in zip((bars, forward, reverse), CHARTS, strict=True):
+        card.get_by_text(metric, exact=True).wait_for()
+    for run in (first_run, alpha_run):
+        bars.get_by_text(f"{run.summary['arms']['two_stage']['accuracy']['mean']:.2f}", exact=True).first.wait_for()
+        for chart, metric in ((forward, "train_forward/loss"), (reverse, "train_reverse/loss")):
+            chart.get_by_text(f"{run.folder.name} ({metric})", exact=True).wait_for()
+    for chart in (forward, reverse):
+        chart.locator(".scatterlayer .trace:has(.point)").nth(1).wait_for()  # both runs' curves are drawn
+    picture(page, tmp_path, "mlflow-charts")
+
+    # Unfolded, a run has its students beside it in the same charts.
+    page.get_by_role("row").filter(has_text=alpha_run.folder.name).locator("[col-id='1'] svg").first.click()
+    for student in ("two_stage/0", "paced/0"):
+        page.get_by_role("link", name=student, exact=True).wait_for()
+    bars.get_by_text("paced/0", exact=True).wait_for()
+    forward.get_by_text("paced/0 (train_forward/loss)", exact=True).wait_for()
+    page.screenshot(path=tmp_path / "unfolded.png")
 
 
 def test_the_students_of_a_run(page: "Page", mlflow_pages: Server, first_run: Finished, tmp_path: Path) -> None:
