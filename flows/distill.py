@@ -20,7 +20,7 @@ from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline, Stages
 from paced_tasks.preflight import preflight
 from paced_tasks.prepare import prepare
-from paced_tasks.reason import paced_flow
+from paced_tasks.reason import paced_flow, with_figures
 from paced_tasks.rollouts import on_policy_samples, rollouts
 from paced_tasks.run import Run, model_ref, open_run, run_name
 from paced_tasks.teacher import teacher_answers
@@ -52,7 +52,7 @@ def distill(recipe: Recipe) -> RunSummary:
     """
     claim()
     permit(recipe=recipe)
-    return train_arms(Pipeline(open_run(recipe)))
+    return with_figures(train_arms(Pipeline(open_run(recipe))))
 
 
 def train_arms(pipeline: Pipeline, check: Check | None = None) -> RunSummary:

@@ -14,7 +14,7 @@ from paced_tasks.evaluate import evaluate as judge
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
-from paced_tasks.reason import paced_flow
+from paced_tasks.reason import paced_flow, with_figures
 from paced_tasks.registry import located
 from paced_tasks.run import JUDGED, model_ref, open_run
 
@@ -49,4 +49,4 @@ def evaluate(recipe: Recipe, model: str) -> RunSummary:
             str(label): stages.add(judge, label.at("evaluate"), model=run.model, benchmarks=benchmarks),
         }
         stages.add(compare, Label(step="compare"), scores=scores)
-    return pipeline.summary
+    return with_figures(pipeline.summary)

@@ -22,7 +22,7 @@ from paced_flows.distill import title_of, train_arms
 from paced_tasks.owner import claim
 from paced_tasks.permission import permit
 from paced_tasks.pipeline import Pipeline
-from paced_tasks.reason import paced_flow
+from paced_tasks.reason import paced_flow, with_figures
 from paced_tasks.run import open_run
 
 RECIPES = "recipes"  # folder of a home with recipes of its owner's
@@ -147,4 +147,4 @@ def distill_form(
     claim()
     whole = recipe_of(flow_run.parameters)
     permit(recipe=whole)
-    return train_arms(Pipeline(open_run(whole)))
+    return with_figures(train_arms(Pipeline(open_run(whole))))

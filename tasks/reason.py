@@ -1,4 +1,4 @@
-"""What Prefect's pages show of a failure: the one line of the error, and no traceback of the engine's."""
+"""What Prefect's pages show of an end: a run's figures, or the one line of its error and no traceback."""
 
 import functools
 import logging
@@ -10,11 +10,12 @@ from uuid import UUID
 from prefect import Flow, flow, get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.states import Cancelled, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 import paced
 from paced.errors import PacedError, UnforeseenError, explained
+from paced.storage.runs import RunSummary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,6 +53,16 @@ def paced_flow(name: str, title: Callable[[], str]) -> Callable[[Callable[P, R]]
         return make(run, name=name, flow_run_name=title, version=paced.__version__, task_runner=runner)
 
     return made
+
+
+def with_figures(summary: RunSummary) -> RunSummary:
+    """What a flow returns for its final state to say, in Prefect's list of runs, what came out. Who calls the flow gets
+    the summary itself.
+    """
+    from paced.report.tables import headline  # and pandas with it: a flow's import does not wait for that
+
+    state: Any = Completed(message=headline(summary), data=summary)
+    return cast(RunSummary, state)
 
 
 class OneLine(logging.Filter):

@@ -68,6 +68,18 @@ def markdown(summary: Mapping[str, Any]) -> str:
     return "\n\n".join([*blocks, *(f"**Warning:** {line}" for line in remarks(summary))])
 
 
+def headline(summary: Mapping[str, Any]) -> str:
+    """The last arm, which is the one registered, in a line: its accuracy in %, the points it has gained on the base."""
+    arm = list(summary["arms"])[-1]
+    score = summary["arms"][arm].get("accuracy")
+    if not score:
+        return ""
+    mean, low, high = (percent(score[key]) for key in ("mean", "low", "high"))
+    found = [c for c in summary["comparisons"] if (c["a"], c["metric"]) == (arm, "accuracy") and is_base(c["b"])]
+    gained = f", {points(found[0]['difference'])} points on {found[0]['b']} {bracket(found[0])}" if found else ""
+    return f"{arm}: accuracy {mean}% [{low}, {high}]{gained}"
+
+
 def tables(summary: Mapping[str, Any]) -> list[Table]:
     """The results: scores, benchmarks where there are several, costs and paired differences; or the diagnosis."""
     if "diagnosis" in summary:

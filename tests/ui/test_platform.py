@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
 
+from paced.report.tables import headline
 from paced_deployments import submitters
 from paced_tasks.addresses import RUNS
 from paced_tasks.journal import PARENT
@@ -151,9 +152,9 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     assert platform.runs()[run]["parameters"] .items() >= {
         "recipe": "small", "changes": ["weights.alpha=2"], "steps": 6,
     }.items()  # fmt: skip
-    name = platform.runs()[run]["name"].partition(":")[0]
+    name, says = platform.runs()[run]["name"].partition(":")[0], platform.runs()[run]["state"]["message"]
     summary = json.loads((platform.home / "runs" / name / "summary.json").read_text())
-    assert summary["arms"]["paced"]["steps"] == 6
+    assert summary["arms"]["paced"]["steps"] == 6 and says == headline(summary)
 
     question = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
     story = [line["message"] for line in platform.api("/logs/filter", question)]

@@ -25,7 +25,7 @@ from paced.report.lengths import alarms, length
 from paced.report.page import PICTURES, data_grid
 from paced.report.record import read
 from paced.report.summary import draw, summarise
-from paced.report.tables import amount, markdown, tables, verdicts
+from paced.report.tables import amount, headline, markdown, tables, verdicts
 from paced.stage import STAGES, Job, Spec
 from paced.storage.artifacts import Ref
 from paced.storage.files import read_record, write_record
@@ -394,6 +394,15 @@ def test_the_tables_as_markdown(whole: Synthetic) -> None:
     assert [row for row in rows if row[0].startswith("---")] == [
         ["---" if i in found.left else "---:" for i in range(len(found.rows[0]))] for found in tables(summary)
     ]
+
+
+def test_a_run_in_a_line() -> None:
+    base = {"accuracy": {"mean": 0.4, "low": 0.36, "high": 0.44}}
+    arm = {"accuracy": {"mean": 0.515, "low": 0.477, "high": 0.552}}
+    gained = {"a": "two_stage", "b": "base", "metric": "accuracy", "difference": 0.118, "low": 0.092, "high": 0.144}
+    summary = {"arms": {"base": base, "two_stage": arm}, "comparisons": [{**gained, "metric": "retention"}, gained]}
+    assert headline(summary) == "two_stage: accuracy 51.5% [47.7, 55.2], +11.8 points on base [+9.2, +14.4]"
+    assert headline({"arms": {"base": {}, "two_stage": {}}, "comparisons": []}) == ""  # nothing was judged
 
 
 @pytest.mark.parametrize(
