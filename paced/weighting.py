@@ -86,6 +86,15 @@ def beta(correct: Array, wrong: Array, settings: Settings) -> Array:
 
 
 
+def with_floor(raw: Array, known: NDArray[np.bool_], floor: float) -> Array:
+    """``floor + (1 - floor) w`` in units of the mean weight, where a verdict is ``known``; elsewhere 0. [N].
+
+    The sum stays as it is: a share ``floor`` of it is spread evenly, so that what the kernel gives nothing has a part in
+    training. Where all weights are 0 there is nothing to spread.
+    """
+    return np.where(known, floor * raw.sum() / max(np.count_nonzero(known), 1) + (1 - floor) * raw, 0.0)
+
+
 def normalised(raw: Array, over: Literal["kept", "all"]) -> Array:
     """Scale to mean 1 over the positive weights (a step keeps the size of an unweighted one), or over all."""
     return raw * ((np.count_nonzero(raw) if over == "kept" else len(raw)) / raw.sum())
@@ -115,14 +124,15 @@ def weights(job: Job) -> None:
             *((raw_weights(*verdicts(c), config), pass_rates(*verdicts(c))) for c in parts()), strict=True
         )
     )
-    known = rate[~np.isnan(rate)]
+    decided = ~np.isnan(rate)
+    known = rate[decided]
     if not len(known):
         raise DataError(
             "no problem has a known verdict, the sampler or the verifier failed on every sample: see rollouts.parquet"
         )
     if not raw.sum() > 0:
         raise NothingToLearn(nothing_left(known, config))
-    weight = normalised(raw, config.weights.normalise)
+    weight = normalised(with_floor(raw, decided, config.weights.floor), config.weights.normalise)
     job.write("pass_rates.parquet", rows(parts(), raw, weight), PASS_RATES)
     summary = {
         "problems": len(rate),

@@ -152,6 +152,12 @@ def _exponents_of_the_recipe(recipe: Recipe) -> str | None:
     return None
 
 
+def _floor(recipe: Recipe) -> str | None:
+    if recipe.weights.floor and all(weighting(scheme).keeps_all for scheme in recipe.schemes):
+        return "weights.floor has no effect: every arm gives all problems the same weight"
+    return None
+
+
 def _normalise(recipe: Recipe) -> str | None:
     if recipe.training.reduction == "token" and recipe.weights.normalise == "all":
         return (
@@ -228,6 +234,7 @@ RULES: tuple[Rule, ...] = (
     _steps_for_rounds,
     _settings_of_weightings,
     _exponents_of_the_recipe,
+    _floor,
     _normalise,
     _student_changes,
     _device_memory,

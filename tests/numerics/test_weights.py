@@ -17,7 +17,15 @@ from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref, commit, describe
 from paced.storage.store import write_table
 from paced.storage.tables import ROLLOUTS
-from paced.weighting import beta_kernel, effective_sample_size, normalised, raw_weights, shrunk_kernel, wilson
+from paced.weighting import (
+    beta_kernel,
+    effective_sample_size,
+    normalised,
+    raw_weights,
+    shrunk_kernel,
+    wilson,
+    with_floor,
+)
 
 RATES = np.arange(9) / 8
 
@@ -46,6 +54,18 @@ def test_kernel_by_hand() -> None:
     assert normalised(raw, "all").tolist() == pytest.approx([0, 12 / 7, 16 / 7, 0])
     # (14/7)^2 / ((36 + 64) / 49) = 1.96, whatever the scale
     assert effective_sample_size(raw) == pytest.approx(1.96) == effective_sample_size(normalised(raw, "all"))
+
+
+def test_a_floor_by_hand() -> None:
+    # p (1 - p) at 0, 1/4, 1/2, 1 has mean 1 as 0, 12/7, 16/7, 0; the last problem has no verdict, and gets nothing.
+    raw, known = np.array([0, 3 / 16, 1 / 4, 0, 0]), np.array([True, True, True, True, False])
+    wanted = [0.2, 0.2 + 0.8 * 12 / 7, 0.2 + 0.8 * 16 / 7, 0.2, 0]
+    for scale in (1.0, 7.0):  # that of the kernel does not matter
+        found = with_floor(scale * raw, known, 0.2)
+        assert found.sum() == pytest.approx(scale * raw.sum())
+        assert normalised(found, "kept").tolist() == pytest.approx(wanted)
+    assert with_floor(raw, known, 0.0).tolist() == raw.tolist()
+    assert normalised(with_floor(raw, known, 0.2), "all").tolist() == pytest.approx([5 / 4 * w for w in wanted])
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (2, 0.5), (0, 0), (0, 3)])
@@ -128,6 +148,14 @@ def test_unknown_is_never_wrong(tmp_path: Path) -> None:
     assert summary["mean_pass_rate"] == pytest.approx((2 / 3 + 0 + 1 / 2 + 1) / 4)
 
 
+def test_what_is_hopeless_has_its_part_of_a_floor(tmp_path: Path) -> None:
+    """The column of the kernel stays as it is; what is kept, and so costs the teacher something, is all that is known."""
+    table, summary = run(tmp_path, {"a": "cw", "b": "ww", "c": "cc", "d": "uu"}, config(floor=0.3))
+    assert table["raw_weight"].tolist() == [1 / 4, 0, 0, 0]
+    assert table["weight"].tolist() == pytest.approx([0.3 + 0.7 * 3, 0.3, 0.3, 0])
+    assert summary["kept"] == 3
+
+
 def test_problems_that_stand_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = {"a": "cwcwu", "b": "c", "c": "wwt", "d": "ccccccw"}
     whole = run(tmp_path / "whole", verdicts, config())
@@ -137,7 +165,7 @@ def test_problems_that_stand_in_several_batches(tmp_path: Path, monkeypatch: pyt
     assert parts[1] == whole[1]
 
 
-@pytest.mark.parametrize("weights", [{}, {"shrinkage": (1, 1)}, {"alpha": 0, "beta": 0}])
+@pytest.mark.parametrize("weights", [{}, {"shrinkage": (1, 1)}, {"alpha": 0, "beta": 0}, {"floor": 0.5}])
 def test_no_verdict_no_weight(tmp_path: Path, weights: dict[str, Any]) -> None:
     table, _ = run(tmp_path, {"known": "cw", "not": "uu"}, config(**weights))
     assert table["weight"].tolist() == [1, 0]
@@ -171,6 +199,7 @@ def test_config_is_checked() -> None:
         {"alpha": math.inf},
         {"low": 0.9, "high": 0.1},
         {"shrinkage": (0, 1)},
+        {"floor": 1},
     ):
         with pytest.raises(ValueError, match="validation error"):
             config(**bad)
