@@ -152,9 +152,14 @@ def _exponents_of_the_recipe(recipe: Recipe) -> str | None:
     return None
 
 
-def _floor(recipe: Recipe) -> str | None:
-    if recipe.weights.floor and all(weighting(scheme).keeps_all for scheme in recipe.schemes):
-        return "weights.floor has no effect: every arm gives all problems the same weight"
+def _needs_pass_rates(recipe: Recipe) -> str | None:
+    """A setting of weights in general, where no arm has any but equal ones."""
+    found = {"weights.floor": recipe.weights.floor, "rollouts.verdict_noise": recipe.rollouts.verdict_noise}
+    if all(weighting(scheme).keeps_all for scheme in recipe.schemes):
+        return next(
+            (f"{name} has no effect: every arm gives all problems the same weight" for name in found if found[name]),
+            None,
+        )
     return None
 
 
@@ -234,7 +239,7 @@ RULES: tuple[Rule, ...] = (
     _steps_for_rounds,
     _settings_of_weightings,
     _exponents_of_the_recipe,
-    _floor,
+    _needs_pass_rates,
     _normalise,
     _student_changes,
     _device_memory,

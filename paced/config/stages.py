@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from paced.config import (
     Answers,
@@ -24,7 +24,7 @@ from paced.config import (
     Training,
     Weights,
 )
-from paced.config.base import JsonObject
+from paced.config.base import JsonObject, left_out_at
 
 ObjectiveName = Literal["forward", "reverse"]
 
@@ -109,10 +109,11 @@ class RolloutsConfig(ModelStageConfig):
 
 
 class WeightsConfig(StageConfig):
-    """Stage 'weights': a scheme and, of the settings of weights, those that it reads."""
+    """Stage 'weights': a scheme and, of the settings of weights, those that it reads; ``verdict_noise`` is that of Rollouts."""
 
     scheme: Scheme
     weights: Weights
+    verdict_noise: float = Field(default=0.0, exclude_if=left_out_at(0.0))
 
     @field_serializer("weights")
     def _read(self, weights: Weights) -> JsonObject:

@@ -1,7 +1,9 @@
 """Weights: the kernel, shrinkage, normalisation and intervals against closed forms; the stage on small tables."""
 
+import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,7 @@ def test_hard_filter_keeps_its_ends() -> None:
     assert raw_weights(correct, 5 - correct, config("uniform")).tolist() == [1] * 5
 
 
-def run(home: Path, verdicts: dict[str, str], config: WeightsConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
+def run(home: Path, verdicts: Mapping[str, str], config: WeightsConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Run the stage on a hand-made rollouts artifact: problem -> verdicts, c, w, u, or t (cut by the limit)."""
     import pyarrow as pa
 
@@ -116,6 +118,7 @@ def run(home: Path, verdicts: dict[str, str], config: WeightsConfig) -> tuple[pd
         {
             "problem_id": problem,
             "sample_index": i,
+            "sample_key": hashlib.sha256(f"{problem} {i}".encode()).hexdigest(),
             "verdict": names[v],
             "finish": {"u": "error", "t": "length"}.get(v, "stop"),
         }
@@ -149,11 +152,34 @@ def test_unknown_is_never_wrong(tmp_path: Path) -> None:
 
 
 def test_what_is_hopeless_has_its_part_of_a_floor(tmp_path: Path) -> None:
-    """The column of the kernel stays as it is; what is kept, and so costs the teacher something, is all that is known."""
+    """The column of the kernel stays as it is; all that is known is kept, and costs the teacher an answer."""
     table, summary = run(tmp_path, {"a": "cw", "b": "ww", "c": "cc", "d": "uu"}, config(floor=0.3))
     assert table["raw_weight"].tolist() == [1 / 4, 0, 0, 0]
     assert table["weight"].tolist() == pytest.approx([0.3 + 0.7 * 3, 0.3, 0.3, 0])
     assert summary["kept"] == 3
+
+
+def test_reversed_verdicts(tmp_path: Path) -> None:
+    """As many as the share says, the same each time, those of a small share among those of a larger; no unknown."""
+    verdicts = {f"{kind}{i}": kind * 16 for i in range(100) for kind in "cwu"}
+    tables = {
+        share: run(tmp_path / str(share), verdicts, config(beta=0).model_copy(update={"verdict_noise": share}))[0]
+        for share in (0.0, 0.02, 0.05, 1.0)
+    }
+    plain = tables[0.0]
+    for share, table in tables.items():
+        turned = np.where(table["problem_id"].str[0] == "c", table["wrong"], table["correct"])
+        assert (table["unknown"] == plain["unknown"]).all() and table["truncated"].sum() == 0
+        assert (table["correct"] + table["wrong"] == plain["correct"] + plain["wrong"]).all()
+        assert turned.sum() == pytest.approx(3200 * share, abs=4 * math.sqrt(3200 * share * (1 - share)))
+        tables[share] = table.assign(turned=turned)
+    assert (tables[0.02]["turned"] <= tables[0.05]["turned"]).all()
+    assert (tables[1.0]["correct"] == plain["wrong"]).all()
+    # At 5%, a problem that is never solved seems to be with probability 1 - 0.95^16 = 0.56, and then has weight.
+    hopeless = tables[0.05][plain["correct"].eq(0) & plain["wrong"].gt(0)]
+    assert (hopeless["weight"] > 0).mean() == pytest.approx(0.56, abs=0.2)
+    again = run(tmp_path / "again", verdicts, config(beta=0).model_copy(update={"verdict_noise": 0.05}))[0]
+    assert again.equals(tables[0.05].drop(columns="turned"))
 
 
 def test_problems_that_stand_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -205,7 +205,8 @@ def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) ->
             "answers.capture has no effect: with schedule 'reverse' the teacher only scores",
         ),
         (("training.reduction=token", "weights.normalise=all"), "weights.normalise 'all' has no effect"),
-        (("arms=[{name: u, scheme: uniform}]", "weights.floor=0.1"), "weights.floor has no effect: every arm gives all"),
+        (("arms=[{name: u, scheme: uniform}]", "weights.floor=0.1"), "weights.floor has no effect: every arm gives"),
+        (("arms=[{name: u, scheme: uniform}]", "rollouts.verdict_noise=0.02"), "rollouts.verdict_noise has no effect"),
         (
             ("arms=[{name: r, schedule: reverse}]", "consolidation.rounds=61"),
             "consolidation.rounds (61) exceeds its 60 steps",
