@@ -154,7 +154,11 @@ def _exponents_of_the_recipe(recipe: Recipe) -> str | None:
 
 def _needs_pass_rates(recipe: Recipe) -> str | None:
     """A setting of weights in general, where no arm has any but equal ones."""
-    found = {"weights.floor": recipe.weights.floor, "rollouts.verdict_noise": recipe.rollouts.verdict_noise}
+    found = {
+        "weights.floor": recipe.weights.floor,
+        "rollouts.verdict_noise": recipe.rollouts.verdict_noise,
+        "training.weight_as": recipe.training.weight_as != "factor",
+    }
     if all(weighting(scheme).keeps_all for scheme in recipe.schemes):
         return next(
             (f"{name} has no effect: every arm gives all problems the same weight" for name in found if found[name]),

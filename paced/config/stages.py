@@ -90,12 +90,16 @@ class ModelStageConfig(StageConfig):
 
 
 class Draw(BaseModel):
-    """The problems that ``number`` draws from draw ``start`` on will touch (paced.batching.draws)."""
+    """The problems that ``number`` draws from draw ``start`` on will touch (paced.batching.draws).
+
+    ``by_weight`` says that they are drawn as often as their weights say.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     seed: int
     start: int
     number: int
+    by_weight: bool = Field(default=False, exclude_if=left_out_at(False))
 
 
 class RolloutsConfig(ModelStageConfig):
@@ -109,7 +113,7 @@ class RolloutsConfig(ModelStageConfig):
 
 
 class WeightsConfig(StageConfig):
-    """Stage 'weights': a scheme and, of the settings of weights, those that it reads; ``verdict_noise`` is that of Rollouts."""
+    """Stage 'weights': a scheme and, of the settings of weights, those that it reads; with the rollouts' noise."""
 
     scheme: Scheme
     weights: Weights

@@ -207,6 +207,7 @@ def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) ->
         (("training.reduction=token", "weights.normalise=all"), "weights.normalise 'all' has no effect"),
         (("arms=[{name: u, scheme: uniform}]", "weights.floor=0.1"), "weights.floor has no effect: every arm gives"),
         (("arms=[{name: u, scheme: uniform}]", "rollouts.verdict_noise=0.02"), "rollouts.verdict_noise has no effect"),
+        (("arms=[{name: u, scheme: uniform}]", "training.weight_as=probability"), "training.weight_as has no effect"),
         (
             ("arms=[{name: r, schedule: reverse}]", "consolidation.rounds=61"),
             "consolidation.rounds (61) exceeds its 60 steps",
