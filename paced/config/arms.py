@@ -136,6 +136,12 @@ class TrainingStages(NamedTuple):
         return self.reverse * number // self.rounds, self.reverse * (number + 1) // self.rounds
 
 
+def reestimated(steps: TrainingStages, consolidation: Consolidation) -> list[int]:
+    """The rounds before which pass rates are estimated again; without stage 1 those of the base hold in the first."""
+    first = [0] if steps.forward and steps.reverse and consolidation.reestimate != "never" else []
+    return [*first, *range(1, steps.rounds if consolidation.reestimate == "round" else 1)]
+
+
 def stages_of(schedule: Schedule, training: Training, consolidation: Consolidation) -> TrainingStages:
     """The training stages that a schedule divides an arm's steps into."""
     record = SCHEDULES[schedule]

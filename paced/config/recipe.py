@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from paced.config.arms import Arm, TrainingStages, Weights, stages_of, weighting
+from paced.config.arms import Arm, TrainingStages, Weights, reestimated, stages_of, weighting
 from paced.config.base import Device, JsonObject, PositiveInt, Reach, Section, Seed
 from paced.config.catalog import SCHEDULES, WEIGHTINGS
 from paced.config.data import Data, Decontamination
@@ -78,6 +78,10 @@ class Recipe(Section):
         """The steps of an arm's training stages."""
         return stages_of(arm.schedule, self.training, self.consolidation)
 
+    def reestimated(self, arm: Arm) -> list[int]:
+        """The rounds of an arm's stage 2 before which its pass rates are estimated again."""
+        return reestimated(self.stages_of(arm), self.consolidation)
+
     @property
     def schemes(self) -> set[str]:
         return {arm.scheme for arm in self.arms}
@@ -130,6 +134,17 @@ def _steps_for_rounds(recipe: Recipe) -> str | None:
     steps = max(recipe.stages_of(arm).reverse for arm in recipe.arms)
     if steps and recipe.consolidation.rounds > steps:
         return f"consolidation.rounds ({recipe.consolidation.rounds}) exceeds its {steps} steps"
+    return None
+
+
+def _reestimate(recipe: Recipe) -> str | None:
+    own, usual = recipe.consolidation, recipe.consolidation.model_copy(update={"reestimate": "stage"})
+    steps = [recipe.stages_of(arm) for arm in recipe.arms]
+    if own != usual and all(reestimated(s, own) == reestimated(s, usual) for s in steps):
+        needed = "schedule two_stage" if own.reestimate == "never" else "several rounds of stage 2"
+        return f"consolidation.reestimate '{own.reestimate}' has no effect: no arm has {needed}"
+    if own.reestimate == "never" and own.rescore:
+        return "consolidation.rescore has no effect with reestimate 'never': set it to null"
     return None
 
 
@@ -241,6 +256,7 @@ RULES: tuple[Rule, ...] = (
     _seeds,
     _steps_for_both_stages,
     _steps_for_rounds,
+    _reestimate,
     _settings_of_weightings,
     _exponents_of_the_recipe,
     _needs_pass_rates,

@@ -66,6 +66,11 @@ class Consolidation(Section):
     steps: PositiveInt = Field(default=24, description="Of training.steps, for schedule two_stage.")
     rounds: PositiveInt = 2
     temperature: float = Field(default=1.0, gt=0, description="Divides both models' logits in the loss.")
+    reestimate: Literal["never", "stage", "round"] = Field(
+        default="stage",
+        exclude_if=left_out_at("stage"),
+        description="When pass rates are estimated again: never, after stage 1, or also before each further round.",
+    )
     rescore: PositiveInt | None = Field(
         default=None, description="Problems on which pass rates are estimated again; all if not set."
     )
