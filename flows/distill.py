@@ -1,7 +1,8 @@
 """The whole method: pass rates, weights, teacher, both training stages, benchmarks, comparison.
 
 prepare -> preflight -> rollouts -> weights -> teacher -> train forward KL
-        -> rollouts -> weights -> [sample -> train reverse KL] x rounds -> evaluate -> compare -> report
+        -> [rollouts -> weights, once or in each round; sample -> train reverse KL] x rounds
+        -> evaluate -> compare -> report
 """
 
 from collections.abc import Callable
@@ -117,6 +118,18 @@ def weigh(stages: Stages, arm: Arm, seed: int, sampled: Future) -> Future:
     )
 
 
+def weigh_again(stages: Stages, arm: Arm, name: Label, problems: Future, model: Future | Ref, number: str) -> Future:
+    """The weights of an arm's problems by the pass rates of its student as it is now."""
+    recipe = stages.run.recipe
+    sampled = stages.add(
+        rollouts, name.at(f"rescore{number}"), seed=name.seed, problems=problems, model=model,
+        first=recipe.consolidation.rescore,
+    )  # fmt: skip
+    return stages.add(
+        weights, name.at(f"reweight{number}"), scheme=arm.scheme, rollouts=sampled, settings=recipe.weights_of(arm)
+    )
+
+
 def train_arm(
     run: Run,
     stages: Stages,
@@ -132,7 +145,6 @@ def train_arm(
 
     ``turn`` holds the teacher stages so far: they take turns, so that an answer which several arms want is paid once.
     """
-    settings = run.recipe.weights_of(arm)
     recipe, name = run.recipe, Label(arm.name, seed)
     model: Future | Ref = student
     steps = recipe.stages_of(arm)
@@ -152,19 +164,11 @@ def train_arm(
             train_forward, name.at("train_forward"), arm=arm, seed=seed, steps=steps.forward, more=bool(steps.reverse),
             problems=problems, weights=weighed, answers=answers, model=student,
         )  # fmt: skip
-        if steps.reverse:
-            again = stages.add(
-                rollouts,
-                name.at("rescore"),
-                seed=seed,
-                problems=problems,
-                model=model,
-                first=recipe.consolidation.rescore,
-            )
-            weighed = stages.add(weights, name.at("reweight"), scheme=arm.scheme, rollouts=again, settings=settings)
     batch = recipe.training.batch
     for r in range(steps.rounds):
         start, end = steps.round(r)
+        if r in recipe.reestimated(arm):
+            weighed = weigh_again(stages, arm, name, problems, model, f"_{r}" if r else "")
         samples = stages.add(
             on_policy_samples, name.at(f"sample_{r}"), seed=seed, problems=problems, model=model, weights=weighed,
             start=start * batch, number=(end - start) * batch,

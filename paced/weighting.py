@@ -4,6 +4,7 @@ The Beta kernel w(p) = p^alpha (1-p)^beta (arXiv 2603.11178) is largest at alpha
 student always or never succeeds; 0^0 = 1, so alpha = beta = 0 is uniform. Imports no torch.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from paced.stage import Job
 from paced.storage.tables import PASS_RATES, Row
 
 Array = NDArray[np.float64]
+OPPOSITE = {"correct": "wrong", "wrong": "correct", "unknown": "unknown"}
 Settings = Mapping[str, Any]  # what a weighting reads, by the names of its record
 
 
@@ -84,6 +86,13 @@ def beta(correct: Array, wrong: Array, settings: Settings) -> Array:
     return beta_kernel(correct / np.maximum(correct + wrong, 1), settings["alpha"], settings["beta"])
 
 
+def with_floor(raw: Array, known: NDArray[np.bool_], floor: float) -> Array:
+    """``floor + (1 - floor) w`` in units of the mean weight, where a verdict is ``known``; elsewhere 0. [N].
+
+    The sum stays as it is: a share ``floor`` of it is spread evenly, so that a problem to which the kernel gives
+    nothing has a part in training, too. Where all weights are 0 there is nothing to spread.
+    """
+    return np.where(known, floor * raw.sum() / max(np.count_nonzero(known), 1) + (1 - floor) * raw, 0.0)
 
 
 def normalised(raw: Array, over: Literal["kept", "all"]) -> Array:
@@ -106,7 +115,8 @@ def weights(job: Job) -> None:
     config = WeightsConfig.model_validate(job.spec.config)
 
     def parts() -> Iterator[pd.DataFrame]:
-        return pass_counts(job.batches("rollouts", "rollouts.parquet", ["problem_id", "finish", "verdict"]))
+        columns = ["problem_id", "finish", "verdict"] + (["sample_key"] if config.verdict_noise else [])
+        return pass_counts(job.batches("rollouts", "rollouts.parquet", columns), config.verdict_noise)
 
     # Twice through the rollouts: weights are scaled by a sum over all problems, of which only two numbers are kept.
     raw, rate = (
@@ -115,14 +125,15 @@ def weights(job: Job) -> None:
             *((raw_weights(*verdicts(c), config), pass_rates(*verdicts(c))) for c in parts()), strict=True
         )
     )
-    known = rate[~np.isnan(rate)]
+    decided = ~np.isnan(rate)
+    known = rate[decided]
     if not len(known):
         raise DataError(
             "no problem has a known verdict, the sampler or the verifier failed on every sample: see rollouts.parquet"
         )
     if not raw.sum() > 0:
         raise NothingToLearn(nothing_left(known, config))
-    weight = normalised(raw, config.weights.normalise)
+    weight = normalised(with_floor(raw, decided, config.weights.floor), config.weights.normalise)
     job.write("pass_rates.parquet", rows(parts(), raw, weight), PASS_RATES)
     summary = {
         "problems": len(rate),
@@ -141,14 +152,18 @@ def weights(job: Job) -> None:
     )
 
 
-def pass_counts(batches: Iterable[pa.RecordBatch]) -> Iterator[pd.DataFrame]:
+def pass_counts(batches: Iterable[pa.RecordBatch], noise: float = 0.0) -> Iterator[pd.DataFrame]:
     """samples, correct, wrong, unknown and truncated a problem, part by part, in the order of the rollouts.
 
-    A problem's rows stand together, as stage 'rollouts' writes them, if not in one batch.
+    A problem's rows stand together, as stage 'rollouts' writes them, if not in one batch. A share ``noise`` of the
+    known verdicts is counted as its opposite; which ones follows from the samples' keys.
     """
     last = pd.DataFrame()
     for batch in batches:
         table = batch.to_pandas()
+        if noise:
+            wrongly = [misjudged(key, noise) for key in table["sample_key"].astype(str)]
+            table["verdict"] = table["verdict"].astype(str).mask(wrongly, table["verdict"].map(OPPOSITE))
         flags = pd.DataFrame(
             {
                 "problem_id": table["problem_id"].astype(str),
@@ -161,6 +176,12 @@ def pass_counts(batches: Iterable[pa.RecordBatch]) -> Iterator[pd.DataFrame]:
         last = counts.tail(1)  # the next batch may hold more of it
         yield counts.iloc[:-1]
     yield last
+
+
+def misjudged(sample_key: str, share: float) -> bool:
+    """Whether a sample is among the ``share`` of all that are judged wrongly; who is, also is at a larger share."""
+    drawn = hashlib.sha256(f"verdict noise {sample_key}".encode()).digest()[:8]
+    return int.from_bytes(drawn) < share * 2**64
 
 
 def verdicts(counts: pd.DataFrame) -> tuple[Array, Array]:

@@ -33,7 +33,7 @@ def on_policy_samples(
         samples=1,
         sampling=recipe.rollouts.sampling,
         seed=seed,
-        draw=Draw(seed=seed, start=start, number=number),
+        draw=Draw(seed=seed, start=start, number=number, by_weight=recipe.training.weight_as == "probability"),
     )
     inputs = {"problems": problems, "model": model, "weights": weights}
     return spec_of(config, home=run.home, inputs=inputs, runtime=recipe.runtime, engine=recipe.student.engine)

@@ -5,9 +5,10 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from paced.config import Scheme, Weights
+from paced.config.arms import fields_read
 from paced.config.stages import WeightsConfig
 from paced.errors import ConfigError, DataError, NothingToLearn
-from paced.weighting import normalised, nothing_left, pass_rates, raw_weights
+from paced.weighting import normalised, nothing_left, pass_rates, raw_weights, with_floor
 
 Array = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ def weights(
         samples: instead of ``wrong``: graded responses of each problem, correct ones included, one number or [N].
         scheme: ``beta``, ``uniform`` or ``hard_filter``.
         settings: those of section ``weights`` of a recipe that the scheme reads: ``alpha``, ``beta`` and ``shrinkage``
-            (beta), ``low`` and ``high`` (hard_filter), ``normalise`` (all).
+            (beta), ``low`` and ``high`` (hard_filter), ``floor`` (both), ``normalise`` (all).
 
     Returns:
         weights, [N], float64, without a unit.
@@ -50,13 +51,13 @@ def weights(
     config = _config(scheme, settings)
     right, failed = _counts(correct, wrong, samples)
     rates = pass_rates(right, failed)
-    known = rates[~np.isnan(rates)]
-    if not len(known):
+    known = ~np.isnan(rates)
+    if not known.any():
         raise DataError("no problem has a known verdict: correct and wrong are 0 everywhere")
     raw = raw_weights(right, failed, config)
     if not raw.sum() > 0:
-        raise NothingToLearn(nothing_left(known, config))
-    return normalised(raw, config.weights.normalise)
+        raise NothingToLearn(nothing_left(rates[known], config))
+    return normalised(with_floor(raw, known, config.weights.floor), config.weights.normalise)
 
 
 def _config(scheme: Scheme, settings: dict[str, object]) -> WeightsConfig:
@@ -67,7 +68,7 @@ def _config(scheme: Scheme, settings: dict[str, object]) -> WeightsConfig:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "weights"
         raise ConfigError(f"{field}: {first['msg'].removeprefix('Value error, ')}") from None
-    if unread := sorted(settings.keys() - config.weights.read_by([scheme]).keys()):
+    if unread := sorted(settings.keys() - fields_read([scheme]) - config.weights.read_by([scheme]).keys()):
         raise ConfigError(f"{unread[0]} has no effect with scheme '{scheme}': leave it out")
     return config
 

@@ -5,15 +5,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from paced.config.base import Exponent, JsonObject, Loss, Schedule, Scheme, Section, Share
+from paced.config.base import Exponent, JsonObject, Loss, Schedule, Scheme, Section, Share, left_out_at
 from paced.config.catalog import LOSSES, SCHEDULES, LossRecord, WeightingRecord
 from paced.config.extensions import find
 from paced.config.training import Consolidation, Training
-
-
-def _empty(value: tuple[object, ...]) -> bool:
-    """Whether a setting is left out of identities: one that came later must not change those of what was there."""
-    return not value
 
 
 def weighting(scheme: Scheme) -> WeightingRecord:
@@ -24,6 +19,13 @@ def weighting(scheme: Scheme) -> WeightingRecord:
 def loss_record(loss: Loss) -> LossRecord:
     """What is known of a loss, built in or of an installed package."""
     return find("loss", loss)
+
+
+def fields_read(schemes: Sequence[Scheme]) -> set[str]:
+    """The fields of section ``weights`` that these schemes read, but ``options``."""
+    records = [weighting(scheme) for scheme in schemes]
+    levelled = {"normalise"} if all(r.keeps_all for r in records) else {"normalise", "floor"}
+    return levelled.union(*(r.reads for r in records))
 
 
 class WeightingOption(Section):
@@ -46,9 +48,16 @@ class Weights(Section):
     normalise: Literal["kept", "all"] = Field(
         default="kept", description="Mean 1 over the problems of positive weight, or over all."
     )
+    floor: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        exclude_if=left_out_at(0.0),
+        description="Share of all weight that is spread evenly over the problems with a known verdict.",
+    )
     options: tuple[WeightingOption, ...] = Field(
         default=(),
-        exclude_if=_empty,
+        exclude_if=left_out_at(()),
         description="Numbers that a package's own weighting reads. In a file also as {name: number}.",
     )
 
@@ -81,7 +90,7 @@ class Weights(Section):
     def read_by(self, schemes: Sequence[Scheme]) -> JsonObject:
         """The settings that these schemes read; the others change nothing."""
         records = [weighting(scheme) for scheme in schemes]
-        found = self.model_dump(mode="json", include={"normalise"}.union(*(r.reads for r in records)))
+        found = self.model_dump(mode="json", include=fields_read(schemes))
         read = [row for row in self.options if any(row.name in r.options for r in records)]
         options: list[JsonValue] = [row.model_dump() for row in read]
         return {**found, "options": options} if options else found
@@ -125,6 +134,12 @@ class TrainingStages(NamedTuple):
     def round(self, number: int) -> tuple[int, int]:
         """First and last step of a round, counted from the first step on own samples."""
         return self.reverse * number // self.rounds, self.reverse * (number + 1) // self.rounds
+
+
+def reestimated(steps: TrainingStages, consolidation: Consolidation) -> list[int]:
+    """The rounds before which pass rates are estimated again; without stage 1 those of the base hold in the first."""
+    first = [0] if steps.forward and steps.reverse and consolidation.reestimate != "never" else []
+    return [*first, *range(1, steps.rounds if consolidation.reestimate == "round" else 1)]
 
 
 def stages_of(schedule: Schedule, training: Training, consolidation: Consolidation) -> TrainingStages:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,6 +40,11 @@ class Reach(Enum):
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PASSWORD = re.compile(_ADDRESS.pattern + r"[^/?#\s@]*:[^/?#\s@]+@")
 NO_PASSWORD = f"^(?!.*{_PASSWORD.pattern})"  # the same for the server, which keeps what was filled in
+
+
+def left_out_at(default: object) -> Callable[[object], bool]:
+    """For ``exclude_if``: a setting that came later is left out of identities at its default, so the old ones stay."""
+    return lambda value: value == default
 
 
 def is_address(text: str) -> bool:

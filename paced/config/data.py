@@ -4,16 +4,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from paced.config.base import PositiveInt, Reach, Section, Seed, Source, Verifier
+from paced.config.base import PositiveInt, Reach, Section, Seed, Source, Verifier, left_out_at
 from paced.config.catalog import SOURCES, SourceRecord
 from paced.config.extensions import source
 
 Script = Literal["han", "kana", "hangul", "cyrillic", "arabic", "hebrew", "devanagari", "thai"]
-
-
-def _unset(value: object) -> bool:
-    """Whether a setting is left out of identities: one that came later must not change those of what was there."""
-    return value is None
 
 
 class Columns(Section):
@@ -67,7 +62,7 @@ class Data(Section):
         default="letters", description="Compare the choices' letters, or their texts (mmlu)."
     )
     verifier: Verifier | None = Field(
-        default=None, exclude_if=_unset, description="Grades the responses; the source's own if not set."
+        default=None, exclude_if=left_out_at(None), description="Grades the responses; the source's own if not set."
     )
 
     @field_validator("mix", mode="before")

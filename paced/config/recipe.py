@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from paced.config.arms import Arm, TrainingStages, Weights, stages_of, weighting
+from paced.config.arms import Arm, TrainingStages, Weights, reestimated, stages_of, weighting
 from paced.config.base import Device, JsonObject, PositiveInt, Reach, Section, Seed
 from paced.config.catalog import SCHEDULES, WEIGHTINGS
 from paced.config.data import Data, Decontamination
@@ -78,6 +78,10 @@ class Recipe(Section):
         """The steps of an arm's training stages."""
         return stages_of(arm.schedule, self.training, self.consolidation)
 
+    def reestimated(self, arm: Arm) -> list[int]:
+        """The rounds of an arm's stage 2 before which its pass rates are estimated again."""
+        return reestimated(self.stages_of(arm), self.consolidation)
+
     @property
     def schemes(self) -> set[str]:
         return {arm.scheme for arm in self.arms}
@@ -133,6 +137,17 @@ def _steps_for_rounds(recipe: Recipe) -> str | None:
     return None
 
 
+def _reestimate(recipe: Recipe) -> str | None:
+    own, usual = recipe.consolidation, recipe.consolidation.model_copy(update={"reestimate": "stage"})
+    steps = [recipe.stages_of(arm) for arm in recipe.arms]
+    if own != usual and all(reestimated(s, own) == reestimated(s, usual) for s in steps):
+        needed = "schedule two_stage" if own.reestimate == "never" else "several rounds of stage 2"
+        return f"consolidation.reestimate '{own.reestimate}' has no effect: no arm has {needed}"
+    if own.reestimate == "never" and own.rescore:
+        return "consolidation.rescore has no effect with reestimate 'never': set it to null"
+    return None
+
+
 def _settings_of_weightings(recipe: Recipe) -> str | None:
     """A setting of a weighting that no arm uses."""
     read = {field for scheme in recipe.schemes for field in weighting(scheme).reads}
@@ -149,6 +164,21 @@ def _exponents_of_the_recipe(recipe: Recipe) -> str | None:
     shaped = [a for a in recipe.arms if weighting(a.scheme).takes_exponents]
     if recipe.weights.changed("alpha", "beta") and all(a.exponents for a in shaped):
         return "weights.alpha and weights.beta have no effect: every arm has exponents of its own"
+    return None
+
+
+def _needs_pass_rates(recipe: Recipe) -> str | None:
+    """A setting of weights in general, where no arm has any but equal ones."""
+    found = {
+        "weights.floor": recipe.weights.floor,
+        "rollouts.verdict_noise": recipe.rollouts.verdict_noise,
+        "training.weight_as": recipe.training.weight_as != "factor",
+    }
+    if all(weighting(scheme).keeps_all for scheme in recipe.schemes):
+        return next(
+            (f"{name} has no effect: every arm gives all problems the same weight" for name in found if found[name]),
+            None,
+        )
     return None
 
 
@@ -226,8 +256,10 @@ RULES: tuple[Rule, ...] = (
     _seeds,
     _steps_for_both_stages,
     _steps_for_rounds,
+    _reestimate,
     _settings_of_weightings,
     _exponents_of_the_recipe,
+    _needs_pass_rates,
     _normalise,
     _student_changes,
     _device_memory,

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from paced.config.base import PositiveInt, Section
+from paced.config.base import PositiveInt, Section, Share, left_out_at
 
 # Named sampling settings: `sampling: paper`, or `sampling: {preset: paper, max_new_tokens: 2048}`.
 PRESETS: dict[str, dict[str, float]] = {
@@ -46,6 +46,12 @@ class Rollouts(Section):
 
     samples: int = Field(default=8, ge=2, description="G. One sample can only show pass rate 0 or 1.")
     sampling: Sampling = Sampling()
+    verdict_noise: Share = Field(
+        default=0.0,
+        exclude_if=left_out_at(0.0),
+        description="For studies of an unreliable verifier: share of the known verdicts that are reversed before pass "
+        "rates are counted. Teacher answers and benchmarks keep theirs.",
+    )
 
     @model_validator(mode="after")
     def _differing(self) -> Self:

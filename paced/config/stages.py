@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypedDict
 
-from pydantic import BaseModel, ConfigDict, field_serializer
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from paced.config import (
     Answers,
@@ -24,7 +24,7 @@ from paced.config import (
     Training,
     Weights,
 )
-from paced.config.base import JsonObject
+from paced.config.base import JsonObject, left_out_at
 
 ObjectiveName = Literal["forward", "reverse"]
 
@@ -90,12 +90,16 @@ class ModelStageConfig(StageConfig):
 
 
 class Draw(BaseModel):
-    """The problems that ``number`` draws from draw ``start`` on will touch (paced.batching.draws)."""
+    """The problems that ``number`` draws from draw ``start`` on will touch (paced.batching.draws).
+
+    ``by_weight`` says that they are drawn as often as their weights say.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     seed: int
     start: int
     number: int
+    by_weight: bool = Field(default=False, exclude_if=left_out_at(False))
 
 
 class RolloutsConfig(ModelStageConfig):
@@ -109,10 +113,11 @@ class RolloutsConfig(ModelStageConfig):
 
 
 class WeightsConfig(StageConfig):
-    """Stage 'weights': a scheme and, of the settings of weights, those that it reads."""
+    """Stage 'weights': a scheme and, of the settings of weights, those that it reads; with the rollouts' noise."""
 
     scheme: Scheme
     weights: Weights
+    verdict_noise: float = Field(default=0.0, exclude_if=left_out_at(0.0))
 
     @field_serializer("weights")
     def _read(self, weights: Weights) -> JsonObject:

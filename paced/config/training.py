@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from paced.config.base import Decay, PositiveInt, Section, Share
+from paced.config.base import Decay, PositiveInt, Section, Share, left_out_at
 
 
 class Training(Section):
@@ -12,6 +12,11 @@ class Training(Section):
 
     steps: PositiveInt = 60
     batch: PositiveInt = Field(default=32, description="Problems a step.")
+    weight_as: Literal["factor", "probability"] = Field(
+        default="factor",
+        exclude_if=left_out_at("factor"),
+        description="A problem's weight multiplies its loss, or it is drawn as often as its weight says.",
+    )
     learning_rate: float = Field(default=1e-6, gt=0)
     warmup: int = Field(default=10, ge=0, description="Steps.")
     final_share: Share = Field(default=0.1, description="Learning rate at the last step, as a share of the peak.")
@@ -61,6 +66,11 @@ class Consolidation(Section):
     steps: PositiveInt = Field(default=24, description="Of training.steps, for schedule two_stage.")
     rounds: PositiveInt = 2
     temperature: float = Field(default=1.0, gt=0, description="Divides both models' logits in the loss.")
+    reestimate: Literal["never", "stage", "round"] = Field(
+        default="stage",
+        exclude_if=left_out_at("stage"),
+        description="When pass rates are estimated again: never, after stage 1, or also before each further round.",
+    )
     rescore: PositiveInt | None = Field(
         default=None, description="Problems on which pass rates are estimated again; all if not set."
     )

@@ -47,11 +47,13 @@ class TrainingSample(NamedTuple):
 class Objective(Protocol):
     """Supplies the samples of a step and the divergence at their response positions.
 
-    ``ids`` are the problems, in the order that items are counted in; ``has`` says whether one has a response.
+    ``ids`` are the problems, in the order that items are counted in, and ``weights`` what each weighs; ``has`` says
+    whether one has a response.
     ``shift`` moves the teacher's distributions along the vocabulary: other targets, for the canary.
     """
 
     population: int
+    weights: NDArray[np.float64]
 
     @property
     def ids(self) -> list[str]: ...
@@ -84,7 +86,7 @@ class Forward:
         # An item's answers, in their order, are _places[_ends[item] : _ends[item + 1]].
         self._places = np.lexsort((numbers, items))
         self._ends = np.concatenate([[0], np.bincount(items).cumsum()])
-        self._weights = weights["weight"].to_numpy(float)[places(self._ids, id_array(weights["problem_id"]))]
+        self.weights = weights["weight"].to_numpy(float)[places(self._ids, id_array(weights["problem_id"]))]
         self._loss, self._floor, self._device, self._size = loss, about["floor"], device, tokenizer.size
 
     @property
@@ -98,7 +100,7 @@ class Forward:
         first, end = self._ends[item], self._ends[item + 1]
         place = int(self._places[first + epoch % (end - first)])
         prompt, response = (self._packed.ids(name, place) for name in ("prompt_ids", "response_ids"))
-        return TrainingSample(prompt, response, float(self._weights[item]), place)
+        return TrainingSample(prompt, response, float(self.weights[item]), place)
 
     def divergence(self, samples: Sequence[TrainingSample], shift: int = 0) -> Divergence:
         ids, logprobs, tail = decode(self._packed.sparse(s.place for s in samples), self._device)
@@ -239,7 +241,7 @@ class Reverse:
         self._contexts = dict(zip(places, rendered.ids(messages_of(p, privileged) for p in drawn), strict=True))
         self.ids: list[str] = [p["problem_id"] for p in problems]
         weight: dict[str, float] = dict(zip(weights["problem_id"], weights["weight"], strict=True))
-        self._weights = [weight[i] for i in self.ids]
+        self.weights = np.array([weight[i] for i in self.ids])
         self.population = len(problems)
 
     def has(self, item: int) -> bool:
@@ -249,7 +251,7 @@ class Reverse:
         response = self._responses[item]
         if response is None:
             raise DataError("a drawn problem has no sample of the student: its sampler failed; run the stage again")
-        return TrainingSample(self._prompts[item], response, self._weights[item], item)
+        return TrainingSample(self._prompts[item], response, float(self.weights[item]), item)
 
     def divergence(self, samples: Sequence[TrainingSample], shift: int = 0) -> Divergence:
         hidden, head = self._teacher([self._contexts[s.place] for s in samples], [s.response for s in samples])

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
@@ -21,7 +22,7 @@ from paced.config import Model, Training
 from paced.config.stages import TrainConfig
 from paced.distill import launch
 from paced.distill.checkpoints import State, newest_checkpoint, save_checkpoint, save_model
-from paced.distill.objectives import TrainingSample, make_objective
+from paced.distill.objectives import Objective, TrainingSample, make_objective
 from paced.distill.student import (
     Student,
     canary,
@@ -126,9 +127,9 @@ class Trainer:
 
     def _samples(self, step: int) -> list[TrainingSample]:
         """What a step learns from; it depends on the seed and the step alone."""
-        batch, start = self.config.training.batch, self.config.draw_start
-        items = draws(self.objective.population, self.config.seed, start + step * batch, batch)
-        return [self.objective.sample(item, epoch) for item, epoch in items]
+        batch = self.config.training.batch
+        start = self.config.draw_start + step * batch
+        return drawn_samples(self.objective, self.config.seed, start, batch, self.config.training.weight_as)
 
     def _step(self, step: int) -> dict[str, float]:
         """One step of AdamW on the weighted divergence of its samples; returns its metrics."""
@@ -197,6 +198,21 @@ class Trainer:
         for file in sorted((job.folder / "model").rglob("*")):
             if file.is_file():
                 job.add(str(file.relative_to(job.folder)))
+
+
+def drawn_samples(
+    objective: Objective, seed: int, start: int, number: int, weight_as: Literal["factor", "probability"]
+) -> list[TrainingSample]:
+    """The samples of ``number`` draws from draw ``start`` on.
+
+    Drawn as often as their weights say, all count their mean, which is 1 unless some problems have no response: so the
+    expectation of a step's gradient is that of draws which know no weights, each counting its own.
+    """
+    if weight_as == "factor":
+        return [objective.sample(*drawn) for drawn in draws(objective.population, seed, start, number)]
+    mean = float(objective.weights.mean())
+    items = draws(objective.population, seed, start, number, objective.weights)
+    return [objective.sample(*drawn)._replace(weight=mean) for drawn in items]
 
 
 def trainable_student(

@@ -134,12 +134,12 @@ def drawn(recipe: Recipe, problems: int, benchmarks: Mapping[str, int], kept: fl
         share = 1.0 if any(weighting(arm.scheme).keeps_all for arm in forward) else kept
         answers = share * problems * recipe.answers.samples
         stages["teacher answers"] = Drawn(seeds, answers, recipe.answers.sampling)
+    if rescored := sum(len(recipe.reestimated(arm)) for arm in recipe.arms):
+        again = min(recipe.consolidation.rescore or problems, problems)
+        stages["rescore"] = Drawn(seeds * rescored, again * samples, sampling)
     for schedule, arms, steps in schedules(recipe):
         runs = seeds * arms
         if steps.reverse:
-            if steps.forward:
-                again = min(recipe.consolidation.rescore or problems, problems)
-                stages["rescore"] = Drawn(runs, again * samples, sampling)
             touched = min(steps.reverse * recipe.training.batch, problems * recipe.consolidation.rounds)
             stages[f"on-policy samples ({schedule})"] = Drawn(runs, touched, sampling)
     judging = 1 + seeds * len(recipe.arms)
@@ -256,10 +256,10 @@ class Planner:
                 cut, between = recipe.answers.sampling.max_new_tokens, int(steps.reverse > 0)
                 name = f"train forward KL ({schedule})"
                 yield self.training(name, arms, steps.forward, cut, False, between, not steps.reverse)
+        if "rescore" in self.drawn:
+            yield self.sampling("rescore", self.student, student)
         for schedule, arms, steps in schedules(recipe):
             if steps.reverse:
-                if steps.forward:
-                    yield self.sampling("rescore", self.student, student)
                 yield self.sampling(f"on-policy samples ({schedule})", self.student, student)
                 cut, name = recipe.rollouts.sampling.max_new_tokens, f"train reverse KL ({schedule})"
                 yield self.training(name, arms, steps.reverse, cut, True, steps.rounds - 1, True)

@@ -6,6 +6,9 @@ next steps will draw), and nothing else knows the difference.
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from paced.batching import draws
 from paced.config.stages import RolloutsConfig
 from paced.data.problems import problems_of
@@ -18,17 +21,25 @@ from paced.storage.tables import ROLLOUTS, ProblemRow, Row
 
 def kept_problems(job: Job) -> list[ProblemRow]:
     """The problems of positive weight, in the order of the weights table; the population that draws are made from."""
+    return kept_with_weights(job)[0]
+
+
+def kept_with_weights(job: Job) -> tuple[list[ProblemRow], NDArray[np.float64]]:
+    """The same problems, and the weight of each, [N]."""
     by_id = {p["problem_id"]: p for p in problems_of(job.input("problems"))}
-    weights = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
-    return [by_id[i] for i, w in zip(weights["problem_id"], weights["weight"], strict=True) if w > 0]
+    table = job.table("weights", "pass_rates.parquet", ["problem_id", "weight"])
+    weights = table["weight"].to_numpy(float)
+    kept = weights > 0
+    return [by_id[i] for i in table["problem_id"].to_numpy()[kept].tolist()], weights[kept]
 
 
 def rollouts(job: Job) -> None:
     """Inputs: problems, model and, with ``draw``, weights. Files: rollouts.parquet, samples.json."""
     config = RolloutsConfig.model_validate(job.spec.config)
     if config.draw:
-        population = kept_problems(job)
-        drawn = draws(len(population), config.draw.seed, config.draw.start, config.draw.number)
+        population, weights = kept_with_weights(job)
+        chances = weights if config.draw.by_weight else None
+        drawn = draws(len(population), config.draw.seed, config.draw.start, config.draw.number, chances)
         problems = [population[i] for i in dict.fromkeys(i for i, _ in drawn)]
     else:
         problems = problems_of(job.input("problems"))[: config.first]

@@ -83,6 +83,19 @@ def test_a_killed_stage_resumes_to_the_same_bits(
         assert (counts["reused"], counts["computed"]) == (reused, original["computed"] - reused)
 
 
+def test_draws_by_weight_go_on_where_they_were(chain: Chain, tmp_path: Path) -> None:
+    """A killed training whose weights are probabilities ends with the bits of one that was not killed."""
+    plain = chain.specs["train_forward"]
+    config = plain.config | {"training": {**plain.config["training"], "weight_as": "probability"}}
+    specs = [plain.model_copy(update={"home": str(tmp_path / name), "config": config}) for name in ("whole", "killed")]
+    for spec in specs:
+        shutil.copytree(chain.home / "store", Path(spec.home) / "store")
+    kill_at(specs[1], "paced.distill.train:save_checkpoint", 2)
+    whole, resumed = (contents(execute(spec, lambda event: None).folder) for spec in specs)
+    assert resumed == whole
+    assert whole["metrics.jsonl"] != contents(chain.refs["train_forward"].folder)["metrics.jsonl"]
+
+
 def test_a_stage_as_a_program(chain: Chain, tmp_path: Path) -> None:
     """``python -m paced`` killed from outside; the second run says in JSON lines what it found."""
     home = tmp_path / "home"

@@ -1,18 +1,25 @@
 """What training reads and leaves, apart from what it computes: the order of answers, stored buffers, moments."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM
 
 from benchmarks.growth import MODEL, RUNTIME, TELL, collection, finished, identifier, key, target
+from paced import batching
+from paced.batching import systematic
 from paced.distill.checkpoints import State, save_model
-from paced.distill.objectives import Forward
+from paced.distill.objectives import Forward, TrainingSample
+from paced.distill.student import coefficients, denominator
+from paced.distill.train import drawn_samples
 from paced.errors import DataError
-from paced.losses import forward_kl
+from paced.losses import Divergence, forward_kl
 from paced.models import Tokenizer
 from paced.stage import Job, Spec
 from paced.storage.tables import ANSWERS, PASS_RATES, PROBLEMS
@@ -46,6 +53,59 @@ def test_epochs_take_answers_in_their_order_wherever_they_are_stored(tmp_path: P
     tokenizer.size = 20  # a student with fewer rows than its teacher
     with pytest.raises(DataError, match=r"the teacher's answers have token 2\d, the student in .* only those below 20"):
         Forward(job, forward_kl, tokenizer, weights, CPU, tmp_path / "again")
+
+
+class Listed(NamedTuple):
+    """Problems with a response each, of any length; item i is at place i."""
+
+    weights: NDArray[np.float64]
+    lengths: list[int]
+
+    @property
+    def population(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(i) for i in range(self.population)]
+
+    def has(self, item: int) -> bool:
+        return True
+
+    def sample(self, item: int, epoch: int) -> TrainingSample:
+        return TrainingSample([1], [2] * self.lengths[item], float(self.weights[item]), item)
+
+    def divergence(self, samples: Sequence[TrainingSample], shift: int = 0) -> Divergence:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("reduction", ["sequence", "token"])
+def test_a_weight_as_probability_has_the_expectation_of_the_factor(
+    reduction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what each problem's gradient counts in a step, and of the denominator; exactly, over all offsets of an epoch.
+
+    In units of their mean, 1.2 (not 1: others have no answer), the weights add up to 23, 27, 42, 44 and 60 twelfths. So
+    what an epoch holds changes at offsets of whole twelfths alone, and one in the middle of each stands for all.
+    """
+    objective = Listed(np.array([2.3, 0.4, 1.5, 0.2, 1.6]), [3, 8, 1, 5, 2])
+    exact = np.zeros(5)
+    summed = 0.0
+    for s in drawn_samples(objective, 0, 0, 5, "factor"):
+        exact[s.place] += s.weight / (len(s.response) if reduction == "sequence" else 1)
+        summed += s.weight * len(s.response)
+    assert exact[0] == pytest.approx(2.3 / (3 if reduction == "sequence" else 1))
+    found, denominators = np.zeros(5), list[float]()
+    for k in range(12):
+        offset = (k + 0.5) / 12
+        monkeypatch.setattr(batching, "systematic", lambda weights, _, at=offset: systematic(weights, at))
+        samples = drawn_samples(objective, 0, 0, 5, "probability")
+        assert [s.weight for s in samples] == pytest.approx([1.2] * 5)
+        for s in samples:
+            found[s.place] += coefficients([s], 1.0, reduction)[0] / 12
+        denominators.append(denominator(samples, reduction))
+    assert found.tolist() == pytest.approx(exact.tolist())
+    assert np.mean(denominators) == pytest.approx(5 if reduction == "sequence" else summed)
 
 
 def test_buffers_that_a_model_stores_are_in_the_student(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Weights: the kernel, shrinkage, normalisation and intervals against closed forms; the stage on small tables."""
 
+import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,15 @@ from paced.stage import Spec, execute
 from paced.storage.artifacts import Ref, commit, describe
 from paced.storage.store import write_table
 from paced.storage.tables import ROLLOUTS
-from paced.weighting import beta_kernel, effective_sample_size, normalised, raw_weights, shrunk_kernel, wilson
+from paced.weighting import (
+    beta_kernel,
+    effective_sample_size,
+    normalised,
+    raw_weights,
+    shrunk_kernel,
+    wilson,
+    with_floor,
+)
 
 RATES = np.arange(9) / 8
 
@@ -46,6 +56,18 @@ def test_kernel_by_hand() -> None:
     assert normalised(raw, "all").tolist() == pytest.approx([0, 12 / 7, 16 / 7, 0])
     # (14/7)^2 / ((36 + 64) / 49) = 1.96, whatever the scale
     assert effective_sample_size(raw) == pytest.approx(1.96) == effective_sample_size(normalised(raw, "all"))
+
+
+def test_a_floor_by_hand() -> None:
+    # p (1 - p) at 0, 1/4, 1/2, 1 has mean 1 as 0, 12/7, 16/7, 0; the last problem has no verdict, and gets nothing.
+    raw, known = np.array([0, 3 / 16, 1 / 4, 0, 0]), np.array([True, True, True, True, False])
+    wanted = [0.2, 0.2 + 0.8 * 12 / 7, 0.2 + 0.8 * 16 / 7, 0.2, 0]
+    for scale in (1.0, 7.0):  # that of the kernel does not matter
+        found = with_floor(scale * raw, known, 0.2)
+        assert found.sum() == pytest.approx(scale * raw.sum())
+        assert normalised(found, "kept").tolist() == pytest.approx(wanted)
+    assert with_floor(raw, known, 0.0).tolist() == raw.tolist()
+    assert normalised(with_floor(raw, known, 0.2), "all").tolist() == pytest.approx([5 / 4 * w for w in wanted])
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1, 1), (2, 0.5), (0, 0), (0, 3)])
@@ -87,7 +109,7 @@ def test_hard_filter_keeps_its_ends() -> None:
     assert raw_weights(correct, 5 - correct, config("uniform")).tolist() == [1] * 5
 
 
-def run(home: Path, verdicts: dict[str, str], config: WeightsConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
+def run(home: Path, verdicts: Mapping[str, str], config: WeightsConfig) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Run the stage on a hand-made rollouts artifact: problem -> verdicts, c, w, u, or t (cut by the limit)."""
     import pyarrow as pa
 
@@ -96,6 +118,7 @@ def run(home: Path, verdicts: dict[str, str], config: WeightsConfig) -> tuple[pd
         {
             "problem_id": problem,
             "sample_index": i,
+            "sample_key": hashlib.sha256(f"{problem} {i}".encode()).hexdigest(),
             "verdict": names[v],
             "finish": {"u": "error", "t": "length"}.get(v, "stop"),
         }
@@ -128,6 +151,37 @@ def test_unknown_is_never_wrong(tmp_path: Path) -> None:
     assert summary["mean_pass_rate"] == pytest.approx((2 / 3 + 0 + 1 / 2 + 1) / 4)
 
 
+def test_what_is_hopeless_has_its_part_of_a_floor(tmp_path: Path) -> None:
+    """The column of the kernel stays as it is; all that is known is kept, and costs the teacher an answer."""
+    table, summary = run(tmp_path, {"a": "cw", "b": "ww", "c": "cc", "d": "uu"}, config(floor=0.3))
+    assert table["raw_weight"].tolist() == [1 / 4, 0, 0, 0]
+    assert table["weight"].tolist() == pytest.approx([0.3 + 0.7 * 3, 0.3, 0.3, 0])
+    assert summary["kept"] == 3
+
+
+def test_reversed_verdicts(tmp_path: Path) -> None:
+    """As many as the share says, the same each time, those of a small share among those of a larger; no unknown."""
+    verdicts = {f"{kind}{i}": kind * 16 for i in range(100) for kind in "cwu"}
+    tables = {
+        share: run(tmp_path / str(share), verdicts, config(beta=0).model_copy(update={"verdict_noise": share}))[0]
+        for share in (0.0, 0.02, 0.05, 1.0)
+    }
+    plain = tables[0.0]
+    for share, table in tables.items():
+        turned = np.where(table["problem_id"].str[0] == "c", table["wrong"], table["correct"])
+        assert (table["unknown"] == plain["unknown"]).all() and table["truncated"].sum() == 0
+        assert (table["correct"] + table["wrong"] == plain["correct"] + plain["wrong"]).all()
+        assert turned.sum() == pytest.approx(3200 * share, abs=4 * math.sqrt(3200 * share * (1 - share)))
+        tables[share] = table.assign(turned=turned)
+    assert (tables[0.02]["turned"] <= tables[0.05]["turned"]).all()
+    assert (tables[1.0]["correct"] == plain["wrong"]).all()
+    # At 5%, a problem that is never solved seems to be with probability 1 - 0.95^16 = 0.56, and then has weight.
+    hopeless = tables[0.05][plain["correct"].eq(0) & plain["wrong"].gt(0)]
+    assert (hopeless["weight"] > 0).mean() == pytest.approx(0.56, abs=0.2)
+    again = run(tmp_path / "again", verdicts, config(beta=0).model_copy(update={"verdict_noise": 0.05}))[0]
+    assert again.equals(tables[0.05].drop(columns="turned"))
+
+
 def test_problems_that_stand_in_several_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     verdicts = {"a": "cwcwu", "b": "c", "c": "wwt", "d": "ccccccw"}
     whole = run(tmp_path / "whole", verdicts, config())
@@ -137,7 +191,7 @@ def test_problems_that_stand_in_several_batches(tmp_path: Path, monkeypatch: pyt
     assert parts[1] == whole[1]
 
 
-@pytest.mark.parametrize("weights", [{}, {"shrinkage": (1, 1)}, {"alpha": 0, "beta": 0}])
+@pytest.mark.parametrize("weights", [{}, {"shrinkage": (1, 1)}, {"alpha": 0, "beta": 0}, {"floor": 0.5}])
 def test_no_verdict_no_weight(tmp_path: Path, weights: dict[str, Any]) -> None:
     table, _ = run(tmp_path, {"known": "cw", "not": "uu"}, config(**weights))
     assert table["weight"].tolist() == [1, 0]
@@ -171,6 +225,7 @@ def test_config_is_checked() -> None:
         {"alpha": math.inf},
         {"low": 0.9, "high": 0.1},
         {"shrinkage": (0, 1)},
+        {"floor": 1},
     ):
         with pytest.raises(ValueError, match="validation error"):
             config(**bad)

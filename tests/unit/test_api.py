@@ -13,7 +13,7 @@ import paced
 from paced.config import Weights
 from paced.config.stages import WeightsConfig
 from paced.errors import ConfigError, DataError, NothingToLearn
-from paced.weighting import normalised, raw_weights
+from paced.weighting import normalised, raw_weights, with_floor
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,7 +63,8 @@ def test_weights_by_hand() -> None:
     [
         ("beta", {"alpha": 2.0, "beta": 0.5}),
         ("beta", {"shrinkage": (0.5, 0.5), "normalise": "all"}),
-        ("hard_filter", {"low": 0.1, "high": 0.6}),
+        ("hard_filter", {"low": 0.1, "high": 0.6, "floor": 0.0}),
+        ("hard_filter", {"floor": 0.1}),
         ("uniform", {}),
     ],
 )
@@ -71,7 +72,8 @@ def test_weights_are_the_stage_s(scheme: Any, settings: dict[str, Any]) -> None:
     """Also of a problem that nobody could grade."""
     correct, wrong = np.array([0.0, 1, 3, 5, 0]), np.array([8.0, 7, 5, 2, 0])
     config = WeightsConfig(scheme=scheme, weights=Weights(**settings))
-    expected = normalised(raw_weights(correct, wrong, config), config.weights.normalise)
+    raw = with_floor(raw_weights(correct, wrong, config), correct + wrong > 0, config.weights.floor)
+    expected = normalised(raw, config.weights.normalise)
     found = paced.weights(correct, wrong=wrong, scheme=scheme, **settings)
     np.testing.assert_array_equal(found, expected)
     assert found[-1] == 0
@@ -94,6 +96,7 @@ def test_weights_are_the_stage_s(scheme: Any, settings: dict[str, Any]) -> None:
         ({"correct": [1], "samples": 8, "scheme": "best"}, ConfigError, "scheme"),
         ({"correct": [1], "samples": 8, "alpha": -1}, ConfigError, "alpha: Input should be greater"),
         ({"correct": [1], "samples": 8, "gamma": 1}, ConfigError, "gamma"),
+        ({"correct": [1], "samples": 8, "scheme": "uniform", "floor": 0.1}, ConfigError, "floor has no effect"),
         ({"correct": [1], "samples": 8, "low": 0.1}, ConfigError, "low has no effect with scheme 'beta'"),
     ],
 )

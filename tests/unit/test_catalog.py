@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 
 from paced.config import Arm, Data, Recipe, Training, Weights, stages_of
+from paced.config.arms import reestimated
 from paced.config.catalog import LOSSES, SCHEDULES, SOURCES, TABLES, WEIGHTINGS, resolved
 from paced.config.extensions import stamps
+from paced.config.sampling import Rollouts
+from paced.config.stages import Draw, WeightsConfig
 from paced.config.training import Consolidation
 from paced.errors import ConfigError
 
@@ -56,6 +59,36 @@ def test_stages_of_a_schedule(schedule: str, stages: tuple[int, int, int]) -> No
     # 24 steps in 5 rounds: 4, 5, 5, 5, 5; one begins where the one before ended, and the last ends with the steps.
     assert [start for start, _ in rounds[1:]] == [end for _, end in rounds[:-1]]
     assert (rounds[0][0], rounds[-1][1]) == (0, found.reverse) if rounds else SCHEDULES[schedule].reverse is False
+
+
+@pytest.mark.parametrize(
+    ("schedule", "never", "stage", "round_"),
+    [("forward", [], [], []), ("two_stage", [], [0], [0, 1, 2]), ("reverse", [], [], [1, 2])],
+)
+def test_when_pass_rates_are_estimated_again(
+    schedule: str, never: list[int], stage: list[int], round_: list[int]
+) -> None:
+    for when, wanted in (("never", never), ("stage", stage), ("round", round_)):
+        consolidation = Consolidation.model_validate({"steps": 24, "rounds": 3, "reestimate": when})
+        assert reestimated(stages_of(schedule, Training(steps=60), consolidation), consolidation) == wanted
+
+
+def test_settings_that_came_later_are_in_no_identity_of_before() -> None:
+    """At their defaults, in whatever stage's configuration or recipe their section is written out."""
+    later = {
+        Weights: {"floor": 0.1, "options": ({"name": "width", "value": 0.3},)},
+        Rollouts: {"verdict_noise": 0.02},
+        Training: {"weight_as": "probability"},
+        Consolidation: {"reestimate": "round"},
+        Data: {"verifier": "working"},
+    }
+    for section, values in later.items():
+        plain: dict[str, Any] = {"source": "math", "path": "x"} if section is Data else {}
+        given = section.model_validate(plain | values).model_dump()
+        assert values.keys() <= given.keys()
+        assert section.model_validate(plain).model_dump().keys() == given.keys() - values.keys()
+    assert "verdict_noise" not in WeightsConfig(scheme="beta", weights=Weights(), verdict_noise=0.0).settings()
+    assert Draw(seed=0, start=0, number=1, by_weight=False).model_dump() == {"seed": 0, "start": 0, "number": 1}
 
 
 def test_built_in_names_are_not_in_identities() -> None:

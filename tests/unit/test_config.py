@@ -204,7 +204,22 @@ def test_refusals_name_the_field(tmp_path: Path, assignment: str, field: str) ->
             ("arms=[{name: r, schedule: reverse}]", "answers.capture=true", "student.engine.kind=vllm"),
             "answers.capture has no effect: with schedule 'reverse' the teacher only scores",
         ),
+        (
+            ("arms=[{name: r, schedule: reverse}]", "consolidation.reestimate=never"),
+            "consolidation.reestimate 'never' has no effect: no arm has schedule two_stage",
+        ),
+        (
+            ("arms=[{name: t, schedule: two_stage}]", "consolidation={rounds: 1, reestimate: round}"),
+            "consolidation.reestimate 'round' has no effect: no arm has several rounds of stage 2",
+        ),
+        (
+            ("arms=[{name: t, schedule: two_stage}]", "consolidation={reestimate: never, rescore: 9}"),
+            "consolidation.rescore has no effect with reestimate 'never': set it to null",
+        ),
         (("training.reduction=token", "weights.normalise=all"), "weights.normalise 'all' has no effect"),
+        (("arms=[{name: u, scheme: uniform}]", "weights.floor=0.1"), "weights.floor has no effect: every arm gives"),
+        (("arms=[{name: u, scheme: uniform}]", "rollouts.verdict_noise=0.02"), "rollouts.verdict_noise has no effect"),
+        (("arms=[{name: u, scheme: uniform}]", "training.weight_as=probability"), "training.weight_as has no effect"),
         (
             ("arms=[{name: r, schedule: reverse}]", "consolidation.rounds=61"),
             "consolidation.rounds (61) exceeds its 60 steps",
