@@ -232,12 +232,16 @@ def test_a_server_takes_the_kubernetes_template(team: Team) -> None:
     assert pool["base_job_template"] == template
 
 
-def test_a_changed_password_counts_at_once(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/operations.md changes it; the last test here, since the worker's is the old one."""
+def test_users_and_a_changed_password(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/operations.md makes and changes them; the last test here, since the worker's password is the old one."""
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, team.client[name])
     from mlflow.server import get_app_client  # imports a web server, which the other tests need not wait for
 
-    get_app_client("basic-auth", team.mlflow.url).update_user_password("paced", "another-password", MLFLOW[1])
+    server = get_app_client("basic-auth", team.mlflow.url)
+    server.create_user("alice", alices := "her-password-1234")
+    server.update_user_admin("alice", False)
+    assert ask(team.mlflow.url, ("alice", alices))[0] == 200
+    server.update_user_password("paced", "another-password", MLFLOW[1])
     assert ask(team.mlflow.url, MLFLOW)[0] == 401
     assert ask(team.mlflow.url, ("paced", "another-password"))[0] == 200
