@@ -103,9 +103,8 @@ def test_no_route_of_the_api_answers_another_site(guarded: Server) -> None:
         routes = client.get("/api/openapi.json").json()["paths"]
         assert len(routes) > 100
         for path, methods in routes.items():
-            for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
-                for method in methods:
-                    assert client.request(method, path, headers=headers).status_code == 403, (method, path)
+            for method in methods:
+                assert client.request(method, path, headers={"Host": "evil.example"}).status_code == 403, (method, path)
 
 
 def test_its_own_names_are_answered(guarded: Server) -> None:
@@ -188,9 +187,11 @@ def test_prefects_client_behind_a_proxy_with_users(guarded: Server, proxy: Proxy
     assert (run["labels"][SUBMITTER], run["state"]["type"]) == (USER, "COMPLETED")
 
     def known() -> bool:
-        return [task["state"]["type"] for task in shown(guarded, "task_runs", run["id"], "ID_DESC")] == ["COMPLETED"]
+        log = [line["message"] for line in shown(guarded, "logs", run["id"], "TIMESTAMP_ASC")]
+        stages = [task["state"]["type"] for task in shown(guarded, "task_runs", run["id"], "ID_DESC")]
+        return stages == ["COMPLETED"] and "Finished in state Completed()" in log
 
-    eventually(known, 30, "its stage is known")
+    eventually(known, 30, "its stage and its log are there")
 
 
 def shown(server: Server, kind: str, run: str, sort: str) -> list[dict[str, Any]]:
