@@ -1,5 +1,6 @@
 """nginx before Prefect's server, as docs/operations.md has it: its block and its command are read from there."""
 
+import base64
 import re
 import shlex
 import subprocess
@@ -49,15 +50,21 @@ class Proxy(NamedTuple):
         return f"https://127.0.0.1:{self.port}/api"
 
 
+def basic(login: str) -> str:
+    """The value of the header, as the document says for compose; nothing is handed on without a login."""
+    return f"Basic {base64.b64encode(login.encode()).decode()}" if login else ""
+
+
 @contextmanager
-def nginx(folder: Path, upstream: str) -> Generator[Proxy]:
-    """The proxy before the server ``upstream``."""
+def nginx(folder: Path, upstream: str, login: str = "") -> Generator[Proxy]:
+    """The proxy before the server ``upstream``, which may have a ``login`` of its own, NAME:PASSWORD."""
     need(NGINX.exists(), f"{NGINX} is missing: apt-get install nginx-light")
     proxy, block = Proxy(free_port(), folder / "paced.pem"), documented().block
     for old, new in (
         ("listen 443 ssl", f"listen 127.0.0.1:{proxy.port} ssl"),
         ("/etc/nginx/", f"{folder}/"),
         ("http://127.0.0.1:4200", upstream),
+        ('Authorization ""', f'Authorization "{basic(login)}"'),
     ):
         assert old in block
         block = block.replace(old, new)

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -14,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from compose import services
 from harness import BIN, ROOT, SMALL, TINY, Server, end_worker, environment, eventually, free_port, gone, need
 from platforms import PATIENCE
 from postgres import BIN as BINARIES
 from postgres import MISSING, Postgres, postgres
+from proxy import PASSWORD, USER, nginx
 
 from paced.config.reading import load_recipe
 from paced.tiny.world import tasks
@@ -81,7 +84,7 @@ def team(cluster: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("team")
     home = folder / "home"
     home.mkdir()
-    found = services(PASSWORDS)
+    found = services(PASSWORDS | {"USER_HEADER": "X-Forwarded-User"})
 
     def here(setting: str) -> str:
         """A setting of a container, as it is outside of it."""
@@ -124,6 +127,15 @@ def test_prefect_asks_who_it_is(team: Team) -> None:
     assert ask(url, body={})[0] == 401
     assert ask(url, ("paced", "paced"), body={})[0] == 401
     assert ask(url, PREFECT, body={}) == (200, b"0")
+
+
+def test_users_of_their_own_before_prefect(team: Team, tmp_path: Path) -> None:
+    """The documents' proxy gives the server's password in its users' place."""
+    with nginx(tmp_path, team.prefect.url, ":".join(PREFECT)) as proxy:
+        trust = ssl.create_default_context(cafile=str(proxy.certificate))
+        for user, status in ((None, 401), (PREFECT, 401), ((USER, PASSWORD), 200)):
+            answer = httpx.post(f"{proxy.api}/flow_runs/count", json={}, auth=user, verify=trust, timeout=60)
+            assert answer.status_code == status
 
 
 @pytest.fixture(scope="module")

@@ -166,9 +166,10 @@ def filled_in(page: "Page", address: str, picture: Path) -> str:
     with page.expect_response(lambda response: response.url.endswith("/create_flow_run")) as submitted:
         page.get_by_role("button", name="Submit").click()
     assert submitted.value.status == 201, submitted.value.text()
+    run = submitted.value.json()["id"]
     page.close()  # one of a run that goes on is drawn all the time
     assert [url for url in asked if not url.startswith(address)] == []
-    return submitted.value.json()["id"]
+    return run
 
 
 def test_a_run_from_the_form(platform: Platform, proxy: Proxy, page: "Page", tmp_path: Path) -> None:
