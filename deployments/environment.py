@@ -3,12 +3,14 @@
 import contextlib
 import os
 import shlex
+import stat
 import sys
 from pathlib import Path
 
 from paced import config
+from paced_tasks.addresses import RUNS
 
-__all__ = ["apply", "home", "make_folders", "pages", "settings"]
+__all__ = ["apply", "home", "make_folders", "open_to_others", "pages", "settings"]
 
 
 def home() -> Path:
@@ -69,6 +71,14 @@ def make_folders(folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
 
 
+def open_to_others(folder: Path) -> str:
+    """Who besides its owner can look into a home, as a warning; "" where nobody can, or a group that was let in."""
+    if not folder.stat().st_mode & stat.S_IRWXO:
+        return ""
+    way = f"chmod o= {shlex.quote(str(folder))}"
+    return f"every user of this host can read {folder}, with its databases and models: {way}"
+
+
 def pages(folder: Path, own_prefect: bool) -> list[str]:
     """Where the two web pages are, or how to open those of the embedded default."""
     program = {name: shlex.quote(str(Path(sys.executable).parent / name)) for name in ("prefect", "mlflow")}
@@ -80,10 +90,15 @@ def pages(folder: Path, own_prefect: bool) -> list[str]:
     else:
         prefect = [f"Prefect: {os.environ.get('PREFECT_API_URL', 'as your profile says').removesuffix('/api')}"]
     if "MLFLOW_TRACKING_URI" in os.environ:
-        return [*prefect, f"MLflow: {os.environ['MLFLOW_TRACKING_URI']}"]
+        return [*prefect, f"MLflow: {mlflow_pages(os.environ['MLFLOW_TRACKING_URI'])}"]
     return [
         *prefect,
         f"{program['mlflow']} server --backend-store-uri "
         + shlex.quote(f"sqlite:///{folder / 'mlflow' / 'mlflow.db'}"),
-        "  then http://127.0.0.1:5000: every stage's parameters and metrics, runs side by side",
+        f"  then {mlflow_pages('http://127.0.0.1:5000')}: every stage's parameters and metrics, runs side by side",
     ]
+
+
+def mlflow_pages(uri: str) -> str:
+    """Where a server shows experiments: its own beginning is about language-model calls. A database has no pages."""
+    return f"{uri.rstrip('/')}/#/experiments?{RUNS}" if uri.startswith("http") else uri

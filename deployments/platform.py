@@ -50,9 +50,11 @@ RUNS = {  # what flow runs and their worker keep to, on whichever host
     "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
 }
 
-RETENTION = {  # of Prefect's server; set in the environment of 'paced up', another value counts
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
-    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(180 * 24 * 3600),  # seconds after a flow run's end
+SERVER = {  # of Prefect's server; set in the environment of 'paced up', another value counts
+    "PREFECT_UI_API_URL": "/api",  # of the server that a page comes from, by whatever name a browser calls it
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # whose pages have the browser ask another company's server
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # of flow runs, so many seconds after their end:
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(180 * 24 * 3600),
     "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P14D",
 }
 
@@ -143,8 +145,9 @@ def services(home: Path, settings: Settings) -> list[Service]:
 
 
 def origins(settings: Settings, port: int) -> str:
-    """Whose pages may send a server requests from a browser: its own, under each name, and no other site's."""
-    return ",".join(f"http://{name}:{port}" for name in settings.names)
+    """Whose pages may send a server requests from a browser: its own, also behind a proxy with TLS; no other site's."""
+    proxied = (f"https://{name}{at}" for name in settings.allowed_hosts for at in ("", ":*"))
+    return ",".join([*(f"http://{name}:{port}" for name in settings.names), *proxied])
 
 
 def folder(home: Path) -> Path:
@@ -198,12 +201,11 @@ def up(home: Path, settings: Settings, say: Any = print) -> None:
     database.check_all(settings.databases)
     reachable(settings)
     own = environment.settings(home) | RUNS
-    own |= {name: os.environ.get(name, value) for name, value in RETENTION.items()}
+    own |= {name: os.environ.get(name, value) for name, value in SERVER.items()}
     own |= {
         MARK: str(home),
         "PREFECT_API_URL": settings.environment()["PREFECT_API_URL"],
         "MLFLOW_TRACKING_URI": settings.mlflow,
-        "PREFECT_UI_API_URL": os.environ.get("PREFECT_UI_API_URL", settings.environment()["PREFECT_API_URL"]),
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins(settings, settings.prefect_port),
         hosts.VARIABLE: ",".join(settings.names),
         # Without it a page of any site, open in a browser on this host, could send the API a run to start.

@@ -6,7 +6,9 @@ prepare benchmarks -> evaluate (base, model) -> compare -> report
 from prefect.runtime import flow_run
 
 from paced.config import Model, Recipe, home
+from paced.config.base import Place
 from paced.config.label import BASE, Label
+from paced.config.reading import checked
 from paced.storage.runs import RunSummary
 from paced_flows.distill import prepared
 from paced_tasks.evaluate import compare
@@ -25,7 +27,7 @@ def title() -> str:
 
 
 @paced_flow("evaluate", title)
-def evaluate(recipe: Recipe, model: str) -> RunSummary:
+def evaluate(recipe: Recipe, model: Place) -> RunSummary:
     """Judge a model beside the recipe's student, and compare the two.
 
     Args:
@@ -35,8 +37,9 @@ def evaluate(recipe: Recipe, model: str) -> RunSummary:
     Returns the run's summary.
     """
     claim()
+    asked = {} if model.startswith("models:") else {"model": checked(Model, {"path": model}, "model")}
+    permit(recipe=recipe, **asked)
     judged = located(model, home())
-    permit(recipe=recipe, model=Model(path=judged.path))
     run = open_run(recipe.model_copy(update={"seeds": (0,)}), "evaluation", judged)
     pipeline = Pipeline(run, keep=False)
     with pipeline as stages:

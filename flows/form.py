@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 
 import paced_recipes
 from paced.config import Recipe, home
-from paced.config.base import NO_PASSWORD, JsonObject
+from paced.config.base import NO_PASSWORD, JsonObject, Place
 from paced.config.catalog import SCHEDULES, WEIGHTINGS
 from paced.config.grid import arms_of
 from paced.config.reading import load_recipe
@@ -48,7 +48,6 @@ class Offered:
 
 
 Name = Annotated[str, Offered()]
-Place = Annotated[str, WithJsonSchema({"type": "string", "pattern": NO_PASSWORD})]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0)]
 Arms = Annotated[list[str], WithJsonSchema({"type": "array", "items": {"type": "string", "enum": list(ARMS)}})]

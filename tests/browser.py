@@ -15,6 +15,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
     "--disable-sync", "--no-first-run",
+    "--host-resolver-rules=MAP paced.example.org 127.0.0.1",  # the name of the documents' proxy (proxy.py)
 )  # fmt: skip
 PATIENCE = 30_000  # milliseconds for a page to show something, on a busy machine
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 class Platform:
     """A running platform of a home of its own; ``recipe`` is the small one."""
 
-    def __init__(self, home: Path, *options: str):
+    def __init__(self, home: Path, *options: str, env: Mapping[str, str] = {}):
         ports = ("--prefect-port", str(free_port()), "--mlflow-port", str(free_port()))
-        self.home, self.options, self.asked_again = home, (*ports, *options), 0
+        self.home, self.options, self.env, self.asked_again = home, (*ports, *options), env, 0
         self.recipe = load_recipe(TINY, SMALL).model_dump(mode="json")
         self.up()
 
     def up(self) -> None:
-        outcome = paced(self.home, "up", *self.options)
+        outcome = paced(self.home, "up", *self.options, env=self.env)
         assert outcome.status == 0, outcome.err
         assert {row["state"] for row in self.services().values()} <= {"running", "by URL"}
         self.address = json.loads((self.home / "platform" / "platform.json").read_text())

@@ -36,7 +36,7 @@ def up_command(arguments: argparse.Namespace) -> int:
     home = environment.home()
     environment.make_folders(home)
     given = {k: v for k in platform.Settings.model_fields if (v := getattr(arguments, k)) is not None}
-    settings = (platform.known(home) or platform.Settings()).model_copy(update=given)
+    settings = platform.Settings.model_validate((platform.known(home) or platform.Settings()).model_dump() | given)
     platform.up(home, settings)
     if not settings.private:
         print(
@@ -44,6 +44,8 @@ def up_command(arguments: argparse.Namespace) -> int:
             "deployments/compose/ has passwords",
             file=sys.stderr,
         )
+    if warning := environment.open_to_others(home):
+        print(f"warning: {warning}", file=sys.stderr)
     print("'paced status' says how it is, 'paced down' stops it")
     return 0
 

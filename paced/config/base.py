@@ -7,7 +7,16 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, JsonValue, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    JsonValue,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 from pydantic_core import CoreSchema
 
 from paced.config.extensions import Named
@@ -40,6 +49,13 @@ class Reach(Enum):
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PASSWORD = re.compile(_ADDRESS.pattern + r"[^/?#\s@]*:[^/?#\s@]+@")
 NO_PASSWORD = f"^(?!.*{_PASSWORD.pattern})"  # the same for the server, which keeps what was filled in
+
+Place = Annotated[str, WithJsonSchema({"type": "string", "pattern": NO_PASSWORD})]  # a form's field by itself
+
+
+def _is_text(node: JsonObject) -> bool:
+    """Whether a JSON schema stands for any text, not for one of a list."""
+    return node.get("type") == "string" and not node.keys() & {"enum", "const"}
 
 
 def left_out_at(default: object) -> Callable[[object], bool]:
@@ -133,9 +149,10 @@ class Section(BaseModel):
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """The form's rules: the server refuses a password in an address before it keeps what was filled in."""
         found = handler(schema)
-        for name, field in cls.model_fields.items():
-            if Reach.PLACE in field.metadata:
-                handler.resolve_ref_schema(found)["properties"][name]["pattern"] = NO_PASSWORD
+        for field in handler.resolve_ref_schema(found).get("properties", {}).values():
+            for node in (field, field.get("items", {})):
+                if any(_is_text(kind) for kind in (node, *node.get("anyOf", ()))):
+                    node.setdefault("pattern", NO_PASSWORD)
         return found
 
     def changed(self, *names: str) -> list[str]:

@@ -14,6 +14,8 @@ import sqlite3
 import time
 from pathlib import Path
 
+import httpx
+import psutil
 from harness import Command, Finished, finished, gone, parts, processes_of, run_arguments, run_paced, stages_of, told
 
 KILLS = int(os.environ.get("PACED_KILLS", "1"))
@@ -32,6 +34,13 @@ def victims(command: Command, home: Path, kind: str) -> list[int]:
         "server": [pid for pid, line in lines.items() if "paced_deployments.embedded" in line],
         "all": list(lines),
     }[kind]
+
+
+def embedded_answers(command: Command, home: Path, host: str) -> int:
+    """The status with which the command's own Prefect server answers to a name."""
+    (server,) = victims(command, home, "server")
+    (port,) = {c.laddr.port for c in psutil.Process(server).net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    return httpx.get(f"http://127.0.0.1:{port}/api/health", headers={"Host": host}).status_code
 
 
 def test_random_kills(first_run: Finished, tmp_path: Path) -> None:
@@ -84,6 +93,8 @@ def test_a_killed_and_interrupted_command(first_run: Finished, tmp_path: Path) -
     command = Command(home, *run_arguments())
     forward = home / "runs" / first_run.folder.name / "journal" / "paced.0.train_forward.jsonl"
     command.until(lambda: forward.exists() and '"metrics"' in forward.read_text(), "it trains")
+    assert embedded_answers(command, home, "localhost") == 200
+    assert embedded_answers(command, home, "evil.example") == 403
     command.signal(signal.SIGINT)
     outcome = command.finish(60)
     assert outcome.status == 130

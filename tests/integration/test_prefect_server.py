@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ import pytest
 from harness import ROOT, Server, environment, eventually
 from prefect import task
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running
+from proxy import PASSWORD, USER, Proxy, nginx
 
 from paced.errors import DataError
 from paced_deployments import hosts, submitters, worker
@@ -23,6 +25,10 @@ from paced_tasks import owner
 from paced_tasks.reason import not_run, paced_flow
 from paced_tasks.who import SUBMITTER
 
+UPGRADE = {
+    "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}  # fmt: skip
 PROGRAM = """
 import asyncio, sys
 import sqlalchemy as sa
@@ -92,6 +98,15 @@ def test_another_sites_name_is_refused_on_every_route(guarded: Server, path: str
             assert len(answer.text.splitlines()) == 1 and "--allowed-hosts" in answer.text
 
 
+def test_no_route_of_the_api_answers_another_site(guarded: Server) -> None:
+    with httpx.Client(base_url=guarded.url, timeout=60) as client:  # the list of them takes long to make
+        routes = client.get("/api/openapi.json").json()["paths"]
+        assert len(routes) > 100
+        for path, methods in routes.items():
+            for method in methods:
+                assert client.request(method, path, headers={"Host": "evil.example"}).status_code == 403, (method, path)
+
+
 def test_its_own_names_are_answered(guarded: Server) -> None:
     port = guarded.port
     for name in ("localhost", "127.0.0.1", "trainer.example", "TRAINER.example", "[::1]"):
@@ -102,9 +117,7 @@ def test_its_own_names_are_answered(guarded: Server) -> None:
 
 @pytest.mark.parametrize("headers", [{"Host": "evil.example"}, {"Host": "localhost", "Origin": "https://evil.example"}])
 def test_a_websocket_of_another_site_is_refused(guarded: Server, headers: dict[str, str]) -> None:
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
-    answer = httpx.get(f"http://127.0.0.1:{guarded.port}/api/events/in", headers=upgrade | key | headers)
+    answer = httpx.get(f"http://127.0.0.1:{guarded.port}/api/events/in", headers=UPGRADE | headers)
     assert answer.status_code == 403
 
 
@@ -127,6 +140,58 @@ def test_who_asked_is_on_the_run(guarded: Server) -> None:
     assert [run["labels"][SUBMITTER] for run in runs] == ["alice"] * 3
     for content in (b"{", b"[1]", b'"x"'):
         assert httpx.post(f"{url}/flow_runs/", content=content, headers=alice).status_code == 422
+
+
+@pytest.fixture(scope="module")
+def proxy(guarded: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with nginx(tmp_path_factory.mktemp("nginx"), guarded.url) as proxy:
+        yield proxy
+
+
+def test_behind_a_proxy_with_users(guarded: Server, proxy: Proxy) -> None:
+    """The documents' own: a password says who asks, and without one nobody is let in."""
+    trust = ssl.create_default_context(cafile=str(proxy.certificate))
+    for path in ("/", "/api/health", "/api/csrf-token?client=a", "/api/events/in"):
+        for wrong in (None, (USER, "x"), ("paced", PASSWORD)):
+            url = f"https://127.0.0.1:{proxy.port}{path}"
+            assert httpx.get(url, auth=wrong, verify=trust, headers=UPGRADE).status_code == 401
+    forged = {"X-Forwarded-User": "mallory"}
+    with httpx.Client(base_url=proxy.api, auth=(USER, PASSWORD), verify=trust, headers=forged) as alice:
+        assert alice.get("/health", headers={"Host": "evil.example"}).status_code == 403
+        assert alice.get("/health", headers={"Host": f"trainer.example:{proxy.port}"}).status_code == 200
+        run = {"flow_id": alice.post("/flows/", json={"name": "f"}).json()["id"], "labels": {SUBMITTER: "mallory"}}
+        assert alice.post("/flow_runs/", json=run).json()["labels"][SUBMITTER] == USER
+        picture = {"key": "picture", "type": "markdown", "data": "x" * 3_000_000}
+        assert alice.post("/artifacts/", json=picture).status_code == 201
+
+
+def test_prefects_client_behind_a_proxy_with_users(guarded: Server, proxy: Proxy) -> None:
+    """As on a laptop: what its tasks did reaches the server by a websocket."""
+
+    @task
+    def stage() -> None:
+        pass
+
+    @paced_flow("laptop", lambda: "laptop")
+    def laptop() -> None:
+        stage.with_options(name="0/rollouts")()
+
+    changed = {
+        PREFECT_API_URL: proxy.api, PREFECT_API_AUTH_STRING: f"{USER}:{PASSWORD}",
+        PREFECT_API_SSL_CERT_FILE: str(proxy.certificate),
+    }  # fmt: skip
+    with temporary_settings(changed):
+        laptop()
+    question = {"flows": {"name": {"any_": ["laptop"]}}}
+    (run,) = httpx.post(f"{guarded.url}/api/flow_runs/filter", json=question).json()
+    assert (run["labels"][SUBMITTER], run["state"]["type"]) == (USER, "COMPLETED")
+
+    def known() -> bool:
+        log = [line["message"] for line in shown(guarded, "logs", run["id"], "TIMESTAMP_ASC")]
+        stages = [task["state"]["type"] for task in shown(guarded, "task_runs", run["id"], "ID_DESC")]
+        return stages == ["COMPLETED"] and "Finished in state Completed()" in log
+
+    eventually(known, 30, "its stage and its log are there")
 
 
 def shown(server: Server, kind: str, run: str, sort: str) -> list[dict[str, Any]]:

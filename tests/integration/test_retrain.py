@@ -6,6 +6,7 @@ MLflow's own server, which dies before the decision. The worse challenger is tra
 
 import http.server
 import json
+import logging
 import re
 import shutil
 import signal
@@ -309,6 +310,9 @@ def test_a_better_challenger(world: World, second: Outcome) -> None:
     """Trained from the champion, on the new file alone; a notification that fails costs a warning."""
     assert second.out.startswith("tiny: version 2 takes the place of version 1: arithmetic +"), second.out
     assert "warning: notification by command false failed: exit status 1" in second.err
+    # The run's page has the warning, too.
+    logged = world.api("/logs/filter", {"logs": {"level": {"ge_": logging.WARNING}}, "limit": 200})
+    assert any("notification by command false failed: exit status 1" in line["message"] for line in logged)
     assert world.aliases(world.client) == {"champion": 2}
     told = world.told[-1]
     assert (told["event"], told["files"]) == ("promoted", [f"{world.watch}/week2.jsonl"])

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -14,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from compose import services
 from harness import BIN, ROOT, SMALL, TINY, Server, end_worker, environment, eventually, free_port, gone, need
 from platforms import PATIENCE
 from postgres import BIN as BINARIES
 from postgres import MISSING, Postgres, postgres
+from proxy import PASSWORD, USER, nginx
 
 from paced.config.reading import load_recipe
 from paced.tiny.world import tasks
@@ -81,7 +84,7 @@ def team(cluster: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     folder = tmp_path_factory.mktemp("team")
     home = folder / "home"
     home.mkdir()
-    found = services(PASSWORDS)
+    found = services(PASSWORDS | {"USER_HEADER": "X-Forwarded-User"})
 
     def here(setting: str) -> str:
         """A setting of a container, as it is outside of it."""
@@ -124,6 +127,15 @@ def test_prefect_asks_who_it_is(team: Team) -> None:
     assert ask(url, body={})[0] == 401
     assert ask(url, ("paced", "paced"), body={})[0] == 401
     assert ask(url, PREFECT, body={}) == (200, b"0")
+
+
+def test_users_of_their_own_before_prefect(team: Team, tmp_path: Path) -> None:
+    """The documents' proxy gives the server's password in its users' place."""
+    with nginx(tmp_path, team.prefect.url, ":".join(PREFECT)) as proxy:
+        trust = ssl.create_default_context(cafile=str(proxy.certificate))
+        for user, status in ((None, 401), (PREFECT, 401), ((USER, PASSWORD), 200)):
+            answer = httpx.post(f"{proxy.api}/flow_runs/count", json={}, auth=user, verify=trust, timeout=60)
+            assert answer.status_code == status
 
 
 @pytest.fixture(scope="module")
@@ -232,12 +244,16 @@ def test_a_server_takes_the_kubernetes_template(team: Team) -> None:
     assert pool["base_job_template"] == template
 
 
-def test_a_changed_password_counts_at_once(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As docs/operations.md changes it; the last test here, since the worker's is the old one."""
+def test_users_and_a_changed_password(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/operations.md makes and changes them; the last test here, since the worker's password is the old one."""
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, team.client[name])
     from mlflow.server import get_app_client  # imports a web server, which the other tests need not wait for
 
-    get_app_client("basic-auth", team.mlflow.url).update_user_password("paced", "another-password", MLFLOW[1])
+    server = get_app_client("basic-auth", team.mlflow.url)
+    server.create_user("alice", alices := "her-password-1234")
+    server.update_user_admin("alice", False)
+    assert ask(team.mlflow.url, ("alice", alices))[0] == 200
+    server.update_user_password("paced", "another-password", MLFLOW[1])
     assert ask(team.mlflow.url, MLFLOW)[0] == 401
     assert ask(team.mlflow.url, ("paced", "another-password"))[0] == 200

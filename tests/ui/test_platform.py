@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import psutil
 import pytest
+from browser import PATIENCE
 from harness import bits, eventually, free_port, gone, paced, parts, picture, run_paced, tidy, told
 from mlflow import MlflowClient
 from platforms import ENDED, Platform
 from prefect.exceptions import PrefectHTTPStatusError
+from proxy import NAME, PASSWORD, USER, Proxy, documented, nginx
 
 from paced.report.tables import headline
-from paced_deployments import submitters
 from paced_tasks.addresses import RUNS
 from paced_tasks.journal import PARENT
 from paced_tasks.who import worker
@@ -32,14 +33,18 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("platform") / "home"
     home.mkdir()
     try:
-        with pytest.MonkeyPatch.context() as owner:
-            owner.setenv(submitters.VARIABLE, "X-Forwarded-User")
-            platform = Platform(home)
+        platform = Platform(home, *documented().options, env=documented().environment)
         platform.fill_form()
         yield platform
     finally:
         assert paced(home, "down").out == "stopped\n"
         gone(home)
+
+
+@pytest.fixture(scope="module")
+def proxy(platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with nginx(tmp_path_factory.mktemp("nginx"), platform.url("prefect")) as proxy:
+        yield proxy
 
 
 def test_status_says_where_everything_is(platform: Platform, tmp_path: Path) -> None:
@@ -67,6 +72,7 @@ def test_up_again_keeps_the_schedules(platform: Platform) -> None:
     weekly = {"schedule": {"cron": "0 3 * * 1"}, "active": False, "parameters": {"recipe": platform.recipe}}
     platform.api(f"/deployments/{retrain['id']}/schedules", [weekly])
     platform.up()
+    assert (platform.home / "incoming").is_dir()
     platform.fill_form()
     (kept,) = platform.api("/deployments/name/retrain/retrain")["schedules"]
     assert (kept["schedule"]["cron"], kept["active"]) == ("0 3 * * 1", False)
@@ -108,6 +114,19 @@ def test_another_sites_page_starts_nothing(platform: Platform) -> None:
     assert platform.runs().keys() == before
 
 
+def test_another_sites_name_is_refused(platform: Platform) -> None:
+    """By both servers; behind a proxy with TLS their own page's requests are let in."""
+    search = "/ajax-api/2.0/mlflow/runs/search"
+    for server, path in (("prefect", "/"), ("prefect", "/api/health"), ("mlflow", "/"), ("mlflow", search)):
+        answer = httpx.get(platform.url(server) + path, headers={"Host": "evil.example"})
+        assert answer.status_code == 403, (server, path)
+    for origin, status in ((f"https://{NAME}", 200), (f"https://{NAME}:8443", 200), (f"https://{NAME}.evil", 403)):
+        asked = {"Host": NAME, "Origin": origin}
+        answer = httpx.post(platform.url("mlflow") + search, json={"experiment_ids": ["1"]}, headers=asked)
+        assert answer.status_code == status, origin
+        assert httpx.get(platform.url("prefect") + "/api/health", headers=asked).status_code == status, origin
+
+
 def test_a_bad_value_is_refused_with_its_field_path(platform: Platform) -> None:
     before = platform.runs().keys()
     recipe = platform.deployment["parameters"]["recipe"]
@@ -122,11 +141,16 @@ def test_a_bad_value_is_refused_with_its_field_path(platform: Platform) -> None:
     assert platform.runs().keys() == before
 
 
-def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -> None:
-    """A recipe of the list, three fields filled in: what is wrong with one is said before a run begins."""
-    short = platform.api("/deployments/name/distill/distill")
+def filled_in(page: "Page", address: str, picture: Path) -> str:
+    """A run of the form, from the page that opens first; what is wrong with a field is said before a run begins."""
     page.set_viewport_size({"width": 1400, "height": 1000})
-    page.goto(f"{platform.url('prefect')}/deployments/deployment/{short['id']}/run")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.get_by_text("Deployments", exact=True).first.click()
+    page.locator("a.deployment-list__name[title=distill]").click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
 
     def field(label: str) -> "Locator":
         return page.locator(".schema-form-property", has=page.get_by_text(label, exact=True)).last
@@ -139,14 +163,23 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     page.get_by_role("button", name="Submit").click()
     page.get_by_text("-6 is less than the minimum of 0").first.wait_for()
     field("steps (Optional)").locator("input").fill("6")
-    page.screenshot(path=tmp_path / "form.png", full_page=True)
-    page.set_extra_http_headers({"X-Forwarded-User": "alice"})  # as the proxy sets it that has asked her
+    page.screenshot(path=picture, full_page=True)
     with page.expect_response(lambda response: response.url.endswith("/create_flow_run")) as submitted:
         page.get_by_role("button", name="Submit").click()
-    page.set_extra_http_headers({})
     assert submitted.value.status == 201, submitted.value.text()
     run = submitted.value.json()["id"]
-    page.goto("about:blank")  # a page of a run that goes on is drawn all the time
+    page.close()  # one of a run that goes on is drawn all the time
+    assert [url for url in asked if not url.startswith(address)] == []
+    return run
+
+
+def test_a_run_from_the_form(platform: Platform, proxy: Proxy, page: "Page", tmp_path: Path) -> None:
+    """A recipe of the list, three fields filled in, by alice behind the proxy."""
+    assert page.context.browser
+    password: Any = {"username": USER, "password": PASSWORD}
+    hers = page.context.browser.new_page(http_credentials=password, ignore_https_errors=True)
+    hers.set_default_timeout(PATIENCE)
+    run = filled_in(hers, proxy.pages, tmp_path / "form.png")
     assert platform.reaches(run, *ENDED) == "COMPLETED"
 
     assert platform.runs()[run]["parameters"] .items() >= {
@@ -167,6 +200,7 @@ def test_a_run_from_the_form(platform: Platform, page: "Page", tmp_path: Path) -
     (parent,) = client.search_runs(["1"], f"tags.`paced.run` = '{name}' and tags.`paced.label` = '{PARENT}'")
     who = {"mlflow.user": "alice", "paced.submitter": "alice", "paced.worker": worker()}
     assert parent.data.tags.items() >= who.items()
+    assert f"(https://{NAME}/runs/flow-run/{run})" in parent.data.tags["mlflow.note.content"]
 
     page.set_viewport_size({"width": 1500, "height": 3000})  # the list of artifacts holds only what is in sight
     page.goto(f"{platform.url('prefect')}/runs/flow-run/{run}")
@@ -277,12 +311,18 @@ def test_a_form_starts_no_program(platform: Platform, tmp_path: Path) -> None:
         assert says in platform.runs()[run]["state"]["message"]
     assert not told.exists()
     assert list(tmp_path.iterdir()) == []
-    for changes in (
-        {"student": platform.recipe["student"] | {"path": f"s3://me:{secret}@bucket/model"}},
-        {"data": {"source": "gsm8k", "path": f"https://me:{secret}@host/train.jsonl"}},
+    address = f"https://me:{secret}@host/x.jsonl"
+    short, evaluate = (platform.api(f"/deployments/name/{name}") for name in ("distill/distill", "evaluate/evaluate"))
+    for deployment, parameters in (
+        (platform.deployment, {"recipe": platform.recipe | {"data": {"source": "gsm8k", "path": address}}}),
+        (short, {"recipe": "tiny", "student": address}),
+        (short, {"recipe": "tiny", "changes": [f"data.path={address}"]}),
+        (evaluate, {"model": address}),
+        (retrain, {"retraining": watched | {"watch": address}}),
+        (retrain, {"retraining": watched | {"notify": {"command": ["/usr/bin/curl", address]}}}),
     ):
         with pytest.raises(PrefectHTTPStatusError) as refused:
-            platform.trigger(**changes)
+            submitted(deployment, parameters)
         assert refused.value.response.status_code == 409
     holding = [f for f in platform.home.rglob("*") if f.is_file() and secret.encode() in f.read_bytes()]
     assert holding == []

@@ -1,16 +1,23 @@
 """What a run from a form may use of the host, and that no recipe holds a password."""
 
+import inspect
+from collections.abc import Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from harness import TINY
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
 
 from paced.config import Model, Recipe, Retraining
 from paced.config.allowed import FILE, begin, check, uses
 from paced.config.reading import load_recipe, with_changes
 from paced.errors import ConfigError, PacedError
+from paced_deployments.definitions import DEFINITIONS, Definition
+from paced_flows.evaluate import evaluate
 
 DATA = {"source": "gsm8k", "path": "/d/train.jsonl"}
 SERVER = {"kind": "server", "url": "http://gpu1:8000/v1"}
@@ -130,3 +137,48 @@ def test_no_retraining_holds_a_password() -> None:
     for fields in ({"watch": "s3://me:hunter2@b/in"}, {"watch": "in", "notify": {"command": ["curl", "http://a:b@c"]}}):
         with pytest.raises(ValueError, match="must not hold a password"):
             Retraining.model_validate(fields)
+
+
+def texts(node: Any, defined: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of a form's fields that take any text, by its JSON schema."""
+    for kind in (node, *node.get("anyOf", ())):
+        if "$ref" in kind:
+            yield from texts(defined[kind["$ref"].rpartition("/")[2]], defined, path)
+        if kind.get("type") == "string" and not kind.keys() & {"enum", "const"}:
+            yield path
+        for name, child in kind.get("properties", {}).items():
+            yield from texts(child, defined, (*path, name))
+        if "items" in kind:
+            yield from texts(kind["items"], defined, (*path, "0"))
+
+
+def nested(path: tuple[str, ...], value: object) -> Any:
+    """The value at a path of mappings and of lists with one item."""
+    for name in reversed(path):
+        value = [value] if name == "0" else {name: value}
+    return value
+
+
+def messages(errors: Iterable[Any]) -> Iterator[str]:
+    for error in errors:
+        yield error.message
+        yield from messages(error.context)
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda definition: definition.name)
+def test_no_field_of_a_form_takes_a_password(definition: Definition) -> None:
+    """The server refuses it, whatever else is wrong, before it keeps what was filled in."""
+    file, _, name = definition.entrypoint.partition(":")
+    flow = getattr(import_module(file.removesuffix(".py").replace("/", ".")), name)
+    schema = parameter_schema(flow).model_dump()
+    fields = set(texts(schema, schema["definitions"])) - {("retraining", "files")}  # names of files, with a rule of it
+    assert fields
+    for path in fields:
+        found = validate(nested(path, "https://me:hunter2@host"), schema)
+        assert any("'https://me:hunter2@host' does not match" in line for line in messages(found)), path
+
+
+def test_an_evaluation_says_no_password() -> None:
+    with pytest.raises(ConfigError, match=r"model: path: must not hold a password") as refused:
+        inspect.unwrap(evaluate.fn)(load_recipe(TINY), "https://me:hunter2@host/model")
+    assert "hunter2" not in str(refused.value)

@@ -19,7 +19,7 @@ from paced.config.reading import load_recipe
 from paced.errors import ConfigError
 from paced_deployments import environment, platform
 from paced_deployments.definitions import DEFINITIONS, sections
-from paced_deployments.platform import POOL, RETENTION, RUNS, Settings, literal, quoted
+from paced_deployments.platform import POOL, RUNS, SERVER, Settings, literal, quoted
 from paced_deployments.platform import services as platform_services
 from paced_tasks.addresses import tracking_uri
 
@@ -104,13 +104,25 @@ def test_a_kubernetes_job_is_prefects_own_with_a_device_a_home_and_secrets() -> 
 
 def test_what_prefect_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Prefect's own settings read it, of ``paced up`` and of compose."""
-    for name, value in RETENTION.items():
+    for name, value in SERVER.items():
         monkeypatch.setenv(name, value)
     server = PrefectSettings().server
     assert server.services.db_vacuum.enabled_vacuum_types >= {"events", "flow_runs"}
     assert server.services.db_vacuum.retention_period == timedelta(days=180)
     assert server.events.retention_period == timedelta(days=14)
-    assert RETENTION.items() <= services(SECRETS)["prefect"]["environment"].items()
+    assert SERVER.items() <= services(SECRETS)["prefect"]["environment"].items()
+
+
+def test_a_new_home_is_its_owners_alone(tmp_path: Path) -> None:
+    """One that is there keeps its mode, and who can look into it is told."""
+    home = tmp_path / "new" / "home"
+    environment.make_folders(home)
+    assert home.stat().st_mode & 0o777 == 0o700
+    for mode, told in ((0o700, False), (0o750, False), (0o755, True), (0o701, True)):
+        home.chmod(mode)
+        environment.make_folders(home)
+        assert home.stat().st_mode & 0o777 == mode
+        assert bool(environment.open_to_others(home)) == told
 
 
 def test_prefect_yaml_has_every_deployment_with_all_its_parameters() -> None:
