@@ -29,7 +29,7 @@ from paced.storage.shared import PROBED_FOR, objects_at
 from paced_tasks.fleets.base import Member
 from paced_tasks.runner import run_stage, stop_all
 
-LOOK = 3.0  # seconds between two looks at the driver, and between two signs of life
+LOOK = 2.0  # seconds between two looks at the driver, and between two signs of life
 SILENCE = 60.0  # seconds without a sign of the driver's after which it is dead
 DRIVER, STOP = "driver", b"stop"  # the driver's object in the store, and what it holds when copies are to end
 

@@ -51,6 +51,8 @@ class Array:
 
     def look(self) -> dict[int, State]:
         """As ``squeue`` tells; what it does not tell, as while Slurm's controller is away, stays as it was."""
+        if not self._job:
+            return {}
         words = ["squeue", "--noheader", "--array", "--states=all", f"--jobs={self._job}", "--format=%K|%T|%r"]
         try:
             lines = asked(*words).splitlines()
@@ -65,7 +67,7 @@ class Array:
         return self._states
 
     def stop(self) -> None:
-        if self._job:
+        if any(state.alive for state in self.look().values()):
             asked("scancel", self._job)
 
 

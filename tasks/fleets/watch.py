@@ -29,6 +29,7 @@ from paced_tasks.fleets.member import DRIVER, SILENCE, STOP
 from paced_tasks.runner import run_stage, turn
 
 LOOK = 2.0  # seconds between two looks at a fleet
+FAREWELL = 10.0  # seconds that copies have to end by themselves when the stage is done
 LATE = 10.0  # seconds in which what the last copy has put has to be seen
 EXPECTED = 60.0  # seconds after which it is told how many copies are at work
 
@@ -88,7 +89,7 @@ class Watch:
     ) -> None:
         with self._turn:
             if self._fleet:
-                self._stop(self._fleet)
+                self._stop(self._fleet, FAREWELL if error is None else 0.0)
 
     def heard(self, event: StageEvent) -> None:
         """An event of the stage that waits.
@@ -206,6 +207,14 @@ class Watch:
         on = f" on {', '.join(hosts)}" if hosts else ""
         return f"fleet: {self._at_work()} of {len(self._states)} copies at work{on}{others}"
 
+    def _account(self) -> str:
+        """What the copies have made, and which of them was slow."""
+        copies = sorted(self._signs.items(), key=lambda item: item[1].rate)
+        rows, hosts = sum(sign.items for _, sign in copies), {sign.host for _, sign in copies}
+        text = f"fleet: {rows} rows by {len(copies)} copies on {len(hosts)} hosts"
+        each = [f"{sign.items} by copy {index} on {sign.host} ({sign.rate:.3g}/s)" for index, sign in copies]
+        return f"{text}: slowest {each[0]}, fastest {each[-1]}" if len(copies) > 1 else f"{text}: {each[0]}"
+
     def _rows(self) -> list[dict[str, Any]]:
         """What the run's page shows of each copy."""
         rows: list[dict[str, Any]] = []
@@ -226,11 +235,14 @@ class Watch:
         elif after is not None and idle > after:
             self.lost = f"no copy of the fleet has been at work for {after} s"
 
-    def _stop(self, fleet: Fleet) -> None:
-        """End what is left of the fleet, by its engine and by the store."""
+    def _stop(self, fleet: Fleet, within: float) -> None:
+        """End the fleet: by the store, so that copies end well; what is left after so many seconds, by its engine."""
         self._over.set()
         with self._beating, contextlib.suppress(EngineError):
             self._objects.put(f"{self._name}/{DRIVER}", STOP)
+        deadline = time.monotonic() + within
+        while time.monotonic() < deadline and any(state.alive for state in fleet.look().values()):
+            time.sleep(0.5)
         try:
             fleet.stop()
         except PacedError as error:
@@ -239,8 +251,8 @@ class Watch:
             self._thread.join(PROBED_FOR)
         with contextlib.suppress(EngineError):
             self._read()
-        for index, sign in sorted(self._signs.items()):
-            self._log(f"fleet: copy {index} on {sign.host} has made {sign.items} rows, {sign.rate:.3g}/s")
+        if self._signs:
+            self._log(self._account())
         self._show(self._rows(), True)
         with contextlib.suppress(EngineError):  # what stays, ``paced cache gc`` removes
             self._objects.delete([found.name for found in self._objects.list(self._name)])
