@@ -277,7 +277,7 @@ class Job:
         self.tell({"event": "metric", "step": step, "values": dict(values)})
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Report ``done`` of ``total`` with rate and time left, at most once a second, with each part and at the end."""
+        """Report ``done`` of ``total`` with rate and time left: with each part and at the end, else once a second."""
         now = time.monotonic()
         began, first, last, here = self._meters.get(what, (now, done, 0.0, 0))
         if now - last < 1.0 and done < total and here == self._here:

@@ -27,6 +27,7 @@ from paced.storage.files import write_record
 from paced.storage.runs import from_home
 from paced_tasks.console import display, progress_line, span
 from paced_tasks.datasets import described, names, place_of, prepared
+from paced_tasks.fleets.base import CopyRow
 from paced_tasks.fleets.watch import run_shared
 from paced_tasks.journal import Journal, flat
 from paced_tasks.policies import DELAYS, RETRIES, StageIdentity, infrastructure
@@ -248,7 +249,7 @@ class RunPage:
         self._last = time.monotonic()
         self._show(100 * event["done"] / max(1, event["total"]), progress_line(event))
 
-    def fleet(self, rows: list[dict[str, Any]], last: bool) -> None:
+    def fleet(self, rows: list[CopyRow], last: bool) -> None:
         """What becomes of each copy; the ``last`` rows are shown in any case."""
         if not last and time.monotonic() - self._last_table < REFRESH:
             return
@@ -268,10 +269,11 @@ class RunPage:
 
         self._tried(draw)
 
-    def _draw(self, rows: list[dict[str, Any]]) -> None:
+    def _draw(self, rows: list[CopyRow]) -> None:
         if self._table is None:
             about = f"{self._label}: the copies of its fleet"
-            self._table = create_table_artifact(rows, key=f"fleet-{self._key}", description=about)
+            table = [dict(row) for row in rows]
+            self._table = create_table_artifact(table, key=f"fleet-{self._key}", description=about)
             return
         with get_client(sync_client=True) as client:
             client.update_artifact(self._table, ArtifactUpdate(data=json.dumps(rows)))

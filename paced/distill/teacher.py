@@ -24,7 +24,7 @@ from paced.storage.tables import ANSWERS, TARGETS, Row
 NAMES = ("problem_id", "sample_index", "sample_key", "tokens", "verdict")  # what the stage's table has of a sample
 
 
-class Answer(NamedTuple):
+class Kept(NamedTuple):
     """A sample that is kept, and the part that holds it."""
 
     wanted: Wanted
@@ -57,17 +57,17 @@ class Scorer:
     def key(self, row: Row) -> str:
         return sample_key(**self.about, prompt=row["prompt_ids"], response=row["response_ids"])
 
-    def ensure(self, parts: Sequence[Mapping[str, Answer]], what: str) -> int:
+    def ensure(self, parts: Sequence[Mapping[str, Kept]], what: str) -> int:
         """Score what is not there of some answers, by target key; returns how many were scored here."""
         index = self.collection.refresh()
         missing = [part for part in parts if not part.keys() <= index.keys()]
         return self.job.have(self.collection, missing, self._compute, what)
 
-    def _compute(self, part: Mapping[str, Answer], _tick: object) -> int:
+    def _compute(self, part: Mapping[str, Kept], _tick: object) -> int:
         items = {key: (key, answer) for key, answer in part.items()}
         return self.collection.ensure(items, lambda missing: self._score(self._read(missing)), self.writer)
 
-    def _read(self, missing: Sequence[tuple[str, Answer]]) -> list[tuple[str, Row]]:
+    def _read(self, missing: Sequence[tuple[str, Kept]]) -> list[tuple[str, Row]]:
         """Answers as rows with their token ids; those of all parts at once would be too many."""
         places = [(answer.wanted.key, answer.place) for _, answer in missing]
         rows = self.sampler.collection.rows(places, ["prompt_ids", "response_ids", "response"])
@@ -142,16 +142,16 @@ def teacher(job: Job) -> None:
     places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
 
     table: list[Row] = []
-    parts: list[dict[str, Answer]] = []
+    parts: list[dict[str, Kept]] = []
     generated = 0
     for part in by_problem(wanted, job.runtime.part_problems):
-        kept: dict[str, Answer] = {}
+        kept: dict[str, Kept] = {}
         graded = sampler.graded(part, [places[w.key] for w in part], ("prompt_ids", "response_ids"))
         for w, row in zip(part, graded, strict=True):
             generated += row["tokens"]
             if row["finish"] != "error" and (answers.keep == "all" or row["verdict"] == "correct"):
                 key = scorer.key(row)
-                kept[key] = Answer(w, places[w.key])
+                kept[key] = Kept(w, places[w.key])
                 table.append({n: row[n] for n in NAMES} | {"target_key": key})
         parts.append(kept)
     scored = scorer.ensure(parts, "teacher targets")

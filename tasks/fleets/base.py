@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypedDict
 
 from pydantic import BaseModel, ConfigDict
 
@@ -47,14 +47,19 @@ class Order(NamedTuple):
         return words if index is None else [*words, str(index)]
 
 
-class State(NamedTuple):
+class CopyState(NamedTuple):
     """Of a copy, as its engine tells: ``text`` says what a living one waits for, or how another one has ended."""
 
     alive: bool
     text: str = ""
 
 
-class Fleet(Protocol):
+CopyRow = TypedDict(  # what the run's page shows of a copy
+    "CopyRow", {"copy": int, "host": str, "is": str, "rows": int, "rows a second": float}
+)
+
+
+class Copies(Protocol):
     """Copies of a program, numbered from 0 on."""
 
     def start(self) -> None:
@@ -65,7 +70,7 @@ class Fleet(Protocol):
         """
         ...
 
-    def look(self) -> dict[int, State]:
+    def look(self) -> dict[int, CopyState]:
         """What has become of each copy."""
         ...
 
@@ -83,6 +88,6 @@ class Kind(NamedTuple):
         own_devices: whether the engine gives each copy devices of its own.
     """
 
-    make: Callable[[Order], Fleet]
+    make: Callable[[Order], Copies]
     check: Callable[[Recipe, config.Fleet], None]
     own_devices: bool

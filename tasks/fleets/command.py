@@ -7,12 +7,12 @@ from paced import config
 from paced.config import Recipe
 from paced.config.fleet import COPY, INDEX
 from paced.errors import ConfigError
-from paced_tasks.fleets.base import Fleet, Kind, Order
-from paced_tasks.fleets.processes import Processes, Started
+from paced_tasks.fleets.base import Copies, Kind, Order
+from paced_tasks.fleets.processes import Launch, Processes
 
 
-def make(order: Order) -> Fleet:
-    return Processes([Started(filled(order, index)) for index in range(order.copies)], order.logs)
+def make(order: Order) -> Copies:
+    return Processes([Launch(filled(order, index)) for index in range(order.copies)], order.logs)
 
 
 def filled(order: Order, index: int) -> list[str]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from paced import config
 from paced.config import Device, Engine, Recipe
 from paced.errors import ConfigError
-from paced_tasks.fleets.base import Fleet, Kind, Order
-from paced_tasks.fleets.processes import Processes, Started
+from paced_tasks.fleets.base import Copies, Kind, Order
+from paced_tasks.fleets.processes import Launch, Processes
 from paced_tasks.lease import gpus
 
 
@@ -17,12 +17,12 @@ def groups(device: Device, engine: Engine) -> list[Sequence[str]]:
     return [names[i : i + size] for i in range(0, len(names) - size + 1, size)]
 
 
-def make(order: Order) -> Fleet:
+def make(order: Order) -> Copies:
     spec = order.member.spec
     found = groups(spec.runtime.device, spec.engine)
     copies = range(min(order.copies, len(found)) if found else order.copies)
     devices = [{"CUDA_VISIBLE_DEVICES": ",".join(found[i])} if found else {} for i in copies]
-    return Processes([Started(order.line(i), devices[i]) for i in copies], order.logs)
+    return Processes([Launch(order.line(i), devices[i]) for i in copies], order.logs)
 
 
 def check(recipe: Recipe, fleet: config.Fleet) -> None:

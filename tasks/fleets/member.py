@@ -50,7 +50,7 @@ class Life:
             self._state = "works"
         if event["event"] == "progress":
             self._items = event["here"]
-        if event["event"] in ("log", "warning"):
+        if event["event"] == "log" or event["event"] == "warning":
             print(event["message"], flush=True)
 
     def told(self, state: str = "") -> None:

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from paced_tasks.fleets.base import State
+from paced_tasks.fleets.base import CopyState
 
 GRACE = 6.0  # seconds to end politely
 
 
-class Started(NamedTuple):
+class Launch(NamedTuple):
     """What starts a copy, and what it has in its environment besides this process's."""
 
     words: Sequence[str]
@@ -24,10 +24,10 @@ class Started(NamedTuple):
 class Processes:
     """A process each, in a session of its own, so that a terminal's Ctrl-C reaches none of them by itself."""
 
-    def __init__(self, copies: Sequence[Started], logs: Path):
+    def __init__(self, copies: Sequence[Launch], logs: Path):
         self._copies, self._logs = copies, logs
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
-        self._refused: dict[int, State] = {}
+        self._refused: dict[int, CopyState] = {}
 
     def start(self) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -39,19 +39,19 @@ class Processes:
                         env={**os.environ, **copy.environment},
                     )  # fmt: skip
             except OSError as error:
-                self._refused[index] = State(False, f"could not be started ({error})")
+                self._refused[index] = CopyState(False, f"could not be started ({error})")
 
-    def look(self) -> dict[int, State]:
+    def look(self) -> dict[int, CopyState]:
         return self._refused | {index: self._state(index, process) for index, process in self._processes.items()}
 
-    def _state(self, index: int, process: "subprocess.Popen[bytes]") -> State:
+    def _state(self, index: int, process: "subprocess.Popen[bytes]") -> CopyState:
         status = process.poll()
         if status is None:
-            return State(True)
+            return CopyState(True)
         if status == 0:
-            return State(False)
+            return CopyState(False)
         how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        return State(False, f"{how}, see {self._logs / f'{index}.log'}")
+        return CopyState(False, f"{how}, see {self._logs / f'{index}.log'}")
 
     def stop(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):

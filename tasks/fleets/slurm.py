@@ -10,7 +10,7 @@ from paced import config
 from paced.config import Recipe
 from paced.config.base import is_address
 from paced.errors import ConfigError, TransientError
-from paced_tasks.fleets.base import Kind, Order, State
+from paced_tasks.fleets.base import CopyState, Kind, Order
 from paced_tasks.fleets.command import on_path
 
 PATIENCE = 20.0  # seconds for one of Slurm's commands
@@ -39,7 +39,7 @@ class Array:
 
     def __init__(self, order: Order):
         self._order, self._job = order, ""
-        self._states: dict[int, State] = {}
+        self._states: dict[int, CopyState] = {}
 
     def start(self) -> None:
         program, *options = self._order.settings.command
@@ -47,9 +47,9 @@ class Array:
         name = f"--job-name={self._order.logs.name}"
         array = ["--parsable", f"--array=0-{self._order.copies - 1}"]
         self._job = asked(program, "--requeue", name, *options, *array, said=script).split(";")[0].strip()
-        self._states = dict.fromkeys(range(self._order.copies), State(True, "PENDING"))
+        self._states = dict.fromkeys(range(self._order.copies), CopyState(True, "PENDING"))
 
-    def look(self) -> dict[int, State]:
+    def look(self) -> dict[int, CopyState]:
         """As ``squeue`` tells; what it does not tell, as while Slurm's controller is away, stays as it was."""
         if not self._job:
             return {}
@@ -71,13 +71,13 @@ class Array:
             asked("scancel", self._job)
 
 
-def state_of(job: str, index: int, state: str, reason: str) -> State:
+def state_of(job: str, index: int, state: str, reason: str) -> CopyState:
     """A task's state by Slurm's name for it."""
     if state in LIVES:
-        return State(True, "" if state == "RUNNING" else f"{state} ({reason})")
+        return CopyState(True, "" if state == "RUNNING" else f"{state} ({reason})")
     if state in ("COMPLETED", "COMPLETING"):
-        return State(False)
-    return State(False, f"{state} in Slurm, job {job}_{index}")
+        return CopyState(False)
+    return CopyState(False, f"{state} in Slurm, job {job}_{index}")
 
 
 def check(recipe: Recipe, fleet: config.Fleet) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from paced import config
 from paced.config.label import Label
@@ -23,7 +23,7 @@ from paced.stage import STAGES, Spec
 from paced.storage.artifacts import Ref
 from paced.storage.identity import short
 from paced.storage.shared import FLEETS, PROBED_FOR, objects_at
-from paced_tasks.fleets.base import Fleet, Member, Order, State
+from paced_tasks.fleets.base import Copies, CopyRow, CopyState, Member, Order
 from paced_tasks.fleets.kinds import KINDS
 from paced_tasks.fleets.member import DRIVER, SILENCE, STOP
 from paced_tasks.runner import run_stage, turn
@@ -33,7 +33,7 @@ FAREWELL = 10.0  # seconds that copies have to end by themselves when the stage 
 LATE = 10.0  # seconds in which what the last copy has put has to be seen
 EXPECTED = 60.0  # seconds after which it is told how many copies are at work
 
-Show = Callable[[list[dict[str, Any]], bool], None]  # takes a row for each copy, and whether they are the last ones
+Show = Callable[[list[CopyRow], bool], None]  # takes a row for each copy, and whether they are the last ones
 
 
 class Alone(Exception):
@@ -56,7 +56,7 @@ class Sign(NamedTuple):
         return self.items / (self.latest - self.first) if self.latest > self.first else 0.0
 
 
-class Watch:
+class FleetWatch:
     """The fleet of a stage, from the first part that is missing until the stage has ended.
 
     Attributes:
@@ -70,8 +70,8 @@ class Watch:
         self._label, self._logs, self._listen, self._show = label, logs, listen, show
         self._name = f"{FLEETS}/{short(spec.identity)}.{secrets.token_hex(4)}"
         self._objects = objects_at(config.store(), PROBED_FOR)
-        self._fleet: Fleet | None = None
-        self._states: dict[int, State] = {}
+        self._fleet: Copies | None = None
+        self._states: dict[int, CopyState] = {}
         self._signs: dict[int, Sign] = {}
         self._told = set[int]()  # copies of whose end people were told
         self._turn, self._beating = contextlib.ExitStack(), threading.Lock()
@@ -181,7 +181,7 @@ class Watch:
             sign and sign.state == "works" and self._states[index].alive and time.monotonic() - sign.latest < SILENCE
         )
 
-    def _tell_end(self, index: int, state: State) -> None:
+    def _tell_end(self, index: int, state: CopyState) -> None:
         """One line for a copy that is lost: that has ended otherwise than well, or is not heard of any more."""
         sign = self._signs.get(index)
         silent = sign is not None and time.monotonic() - sign.latest > SILENCE
@@ -215,9 +215,9 @@ class Watch:
         each = [f"{sign.items} by copy {index} on {sign.host} ({sign.rate:.3g}/s)" for index, sign in copies]
         return f"{text}: slowest {each[0]}, fastest {each[-1]}" if len(copies) > 1 else f"{text}: {each[0]}"
 
-    def _rows(self) -> list[dict[str, Any]]:
+    def _rows(self) -> list[CopyRow]:
         """What the run's page shows of each copy."""
-        rows: list[dict[str, Any]] = []
+        rows: list[CopyRow] = []
         for index, state in sorted(self._states.items()):
             sign = self._signs.get(index, Sign("", 0, "begins", 0, 0.0, 0.0))
             what = self._end_of(index) or sign.state if not state.alive else state.text or sign.state
@@ -235,7 +235,7 @@ class Watch:
         elif after is not None and idle > after:
             self.lost = f"no copy of the fleet has been at work for {after} s"
 
-    def _stop(self, fleet: Fleet, within: float) -> None:
+    def _stop(self, fleet: Copies, within: float) -> None:
         """End the fleet: by the store, so that copies end well; what is left after so many seconds, by its engine."""
         self._over.set()
         with self._beating, contextlib.suppress(EngineError):
@@ -271,7 +271,7 @@ def run_shared(spec: Spec, label: Label, folder: Path, listen: Listener, show: S
     log, fleet = folder / "logs" / f"{label.file}.log", spec.runtime.fleet
     if fleet is None or not STAGES[spec.stage].shared:
         return run_stage(spec, log, listen)
-    with Watch(spec, label, folder / "logs" / f"{label.file}-fleet", listen, show) as watch:
+    with FleetWatch(spec, label, folder / "logs" / f"{label.file}-fleet", listen, show) as watch:
         try:
             return run_stage(spec.model_copy(update={"waits": True}), log, watch.heard, leased=False)
         except Alone as alone:
