@@ -177,20 +177,26 @@ class FleetWatch:
 
     def _works(self, index: int) -> bool:
         sign = self._signs.get(index)
-        return bool(
-            sign and sign.state == "works" and self._states[index].alive and time.monotonic() - sign.latest < SILENCE
-        )
+        runs = self._states[index].alive and not self._states[index].text
+        return bool(runs and sign and sign.state == "works" and time.monotonic() - sign.latest < SILENCE)
 
     def _tell_end(self, index: int, state: CopyState) -> None:
-        """One line for a copy that is lost: that has ended otherwise than well, or is not heard of any more."""
+        """One line for a copy that has not ended well, is in the queue again, or is not heard of any more."""
         sign = self._signs.get(index)
-        silent = sign is not None and time.monotonic() - sign.latest > SILENCE
-        if index in self._told or not (silent if state.alive else state.text):
+        how = ""
+        if not state.alive and state.text:
+            how = f"has ended ({self._end_of(index)})"
+        elif state.alive and sign and state.text:
+            how = f"is to begin anew ({state.text})"
+        elif state.alive and sign and time.monotonic() - sign.latest > SILENCE:
+            how = f"has given no sign of life for {SILENCE:.0f} s"
+        if self._works(index):
+            self._told.discard(index)
+        if not how or index in self._told:
             return
         self._told.add(index)
-        how = f"has given no sign of life for {SILENCE:.0f} s" if state.alive else f"has ended ({self._end_of(index)})"
         where = f" on {sign.host}" if sign else ""
-        rest = sum(s.alive for s in self._states.values()) - state.alive
+        rest = sum(s.alive for i, s in self._states.items() if i != index)
         goes_on = f"{rest} of {len(self._states)} copies go on with what is missing" if rest else "no copy is left"
         self._listen({"event": "warning", "message": f"fleet: copy {index}{where} {how}; {goes_on}"})
 
@@ -241,7 +247,7 @@ class FleetWatch:
         with self._beating, contextlib.suppress(EngineError):
             self._objects.put(f"{self._name}/{DRIVER}", STOP)
         deadline = time.monotonic() + within
-        while time.monotonic() < deadline and any(state.alive for state in fleet.look().values()):
+        while time.monotonic() < deadline and any(s.alive and not s.text for s in fleet.look().values()):
             time.sleep(0.5)
         try:
             fleet.stop()
