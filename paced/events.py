@@ -11,7 +11,7 @@ class StartedEvent(TypedDict):
 
 
 class DividesEvent(TypedDict):
-    """The stage waits for so many ``parts`` that others are to compute."""
+    """The stage lacks so many ``parts``, which a fleet is to compute."""
 
     event: Literal["divides"]
     parts: int

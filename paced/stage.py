@@ -259,11 +259,11 @@ class Job:
             self._here += number
             return number
 
+        if parts and self.runtime.fleet:
+            self.tell({"event": "divides", "parts": len(parts)})
         if not self.spec.waits:
             return divided(collection, parts, computed, there, lambda line: self.log(f"{what}: {line}"))
-        if parts:
-            self.tell({"event": "divides", "parts": len(parts)})
-            awaited(collection, parts, there, lambda: self.progress(done, total, what))
+        awaited(collection, parts, there, lambda: self.progress(done, total, what))
         return 0
 
     def log(self, message: str) -> None:

@@ -26,6 +26,7 @@ class Fleet(Section):
     scratch: Annotated[str | None, Reach.PLACE] = Field(
         default=None, description="Folder of each host for what a copy needs while it works; the system's own if unset."
     )
+    here: bool = Field(default=False, description="This host computes, too, beside copies on others.")
     alone_after: PositiveInt | None = Field(
         default=600,
         description="Seconds without a copy at work after which this host does what is left; null: it never does.",
@@ -45,4 +46,13 @@ class Fleet(Section):
                 f"command lacks the placeholder {COPY}, which a copy's command line takes the place of: write it as "
                 f'command: [ssh, "gpu{INDEX}", "{COPY}"]'
             )
+        if self.here and self.kind == "local":
+            raise ValueError("here has no effect with kind 'local', whose copies have this host's devices: remove it")
+        if self.here and self.changed("alone_after"):
+            raise ValueError("alone_after has no effect with here: this host does its share in any case; remove one")
         return self
+
+    @property
+    def alone(self) -> bool:
+        """Whether this host itself may come to sample and score."""
+        return self.here or self.alone_after is not None

@@ -1,8 +1,8 @@
 """The engines by the name that a recipe gives them; Ray and Kubernetes have their place here."""
 
-from paced import config
 from paced.config import Recipe
 from paced.errors import ConfigError
+from paced.storage.shared import shared
 from paced_tasks.fleets.base import Kind
 from paced_tasks.fleets.command import COMMAND
 from paced_tasks.fleets.local import LOCAL
@@ -20,7 +20,7 @@ def check(recipe: Recipe) -> None:
     fleet = recipe.runtime.fleet
     if fleet is None:
         return
-    if not config.store():
+    if shared() is None:
         raise ConfigError(
             "runtime.fleet: PACED_STORE is not set: its copies share a store, a folder or an address (docs/scale.md)"
         )

@@ -25,13 +25,20 @@ def asked(*words: str, said: str = "") -> str:
         TransientError: it fails, in its own words, or does not answer.
     """
     try:
-        done = subprocess.run(words, input=said, capture_output=True, text=True, check=False, timeout=PATIENCE)
+        done = subprocess.run(
+            words, input=said, capture_output=True, text=True, check=False, timeout=PATIENCE, env=outside()
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise TransientError(f"{words[0]}: {error}") from None
     if done.returncode:
         told = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
         raise TransientError(told if told.startswith(words[0]) else f"{words[0]}: {told}")
     return done.stdout
+
+
+def outside() -> dict[str, str]:
+    """This process's environment without what a job of Slurm's has: a driver may be one, and its copies are others."""
+    return {name: value for name, value in os.environ.items() if name == "SLURM_CONF" or not name.startswith("SLURM_")}
 
 
 class Array:

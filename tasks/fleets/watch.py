@@ -101,7 +101,7 @@ class FleetWatch:
             self._start(event)
         else:
             self._listen(self._counted(event) if event["event"] == "progress" else event)
-        if self.lost:
+        if self.lost and not self._settings.here:
             raise Alone(self.lost)
 
     def _counted(self, event: ProgressEvent) -> ProgressEvent:
@@ -127,6 +127,8 @@ class FleetWatch:
             self._fleet.start()
         except PacedError as error:
             self.lost = f"the fleet does not start ({error})"
+            if self._settings.here:
+                self._listen({"event": "warning", "message": f"fleet: {self.lost}"})
             return
         self._states = self._fleet.look()
         self._log(f"fleet: {len(self._states)} {self._settings.kind} copies are started for {event['parts']} parts")
@@ -279,7 +281,7 @@ def run_shared(spec: Spec, label: Label, folder: Path, listen: Listener, show: S
         return run_stage(spec, log, listen)
     with FleetWatch(spec, label, folder / "logs" / f"{label.file}-fleet", listen, show) as watch:
         try:
-            return run_stage(spec.model_copy(update={"waits": True}), log, watch.heard, leased=False)
+            return run_stage(spec.model_copy(update={"waits": not fleet.here}), log, watch.heard, leased=fleet.here)
         except Alone as alone:
             if fleet.alone_after is None:
                 raise TransientError(f"{alone}: what is there is kept, run the same command again") from None

@@ -159,6 +159,20 @@ def test_a_fleet_that_never_starts(
     assert "no copy is left" in told.warnings[1] and told.warnings[-1].endswith(": this host does what is left")
 
 
+def test_a_host_that_draws_beside_its_fleet(
+    chain: Chain, store: SharedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does so whatever becomes of that."""
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (sbatch := tmp_path / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2; exit 1")
+    sbatch.chmod(0o755)
+    spec = stage(chain, "sample", tmp_path / "home", kind="slurm", copies=2, command=["sbatch"], here=True)
+    told = Told()
+    ref = watch.run_shared(spec, Label.parse("a/0/sample_0"), tmp_path / "run", told.listen, told.show)
+    assert contents(ref.folder) == contents(chain.refs["sample"].folder)
+    assert told.warnings == ["fleet: the fleet does not start (sbatch: error: invalid partition)"]
+
+
 def test_what_a_copy_refuses(chain: Chain, store: SharedStore, tmp_path: Path) -> None:
     """A store that is not its driver's, and another version of the code."""
     given = Member(
