@@ -1,8 +1,10 @@
 """Fleets: real copies fill a store; one is killed, all are stopped, their driver dies; the bits are one host's."""
 
+import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 
 import psutil
 import pytest
+from batch import cluster
 from forks import forked
-from harness import Chain, Command, contents, eventually, processes_of, run_arguments
+from harness import TINY, Chain, Command, contents, eventually, processes_of, run_arguments
 
 from paced.config import Fleet
 from paced.config.label import Label
+from paced.config.reading import load_recipe
 from paced.errors import ConfigError, TransientError
 from paced.events import StageEvent
 from paced.stage import Spec, execute
@@ -24,6 +28,7 @@ from paced.storage.placing import exchange
 from paced.storage.shared import SharedStore, objects_at
 from paced_tasks.fleets import member, watch
 from paced_tasks.fleets.base import Member
+from paced_tasks.fleets.kinds import check
 
 
 @pytest.fixture
@@ -171,6 +176,22 @@ def test_a_host_that_draws_beside_its_fleet(
     ref = watch.run_shared(spec, Label.parse("a/0/sample_0"), tmp_path / "run", told.listen, told.show)
     assert contents(ref.folder) == contents(chain.refs["sample"].folder)
     assert told.warnings == ["fleet: the fleet does not start (sbatch: error: invalid partition)"]
+
+
+def test_slurm(chain: Chain, store: SharedStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array job on two nodes draws all of it; no copy is left in the queue."""
+    with cluster(tmp_path / "slurm") as environment:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        command = ["sbatch", f"--output={tmp_path}/%a.out", f"--chdir={tmp_path}"]
+        spec, told = stage(chain, "rollouts", tmp_path / "home", kind="slurm", copies=2, command=command), Told()
+        given = json.dumps({"kind": "slurm", "copies": 2, "command": command})
+        check(load_recipe(TINY, (f"runtime.fleet={given}",)))
+        ref = watch.run_shared(spec, Label.parse("0/rollouts"), tmp_path / "run", told.listen, told.show)
+        queue = subprocess.run(["squeue", "--noheader", "--states=all", "--format=%T"], capture_output=True, text=True)
+    assert contents(ref.folder) == contents(chain.refs["rollouts"].folder)
+    assert queue.stdout.split() == ["COMPLETED"] * 2 and told.warnings == []
+    assert sum(row["rows"] for row in told.rows) == 800
 
 
 def test_what_a_copy_refuses(chain: Chain, store: SharedStore, tmp_path: Path) -> None:
