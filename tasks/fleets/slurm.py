@@ -51,7 +51,7 @@ class Array:
     def start(self) -> None:
         program, *options = self._order.settings.command
         script = f'#!/bin/sh\nexec {shlex.join(self._order.line())} "$SLURM_ARRAY_TASK_ID"\n'
-        name = f"--job-name={self._order.logs.name}"
+        name = f"--job-name=paced-{self._order.logs.name}"
         array = ["--parsable", f"--array=0-{self._order.copies - 1}"]
         self._job = asked(program, "--requeue", name, *options, *array, said=script).split(";")[0].strip()
         self._states = dict.fromkeys(range(self._order.copies), CopyState(True, "PENDING"))

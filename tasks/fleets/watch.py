@@ -220,6 +220,8 @@ class FleetWatch:
         copies = sorted(self._signs.items(), key=lambda item: item[1].rate)
         rows, hosts = sum(sign.items for _, sign in copies), {sign.host for _, sign in copies}
         text = f"fleet: {rows} rows by {len(copies)} copies on {len(hosts)} hosts"
+        if not rows:
+            return f"{text}: the stage was done before they made any"
         each = [f"{sign.items} by copy {index} on {sign.host} ({sign.rate:.3g}/s)" for index, sign in copies]
         return f"{text}: slowest {each[0]}, fastest {each[-1]}" if len(copies) > 1 else f"{text}: {each[0]}"
 
