@@ -67,7 +67,8 @@ class Array:
             if "Invalid job id" not in str(error):
                 return self._states
             lines = []  # it ended so long ago that Slurm has forgotten it
-        found = {int(k): (state, reason) for k, state, reason in (line.split("|") for line in lines)}
+        rows = [line.split("|") for line in lines]
+        found = {int(row[0]): (row[1], row[2]) for row in rows if len(row) == 3 and row[0].isdecimal()}
         for index, before in self._states.items():
             state, reason = found.get(index, ("COMPLETED" if not before.text else "gone from the queue", ""))
             self._states[index] = state_of(self._job, index, state, reason) if before.alive else before

@@ -17,7 +17,7 @@ from typing import NamedTuple, Self
 
 from paced import config
 from paced.config.label import Label
-from paced.errors import EngineError, PacedError, TransientError
+from paced.errors import EngineError, PacedError, TransientError, explained
 from paced.events import DividesEvent, Listener, ProgressEvent, StageEvent
 from paced.stage import STAGES, Spec
 from paced.storage.artifacts import Ref
@@ -30,7 +30,7 @@ from paced_tasks.runner import run_stage, turn
 
 LOOK = 2.0  # seconds between two looks at a fleet
 FAREWELL = 10.0  # seconds that copies have to end by themselves when the stage is done
-LATE = 10.0  # seconds in which what the last copy has put has to be seen
+LATE, WELL = 10.0, 300.0  # seconds in which this host has to see the last rows of copies that have ended, or ended well
 EXPECTED = 60.0  # seconds after which it is told how many copies are at work
 
 Show = Callable[[list[CopyRow], bool], None]  # takes a row for each copy, and whether they are the last ones
@@ -138,6 +138,12 @@ class FleetWatch:
         self._listen({"event": "log", "message": message})
 
     def _watch(self) -> None:
+        try:
+            self._look_on()
+        except Exception as error:  # of an engine or a page: nobody else would see that copies are lost
+            self.lost = f"its copies cannot be watched ({explained(error)})"
+
+    def _look_on(self) -> None:
         number, expected = 0, False
         while not self._over.wait(LOOK) and self._fleet:
             number += 1
@@ -240,7 +246,7 @@ class FleetWatch:
         idle, after = now - self._working, self._settings.alone_after
         if not any(state.alive for state in self._states.values()):
             ends = [end for index in self._states if (end := self._end_of(index))]
-            if idle > LATE:
+            if idle > (LATE if ends else WELL):
                 self.lost = f"no copy of the fleet is left ({ends[0] if ends else 'all have ended'})"
         elif after is not None and idle > after:
             self.lost = f"no copy of the fleet has been at work for {after} s"
