@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,18 @@ def test_a_copy_that_dies_is_told_and_the_other_draws_the_rest(
 ) -> None:
     """In one line; not one bit is another than one host's, and no copy is left."""
     spec = stage(chain, "rollouts", tmp_path / "home", kind="local", copies=2)
-    killed = list[int]()
+    told = Told()
 
-    def kill(event: StageEvent) -> None:
-        if event["event"] == "progress" and event["done"] and not killed:
-            killed.append(copies(store)[0].pid)
-            os.killpg(killed[0], signal.SIGKILL)
+    def kill() -> None:
+        eventually(lambda: len([*store.objects.list("store/samples")]) > 2, 240, "a part is there, and its collection")
+        os.killpg(copies(store)[0].pid, signal.SIGKILL)
 
-    told = Told(kill)
-    ref = watch.run_shared(spec, Label.parse("0/rollouts"), tmp_path / "run", told.listen, told.show)
+    with ThreadPoolExecutor(1) as pool:
+        killed = pool.submit(kill)
+        ref = watch.run_shared(spec, Label.parse("0/rollouts"), tmp_path / "run", told.listen, told.show)
+        killed.result()
     assert contents(ref.folder) == contents(chain.refs["rollouts"].folder)
-    assert killed and copies(store) == []
+    assert copies(store) == []
     [line] = told.warnings
     assert line.startswith("fleet: copy 0 ") and "has ended (killed by signal 9, see " in line
     assert line.endswith("; 1 of 2 copies go on with what is missing")
