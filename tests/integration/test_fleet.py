@@ -85,7 +85,7 @@ def test_a_copy_that_dies_is_told_and_the_other_draws_the_rest(
     chain: Chain, store: SharedStore, tmp_path: Path
 ) -> None:
     """In one line; not one bit is another than one host's, and no copy is left."""
-    spec = stage(chain, "rollouts", tmp_path / "home", kind="local", copies=2)
+    spec = stage(chain, "rollouts", tmp_path / "home", kind="local", copies=2, scratch=str(tmp_path))
     told = Told()
 
     def kill() -> None:
@@ -137,13 +137,15 @@ def test_copies_finish_without_their_driver(chain: Chain, store: SharedStore, tm
 
 def test_ctrl_c_leaves_no_copy(store: SharedStore, tmp_path: Path) -> None:
     """10 s after it, neither the command nor a copy is there."""
-    fleet = "runtime.fleet={kind: local, copies: 1}"
+    (scratch := tmp_path / "scratch").mkdir()
+    fleet = f"runtime.fleet={{kind: local, copies: 1, scratch: {scratch}}}"
     run = Command(tmp_path / "home", *run_arguments(fleet, "runtime.processes=1"), env={"PACED_STORE": store.url})
     run.until(lambda: "fleet: 1 of 1 copies at work" in run.err, "a copy works")
     assert copies(store)
     began = time.monotonic()
     run.signal(signal.SIGINT)
     eventually(lambda: not copies(store), 10, "no copy is left")
+    assert not [*scratch.iterdir()]
     assert run.finish(30).status != 0
     eventually(lambda: not processes_of(tmp_path / "home"), 10, f"all has ended {time.monotonic() - began:.0f} s after")
 
