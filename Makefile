@@ -131,7 +131,7 @@ gpu-check: setup
 
 # What is stored, against damage, power cuts and kills; `make test` takes a sample of each. The first takes hours: it runs the command on
 # each file of a run, harmed in each way; `make corruption PART=2/5` does the second fifth of the files.
-.PHONY: corruption cuts kills store-faults
+.PHONY: corruption cuts kills store-faults cluster-test
 PART ?= 1/1
 corruption: setup
 	PACED_CORRUPTION=$(PART) $(BIN)/python -m pytest -n 0 -s tests/faults/test_corruption.py
@@ -139,6 +139,9 @@ cuts: setup
 	PACED_CUTS=all $(BIN)/python -m pytest -n 0 tests/faults/test_power_cut.py
 store-faults: setup
 	PACED_FAULTS=10000 $(BIN)/python -m pytest -n 0 tests/unit/test_shared.py
+# Fleets on this host and in Slurm; `make test` takes what is quick of it.
+cluster-test: setup
+	PACED_CLUSTER=1 $(BIN)/python -m pytest -n 0 tests/integration/test_fleet.py
 kills: setup
 	PACED_KILLS=200 $(BIN)/python -m pytest -n 0 -s tests/faults/test_kills.py tests/faults/test_one_line.py
 

@@ -10,8 +10,18 @@ class StartedEvent(TypedDict):
     event: Literal["started"]
 
 
+class DividesEvent(TypedDict):
+    """The stage lacks so many ``parts``, which a fleet is to compute."""
+
+    event: Literal["divides"]
+    parts: int
+
+
 class ProgressEvent(TypedDict):
-    """``done`` of ``total``, at ``rate`` a second, with so many seconds ``left`` (None: not known yet)."""
+    """``done`` of ``total``, at ``rate`` a second, with so many seconds ``left`` (None: not known yet).
+
+    ``here`` is how many rows of the store this process has computed, of whatever kind.
+    """
 
     event: Literal["progress"]
     what: str
@@ -19,6 +29,7 @@ class ProgressEvent(TypedDict):
     total: int
     rate: float
     left: float | None
+    here: int
 
 
 class LogEvent(TypedDict):
@@ -58,5 +69,7 @@ class ErrorEvent(TypedDict):
     message: str
 
 
-StageEvent = StartedEvent | ProgressEvent | LogEvent | WarningEvent | MetricEvent | DoneEvent | ErrorEvent
+StageEvent = (
+    StartedEvent | DividesEvent | ProgressEvent | LogEvent | WarningEvent | MetricEvent | DoneEvent | ErrorEvent
+)
 Listener = Callable[[StageEvent], None]

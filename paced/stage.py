@@ -12,9 +12,9 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,38 +39,42 @@ from paced.errors import CacheError
 from paced.events import Listener, StageEvent
 from paced.storage.artifacts import File, Ref, commit, describe, is_finished, open_file, reference, stage_identity
 from paced.storage.checks import comparing, settle
+from paced.storage.claims import awaited, divided
 from paced.storage.copies import make_room
 from paced.storage.files import replacing, write_json, write_list
 from paced.storage.identity import short
 from paced.storage.placing import exchange, put_in_place, unfinished
 from paced.storage.shared import shared
-from paced.storage.store import ROW_GROUP, write_rows
+from paced.storage.store import ROW_GROUP, Collection, write_rows
 
 if TYPE_CHECKING:
     import pandas as pd  # by each stage that reads a table: a flow's import does not wait for it
+
+T = TypeVar("T")
 
 
 class Stage(NamedTuple):
     """``program`` is imported only when the stage runs; a changed ``algorithm`` number makes old artifacts misses.
 
     ``config`` is what its task builds and its program reads. A stage that holds model weights, or the libraries that
-    do, runs in a process of its own.
+    do, runs in a process of its own. ``shared``: all that needs the model is rows of the store, which hosts can divide.
     """
 
     program: str
     algorithm: int
     holds_weights: bool
     config: type[StageConfig]
+    shared: bool = False
 
 
 STAGES = {
     "prepare": Stage("paced.data.problems:prepare", 9, False, PrepareConfig),
     "preflight": Stage("paced.planning.preflight:preflight", 3, True, PreflightConfig),
-    "rollouts": Stage("paced.sampling.rollouts:rollouts", 9, True, RolloutsConfig),
+    "rollouts": Stage("paced.sampling.rollouts:rollouts", 9, True, RolloutsConfig, shared=True),
     "weights": Stage("paced.weighting:weights", 1, False, WeightsConfig),
-    "teacher": Stage("paced.distill.teacher:teacher", 10, True, TeacherConfig),
+    "teacher": Stage("paced.distill.teacher:teacher", 10, True, TeacherConfig, shared=True),
     "train": Stage("paced.distill.train:train", 7, True, TrainConfig),
-    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 11, True, EvaluateConfig),
+    "evaluate": Stage("paced.evaluation.evaluate:evaluate", 11, True, EvaluateConfig, shared=True),
     "diagnose": Stage("paced.diagnosis.diagnose:diagnose", 5, True, DiagnoseConfig),
     "compare": Stage("paced.evaluation.compare:compare", 3, False, CompareConfig),
 }
@@ -80,7 +84,8 @@ class Spec(BaseModel):
     """What to run. ``config`` holds only what changes the result; ``runtime`` only what does not.
 
     ``engine`` samples the stage's model, if it samples; its kind changes the result, the rest of it does not.
-    ``engines`` are those of a whole run, by role, for the stage that looks whether they can be used.
+    ``engines`` are those of a whole run, by role, for the stage that looks whether they can be used. A stage that
+    ``waits`` computes no rows of the store itself: a fleet does, which whoever runs the stage starts.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,6 +96,7 @@ class Spec(BaseModel):
     runtime: Runtime = Runtime()
     engine: Engine = Engine()
     engines: dict[str, Engine] = {}
+    waits: bool = False
 
     @property
     def settings(self) -> JsonObject:
@@ -169,7 +175,8 @@ class Job:
         self.resources = contextlib.ExitStack()
         self.began = time.monotonic()
         self.files: list[File] = []
-        self._meters: dict[str, tuple[float, int, float]] = {}
+        self._here = 0  # rows of the store that this process has computed
+        self._meters: dict[str, tuple[float, int, float, int]] = {}
 
     def input(self, name: str) -> Ref:
         return self.spec.inputs[name]
@@ -223,6 +230,42 @@ class Job:
         for name, number in (("computed", computed), ("reused", wanted - computed)):
             self.counts[name] = self.counts.get(name, 0) + number
 
+    def have(
+        self,
+        collection: Collection,
+        parts: Sequence[Mapping[str, T]],
+        compute: Callable[[Mapping[str, T], Callable[[int], None]], int],
+        what: str,
+    ) -> int:
+        """Have all rows of some parts, each computed by whichever host has a hand free.
+
+        Args:
+            parts: cut alike on all hosts, each with rows that are missing; by key, what a row is computed from.
+            compute: computes and commits what is missing of a part, and returns how many rows that were; it may call
+                its second argument with how many there are so far.
+
+        Returns:
+            how many rows were computed here.
+        """
+        done, total = 0, sum(map(len, parts))
+
+        def there(part: Mapping[str, object]) -> None:
+            nonlocal done
+            done += len(part)
+            self.progress(done, total, what)
+
+        def computed(part: Mapping[str, T]) -> int:
+            number = compute(part, lambda n: self.progress(done + n, total, what))
+            self._here += number
+            return number
+
+        if parts and self.runtime.fleet:
+            self.tell({"event": "divides", "parts": len(parts)})
+        if not self.spec.waits:
+            return divided(collection, parts, computed, there, lambda line: self.log(f"{what}: {line}"))
+        awaited(collection, parts, there, lambda: self.progress(done, total, what))
+        return 0
+
     def log(self, message: str) -> None:
         self.tell({"event": "log", "message": message})
 
@@ -234,15 +277,20 @@ class Job:
         self.tell({"event": "metric", "step": step, "values": dict(values)})
 
     def progress(self, done: int, total: int, what: str) -> None:
-        """Report ``done`` of ``total`` with rate and time left, at most once a second and at the end."""
+        """Report ``done`` of ``total`` with rate and time left: with each part and at the end, else once a second."""
         now = time.monotonic()
-        began, first, last = self._meters.get(what, (now, done, 0.0))
-        if now - last < 1.0 and done < total:
+        began, first, last, here = self._meters.get(what, (now, done, 0.0, 0))
+        if now - last < 1.0 and done < total and here == self._here:
             return
-        self._meters[what] = (began, first, now)
+        self._meters[what] = (began, first, now, self._here)
         rate = (done - first) / (now - began) if now > began else 0.0
         left = (total - done) / rate if rate > 0 else None
-        self.tell({"event": "progress", "what": what, "done": done, "total": total, "rate": rate, "left": left})
+        self.tell(
+            {
+                "event": "progress", "what": what, "done": done, "total": total, "rate": rate, "left": left,
+                "here": self._here,
+            }
+        )  # fmt: skip
 
     def finish(self) -> Ref:
         """Commit the artifact and drop the work folder.

@@ -32,6 +32,7 @@ from paced.storage.shared import probed
 from paced_tasks import record
 from paced_tasks.console import display, tell
 from paced_tasks.ends import RESUMES, WATCHED, at_work, close
+from paced_tasks.fleets import kinds
 from paced_tasks.journal import PARENT, Journal
 from paced_tasks.lineage import note_model
 from paced_tasks.overview import overview
@@ -92,6 +93,7 @@ class Pipeline:
         return self._summary
 
     def __enter__(self) -> Self:
+        kinds.check(self.run.recipe)
         for line in probed():
             display.say(f"warning: {line}")
             logger.warning("%s", line)

@@ -23,7 +23,6 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from paced.config import Runtime
 from paced.errors import (
     ERRORS,
     EngineError,
@@ -95,15 +94,14 @@ def end(process: ForkServerProcess, number: int) -> None:
 
 
 @contextlib.contextmanager
-def device(home: Path, runtime: Runtime) -> Generator[None]:
-    """Hold the device, or one of ``runtime.processes`` places on it.
+def turn(wanted: list[Path], places: int) -> Generator[None]:
+    """Hold one of the places of each lock.
 
     Raises:
         Stopped: the run was stopped while it waited.
     """
-    wanted = locks(home, runtime)
     while not _stopping.is_set():
-        if held := take(wanted, runtime.processes):
+        if held := take(wanted, places):
             with held:
                 yield
             return
@@ -111,13 +109,14 @@ def device(home: Path, runtime: Runtime) -> Generator[None]:
     raise Stopped("stopped; the same command resumes from what is committed")
 
 
-def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
-    """Run a stage and return its artifact; ``listen`` gets each event it emits.
+def run_stage(spec: Spec, log: Path, listen: Listener, leased: bool = True) -> Ref:
+    """Run a stage and return its artifact; ``listen`` gets each event it emits, and what it raises ends the stage.
 
     A stage that holds no weights runs right here; it takes neither a device nor a process.
 
     Args:
         log: where the stage's standard output and error go.
+        leased: take turns for the device with other processes of this host.
 
     Raises:
         PacedError: the stage's own typed error, one line; an ``UnforeseenError`` names the log.
@@ -134,7 +133,7 @@ def run_stage(spec: Spec, log: Path, listen: Listener) -> Ref:
                 with log.open("a") as file:
                     traceback.print_exc(file=file)
             raise located(found, spec, log) from None
-    with device(Path(spec.home), spec.runtime):
+    with turn(locks(Path(spec.home), spec.runtime) if leased else [], spec.runtime.processes):
         receive, send = server().Pipe(duplex=False)
         alive, hold = server().Pipe(duplex=False)  # ``hold`` closes when this process dies
         process = server().Process(target=work, args=(spec.model_dump_json(), send, alive, str(log)), daemon=True)

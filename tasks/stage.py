@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypedDict
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.context import TaskRunContext
 from prefect.tasks import Task
 
@@ -25,10 +27,11 @@ from paced.storage.files import write_record
 from paced.storage.runs import from_home
 from paced_tasks.console import display, progress_line, span
 from paced_tasks.datasets import described, names, place_of, prepared
+from paced_tasks.fleets.base import CopyRow
+from paced_tasks.fleets.watch import run_shared
 from paced_tasks.journal import Journal, flat
 from paced_tasks.policies import DELAYS, RETRIES, StageIdentity, infrastructure
 from paced_tasks.run import Run
-from paced_tasks.runner import run_stage
 from paced_tasks.tracking import Tracker
 
 P = ParamSpec("P")
@@ -138,7 +141,7 @@ def _execute(run: Run, label: str, spec: Spec) -> Ref:
             threading.Thread(target=within, args=(tracker.flush, label), daemon=True).start()
 
     try:
-        ref = run_stage(spec, run.folder / "logs" / f"{Label.parse(label).file}.log", listen)
+        ref = run_shared(spec, Label.parse(label), run.folder, listen, page.fleet)
     except BaseException as error:
         display.done(label, str(error) if isinstance(error, TransientError) else "stopped")
         raise
@@ -227,13 +230,17 @@ def close_journal(journal: Journal, ref: Ref) -> None:
 
 
 class RunPage:
-    """A stage on the Prefect run page: a bar with rate and time left while it runs. One that fails stops no stage."""
+    """A stage on the Prefect run page while it runs: a bar with rate and time left, and its fleet's copies as a table.
+
+    A page that fails stops no stage.
+    """
 
     def __init__(self, label: str):
         self._label = label
-        self._key = "progress-" + "".join(c if c.isalnum() else "-" for c in label.lower())
+        self._key = "".join(c if c.isalnum() else "-" for c in label.lower())
         self._bar: Any = None
-        self._last = 0.0
+        self._table: Any = None
+        self._last = self._last_table = 0.0
         self._warned = False
 
     def event(self, event: StageEvent) -> None:
@@ -242,16 +249,38 @@ class RunPage:
         self._last = time.monotonic()
         self._show(100 * event["done"] / max(1, event["total"]), progress_line(event))
 
+    def fleet(self, rows: list[CopyRow], last: bool) -> None:
+        """What becomes of each copy; the ``last`` rows are shown in any case."""
+        if not last and time.monotonic() - self._last_table < REFRESH:
+            return
+        self._last_table = time.monotonic()
+        self._tried(lambda: self._draw(rows))
+
     def close(self) -> None:
         if self._bar is not None:
             self._show(100.0, "done")
 
     def _show(self, share: float, text: str) -> None:
-        try:
+        def draw() -> None:
             if self._bar is None:
-                self._bar = create_progress_artifact(share, key=self._key, description=text)
+                self._bar = create_progress_artifact(share, key=f"progress-{self._key}", description=text)
             else:
                 update_progress_artifact(self._bar, share, description=text)
+
+        self._tried(draw)
+
+    def _draw(self, rows: list[CopyRow]) -> None:
+        if self._table is None:
+            about = f"{self._label}: the copies of its fleet"
+            table = [dict(row) for row in rows]
+            self._table = create_table_artifact(table, key=f"fleet-{self._key}", description=about)
+            return
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._table, ArtifactUpdate(data=json.dumps(rows)))
+
+    def _tried(self, draw: Callable[[], None]) -> None:
+        try:
+            draw()
         except Exception as error:  # whatever a server does
             if not self._warned:
                 self._warned = True

@@ -7,6 +7,7 @@ from paced.config.arms import Arm, TrainingStages, Weights, stages_of
 from paced.config.base import Device, Loss, Precision, Schedule, Scheme, Section, copies, home, store
 from paced.config.data import Columns, Data, Decontamination
 from paced.config.evaluation import Benchmark, Evaluation
+from paced.config.fleet import Fleet
 from paced.config.models import Engine, Model, Teacher
 from paced.config.recipe import Recipe, Runtime
 from paced.config.retraining import Notify, Retraining
@@ -23,6 +24,7 @@ __all__ = [
     "Device",
     "Engine",
     "Evaluation",
+    "Fleet",
     "Loss",
     "Model",
     "Notify",

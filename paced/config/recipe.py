@@ -11,6 +11,7 @@ from paced.config.base import Device, JsonObject, PositiveInt, Reach, Section, S
 from paced.config.catalog import SCHEDULES, WEIGHTINGS
 from paced.config.data import Data, Decontamination
 from paced.config.evaluation import Evaluation
+from paced.config.fleet import Fleet
 from paced.config.models import Engine, Model, Teacher
 from paced.config.sampling import Answers, Rollouts
 from paced.config.training import Consolidation, Training
@@ -33,6 +34,9 @@ class Runtime(Section):
     )
     part_problems: PositiveInt = Field(default=256, description="Problems a stored part: what a kill can cost.")
     checkpoint_every: PositiveInt = Field(default=20, description="Training steps between checkpoints.")
+    fleet: Fleet | None = Field(
+        default=None, description="Copies, on this host or on others, that sample and score for a run: docs/scale.md."
+    )
 
 
 class Recipe(Section):

@@ -4,7 +4,8 @@ A problem of weight 0 costs nothing here. Student and teacher consume the same t
 with the student's tokenizer, whose token->id map must be the teacher's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
@@ -14,11 +15,20 @@ from paced.losses.targets import ENTRIES, Sparse, encode, joined
 from paced.models import Tokenizer, projection, same_tokens
 from paced.models.scoring import chunks, scored
 from paced.sampling.rollouts import kept_problems
-from paced.sampling.sampler import Sampler, by_problem
+from paced.sampling.sampler import Sampler, Wanted, by_problem
 from paced.stage import Job
 from paced.storage.artifacts import model_folder
 from paced.storage.store import Collection, Writer, sample_key
 from paced.storage.tables import ANSWERS, TARGETS, Row
+
+NAMES = ("problem_id", "sample_index", "sample_key", "tokens", "verdict")  # what the stage's table has of a sample
+
+
+class Kept(NamedTuple):
+    """A sample that is kept, and the part that holds it."""
+
+    wanted: Wanted
+    place: str
 
 
 class Scorer:
@@ -41,16 +51,30 @@ class Scorer:
             self.about["capture"] = sampler.config.engine.kind
             sampler.capture = self.capture
         self.collection = Collection(job.home, "targets", self.about, TARGETS, sampler.tokenizer.token_map)
-        self.writer, self.scored = Writer(self.collection), 0
+        self.writer = Writer(self.collection)
         job.resources.callback(self.writer.close)
 
     def key(self, row: Row) -> str:
         return sample_key(**self.about, prompt=row["prompt_ids"], response=row["response_ids"])
 
-    def ensure(self, rows: Sequence[Row], keys: Sequence[str]) -> None:
-        """Score what is not there; ``rows`` are graded samples with their token ids."""
-        wanted = {key: (key, row) for key, row in zip(keys, rows, strict=True)}
-        self.scored += self.collection.ensure(wanted, self._score, self.writer)
+    def ensure(self, parts: Sequence[Mapping[str, Kept]], what: str) -> int:
+        """Score what is not there of some answers, by target key; returns how many were scored here."""
+        index = self.collection.refresh()
+        missing = [part for part in parts if not part.keys() <= index.keys()]
+        return self.job.have(self.collection, missing, self._compute, what)
+
+    def _compute(self, part: Mapping[str, Kept], _tick: object) -> int:
+        items = {key: (key, answer) for key, answer in part.items()}
+        return self.collection.ensure(items, lambda missing: self._score(self._read(missing)), self.writer)
+
+    def _read(self, missing: Sequence[tuple[str, Kept]]) -> list[tuple[str, Row]]:
+        """Answers as rows with their token ids; those of all parts at once would be too many."""
+        places = [(answer.wanted.key, answer.place) for _, answer in missing]
+        rows = self.sampler.collection.rows(places, ["prompt_ids", "response_ids", "response"])
+        return [
+            (key, row | {"problem_id": wanted.problem["problem_id"], "sample_index": wanted.number})
+            for (key, (wanted, _)), row in zip(missing, rows, strict=True)
+        ]
 
     def capture(self, rows: list[Row], targets: list[Sparse | None]) -> None:
         """Commit what the engine told of samples that it has just drawn."""
@@ -65,7 +89,7 @@ class Scorer:
 
     @torch.inference_mode()
     def _score(self, missing: Sequence[tuple[str, Row]]) -> list[Row]:
-        """Rows of the store for keys and graded samples."""
+        """Rows of the store for keys and samples with their token ids."""
         model = self.sampler.model
         head = projection(model, self.sampler.tokenizer.size)
         result: dict[int, Row] = {}
@@ -118,17 +142,19 @@ def teacher(job: Job) -> None:
     places = dict(zip([w.key for w in wanted], sampler.ensure(wanted, "teacher answers"), strict=True))
 
     table: list[Row] = []
-    generated = done = 0
+    parts: list[dict[str, Kept]] = []
+    generated = 0
     for part in by_problem(wanted, job.runtime.part_problems):
-        graded = list(sampler.graded(part, [places[w.key] for w in part], ("prompt_ids", "response_ids")))
-        generated += sum(r["tokens"] for r in graded)
-        kept = [r for r in graded if r["finish"] != "error" and (answers.keep == "all" or r["verdict"] == "correct")]
-        keys = [scorer.key(r) for r in kept]
-        scorer.ensure(kept, keys)
-        names = ("problem_id", "sample_index", "sample_key", "tokens", "verdict")
-        table += [{n: row[n] for n in names} | {"target_key": key} for row, key in zip(kept, keys, strict=True)]
-        done += len(part)
-        job.progress(done, len(wanted), "teacher targets")
+        kept: dict[str, Kept] = {}
+        graded = sampler.graded(part, [places[w.key] for w in part], ("prompt_ids", "response_ids"))
+        for w, row in zip(part, graded, strict=True):
+            generated += row["tokens"]
+            if row["finish"] != "error" and (answers.keep == "all" or row["verdict"] == "correct"):
+                key = scorer.key(row)
+                kept[key] = Kept(w, places[w.key])
+                table.append({n: row[n] for n in NAMES} | {"target_key": key})
+        parts.append(kept)
+    scored = scorer.ensure(parts, "teacher targets")
     if not table:
         raise DataError(
             f"the teacher answered none of {len(wanted)} samples correctly, so nothing is left to learn from: use a "
@@ -144,6 +170,6 @@ def teacher(job: Job) -> None:
         "teacher_tokens": generated,
         "tokens": positions,
         "wrong": len(wanted) - len(table),
-        "scored": scorer.scored,
+        "scored": scored,
     }
     job.log(f"{len(table)} of {len(wanted)} answers kept, {positions} target positions")

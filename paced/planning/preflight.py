@@ -177,13 +177,16 @@ def check_compiler() -> None:
 def check_engines(job: Job, folders: Mapping[str, Path], trust: Mapping[str, bool]) -> None:
     """That each model can be sampled by its engine: vLLM can be started; what was found is logged.
 
+    Where a fleet's hosts alone sample, vLLM is theirs, and each of them looks for it.
+
     Raises:
         ConfigError: with what to install or to set.
     """
     for role, folder in folders.items():
         if job.spec.engines[role].record.in_process:
             transformers.check(folder, trust[role])
-    samples = [engine for engine in job.spec.engines.values() if engine.kind == "vllm"]
+    fleet = job.runtime.fleet
+    samples = [e for e in job.spec.engines.values() if e.kind == "vllm" and (fleet is None or fleet.alone)]
     for found in dict.fromkeys(vllm.check(engine, job.runtime.device) for engine in dict.fromkeys(samples)):
         job.log(found)
 

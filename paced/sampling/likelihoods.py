@@ -72,16 +72,17 @@ class Chooser:
             [self._choice(p, prompt, text).key for text in p["choices"] or ()]
             for p, prompt in zip(problems, prompts, strict=True)
         ]
-        size = self.job.runtime.part_problems
-        computed = 0
-        for start in range(0, len(problems), size):
-            part = {
+        size, index = self.job.runtime.part_problems, self.collection.refresh()
+        parts = [
+            {
                 key: (p, text)
                 for p, own in zip(problems[start : start + size], keys[start : start + size], strict=True)
                 for text, key in zip(p["choices"] or (), own, strict=True)
             }
-            computed += self.collection.ensure(part, self._scored)
-            self.job.progress(min(start + size, len(problems)), len(problems), what)
+            for start in range(0, len(problems), size)
+        ]
+        missing = [part for part in parts if not part.keys() <= index.keys()]
+        computed = self.job.have(self.collection, missing, lambda p, _: self.collection.ensure(p, self._scored), what)
         flat = [key for own in keys for key in own]
         self.job.count_reused(len(flat), computed)
         places = self.collection.refresh()

@@ -31,7 +31,6 @@ from paced.sampling.prompts import PromptStore
 from paced.stage import Job
 from paced.statistics import cut_warning
 from paced.storage.artifacts import Ref, model_folder, weights_identity
-from paced.storage.claims import divided
 from paced.storage.shared import shared
 from paced.storage.store import Collection, sample_key
 from paced.storage.tables import SAMPLES, ProblemRow, Row
@@ -125,18 +124,11 @@ class Sampler:
         job.log(f"{what}: {len(wanted) - len(missing)} of {len(wanted)} samples reused, {len(missing)} missing")
         cut = by_problem(wanted if shared() else missing, job.runtime.part_problems)
         parts = [{w.key: w for w in part} for part in cut if any(w.key not in index for w in part)]
-        done, total = 0, sum(map(len, parts))
 
-        def compute(part: Mapping[str, Wanted]) -> int:
-            draw = functools.partial(self._draw, lambda n: job.progress(done + n, total, what))
-            return self.collection.ensure(part, draw)
+        def compute(part: Mapping[str, Wanted], tick: Callable[[int], None]) -> int:
+            return self.collection.ensure(part, functools.partial(self._draw, tick))
 
-        def there(part: Mapping[str, Wanted]) -> None:
-            nonlocal done
-            done += len(part)
-            job.progress(done, total, what)
-
-        computed = divided(self.collection, parts, compute, there, lambda line: job.log(f"{what}: {line}"))
+        computed = job.have(self.collection, parts, compute, what)
         if parts and shared():
             job.log(f"{what}: {computed} of {len(missing)} samples drawn here")
         job.count_reused(len(wanted), computed)

@@ -110,6 +110,33 @@ def content_of(nonce: str, beat: int) -> bytes:
     return json.dumps({"host": socket.gethostname(), "nonce": nonce, "beat": beat}).encode()
 
 
+def awaited(
+    collection: Collection,
+    parts: Sequence[Mapping[str, object]],
+    there: Callable[[Mapping[str, object]], None],
+    look: Callable[[], None],
+) -> None:
+    """Return when all rows of some parts are there, whoever computes them.
+
+    Args:
+        there: is given each part that has come to be there.
+        look: is called after each look at the store.
+    """
+    left, wait = list(parts), LOOK
+    while True:
+        index = collection.refresh(anew=True)
+        done, missing = list[Mapping[str, object]](), list[Mapping[str, object]]()
+        for part in left:
+            (done if part.keys() <= index.keys() else missing).append(part)
+        for part in done:
+            there(part)
+        look()
+        if not missing:
+            return
+        left, wait = missing, LOOK if done else min(LONGEST, 2 * wait)
+        time.sleep(wait)
+
+
 def divided(
     collection: Collection,
     parts: Sequence[Mapping[str, T]],

@@ -19,7 +19,7 @@ from paced.storage.claims import CLAIMS
 from paced.storage.files import record_of
 from paced.storage.identity import short
 from paced.storage.objects import StoredObject
-from paced.storage.shared import SharedStore
+from paced.storage.shared import FLEETS, SharedStore
 from paced.storage.store import ABOUT, PartNote
 
 DAY = 86_400.0  # seconds after which what is not committed is no longer being written
@@ -155,7 +155,7 @@ def leftovers(store: SharedStore) -> Iterator[StoredObject]:
         except FileNotFoundError:
             pass
         yield from (item for item in items if item.name.split("/")[3] in inside)
-    for top in ("probe", CLAIMS):
+    for top in ("probe", CLAIMS, FLEETS):
         yield from store.objects.list(top)
 
 

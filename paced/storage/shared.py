@@ -24,6 +24,7 @@ from paced.storage.objects import PATIENCE, FolderObjects, Objects, Patient
 
 PIECE = 64 * 2**20  # bytes of an object that are in memory while it is fetched
 AT_ONCE = 8  # objects on their way
+FLEETS = "fleets"  # the folder of a store in which fleets leave signs of life
 PROBED_FOR = 10.0  # seconds after which a store that does not answer is given up before a run begins
 
 

@@ -31,7 +31,9 @@ def test_a_page_that_cannot_be_drawn_stops_no_stage(
     page = RunPage("paced/0/train_forward")
     with caplog.at_level(logging.WARNING, "paced_tasks.stage"):
         for done in range(3):
-            page.event({"event": "progress", "what": "steps", "done": done, "total": 3, "rate": 0.0, "left": None})
+            page.event(
+                {"event": "progress", "what": "steps", "done": done, "total": 3, "rate": 0.0, "left": None, "here": 0}
+            )
         page.close()
     says = "paced/0/train_forward: the run page does not show its progress (the server is away): the stage goes on"
     assert [r.getMessage() for r in caplog.records] == [says]
