@@ -31,7 +31,9 @@ from paced.models.scoring import shape_of
 from paced.sampling.engines.base import COLUMNS, Request, Response
 from paced.sampling.engines.draw import draw, filtered
 
-FEWEST = 4  # rows of a product on a CPU: for fewer, other kernels are taken, which round otherwise
+# Rows of a product on a CPU: for fewer, MKL takes other kernels, which round otherwise; from how many on depends on the
+# processor and on the length of the sums. 15 and fewer differ on one of 2023, 3 and fewer on an older one.
+FEWEST = 16
 COLUMN_LAYERS = {DynamicLayer, DynamicSlidingWindowLayer}  # of the library's cache, that keep one column a token
 SPARSE = 0.75  # rows leave the batch when no more than this share of it is in use
 
